@@ -1,0 +1,1 @@
+//! What origin, edge and loadtest share.

@@ -1,0 +1,1 @@
+//! The edge: CMAF in over the link, HTTP out.

@@ -1,0 +1,1 @@
+//! The origin: RTMP in, CMAF out over the link.

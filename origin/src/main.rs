@@ -1,0 +1,3 @@
+//! Command line of `origin`.
+
+fn main() {}
