@@ -115,20 +115,12 @@ async function watch(page, options) {
   return { openedMs, samples, frameLog, consoleErrors };
 }
 
-// Stalls by the movement of the position alone, from the first frame on.
-function stallsOf(samples) {
-  const stalls = [];
-  let moved = null;
-  for (let i = 1; i < samples.length; i++) {
-    const { now, position, frames } = samples[i];
-    if (position !== samples[i - 1].position) {
-      if (moved !== null && now - moved >= STALL_MS + SAMPLE_MS) stalls.push(Math.round(now - moved));
-      moved = now;
-    } else if (frames === 0) moved = null;
-  }
-  const last = samples.at(-1);
-  if (moved !== null && last.now - moved >= STALL_MS + SAMPLE_MS) stalls.push(Math.round(last.now - moved));
-  return stalls;
+// Gaps between presented frames, up to the last sample.
+function stallsOf(samples, frameLog) {
+  const shown = frameLog.map(([ms]) => ms);
+  if (shown.length > 0) shown.push(Math.max(samples.at(-1).now, shown.at(-1)));
+  const gaps = shown.slice(1).map((ms, i) => Math.round(ms - shown[i]));
+  return gaps.filter((ms) => ms >= STALL_MS);
 }
 
 function quantile(values, q) {
@@ -144,7 +136,7 @@ function summarise({ openedMs, samples, frameLog, consoleErrors }) {
       states.push({ t: Math.round(now - openedMs), state: stats.state, reason: stats.reason });
     }
   }
-  const stalls = stallsOf(samples);
+  const stalls = stallsOf(samples, frameLog);
   const latencies = samples.map(({ stats }) => stats).filter(({ state, latency }) => state === 'live' && latency !== null).map(({ latency }) => latency);
   const programme = frameLog.filter(([, , date]) => date !== null).map(([shown, , date]) => (shown - date) / 1000);
   const last = samples.at(-1);

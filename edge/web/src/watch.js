@@ -71,13 +71,8 @@ function seekBy(deltaS) {
   video.currentTime = Math.max(start, Math.min(to, edge));
 }
 
-function latency() {
-  return player.hls && player.loads > 0 ? player.hls.latency || null : null;
-}
-
 function isBehind() {
-  const target = player.hls?.targetLatency;
-  return session.state === 'live' && target != null && latency() !== null && latency() - target > BEHIND_S;
+  return session.state === 'live' && (player.lag() ?? 0) > BEHIND_S;
 }
 
 function showState() {
@@ -99,7 +94,9 @@ function showState() {
 }
 
 function tick() {
-  dispatch(player.sample(performance.now(), following && !video.paused));
+  const nowMs = performance.now();
+  dispatch(player.sample(nowMs, following));
+  player.keepPace(nowMs, following);
   controls.tick(player);
   showFigures(stats());
 }
@@ -112,7 +109,7 @@ function stats() {
   return {
     state: session.state,
     reason: session.reason,
-    latency: latency(),
+    latency: player.latency(),
     edgeLatencyTarget: hls?.targetLatency ?? null,
     buffer: player.bufferAhead(),
     dropped: quality?.droppedVideoFrames ?? null,
@@ -153,7 +150,7 @@ Object.defineProperty(window, 'millrace', {
 video.addEventListener('pause', () => controls.showPlaying());
 // A pause ends at the edge, where a live picture belongs.
 video.addEventListener('play', () => {
-  if (following && player.hls && latency() > (player.hls.targetLatency ?? 0) + BEHIND_S) player.seekLive();
+  if (following && (player.lag() ?? 0) > BEHIND_S) player.seekLive();
 });
 run(session.start(performance.now()));
 showState();
