@@ -13,6 +13,9 @@ const WORKER_PATH = MILLRACE_WORKER;
 // A blocked reload is answered within 3 target durations, the longest of which
 // is about 13 s.
 const BLOCKED_RELOAD_MS = 42_000;
+// hls.js goes on asking for a playlist that is refused where there is no other
+// rendition; after so many refusals in a row the session is told.
+const REFUSALS = 2;
 const BACK_BUFFER_S = 30;
 const SLOW_PLAYLIST_MS = 2000;
 const READY = 3; // HTMLMediaElement.HAVE_FUTURE_DATA
@@ -59,6 +62,7 @@ export class Player {
   #advancedMs = null;
   #failing = null;
   #timeouts = 0;
+  #refusals = 0;
   #pace = new Pace();
   #position = 0;
   #jumped = false;
@@ -93,6 +97,7 @@ export class Player {
     this.#advancedMs = null;
     this.#failing = null;
     this.#timeouts = 0;
+    this.#refusals = 0;
     this.#video.removeAttribute('src');
     this.#video.load();
   }
@@ -207,6 +212,7 @@ export class Player {
     const version = details.lastPartIndex >= 0 ? `${details.lastPartSn}.${details.lastPartIndex}` : `${endSN}`;
     this.#failing = null;
     this.#timeouts = 0;
+    this.#refusals = 0;
     if (version !== this.#playlist?.version) this.#advancedMs = performance.now();
     this.#playlist = { startSN, endSN, targetduration, version };
     if (!live) this.#report({ type: 'endlist' });
@@ -221,7 +227,10 @@ export class Player {
       this.#timeouts += 1;
       if (this.#timeouts > 2) this.#failing = 0;
     } else if (network) this.#failing = status;
-    if (!data.fatal || hls !== this.hls) return;
+    const refused = status >= 400 && status < 500 && !data.frag;
+    if (refused) this.#refusals += 1;
+    const fatal = data.fatal || (refused && this.#refusals >= REFUSALS);
+    if (!fatal || hls !== this.hls) return;
     const kind = data.type === Hls.ErrorTypes.MEDIA_ERROR ? 'media' : network ? 'network' : 'other';
     this.#report({ type: 'fatal', kind, status, details: data.details });
   }

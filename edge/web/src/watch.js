@@ -1,7 +1,7 @@
 // The watch page: carries out what core/session.js decides, shows its state in
 // words, and feeds it a tick every quarter of a second.
 
-import { bestVideo, channelOfPath, isAudioOnly, readChannels } from './core/channels.js';
+import { channelOfPath, readChannels } from './core/channels.js';
 import { duration, viewers } from './core/format.js';
 import { Session } from './core/session.js';
 import { BADGES, words } from './core/words.js';
@@ -79,14 +79,15 @@ function showState() {
   const { state, reason } = session;
   stage.dataset.behind = String(isBehind());
   controls.showBadge(BADGES[state], isBehind());
-  const key = `${state}/${reason}`;
+  const soundOnly = state === 'live' && video.readyState > 1 && video.videoWidth === 0;
+  const key = `${state}/${soundOnly ? 'sound' : reason}`;
   if (key === shown) return;
   shown = key;
   stage.dataset.state = state;
   byId('chip').dataset.state = state;
   byId('chip').textContent = BADGES[state];
-  const { title, detail } = words(state, reason);
-  byId('notice').hidden = state === 'live';
+  const { title, detail } = words(state, soundOnly ? 'sound' : reason);
+  byId('notice').hidden = state === 'live' && !soundOnly;
   byId('notice-title').textContent = title;
   byId('notice-detail').textContent = detail;
   byId('announce').textContent = `${channel}: ${title}. ${detail}`;
@@ -134,7 +135,6 @@ async function showMeta() {
     if (found) {
       if (found.viewers !== null) parts.push(viewers(found.viewers));
       if (found.liveSinceMs !== null) parts.push(`live for ${duration(Date.now() - found.liveSinceMs)}`);
-      stage.classList.toggle('audio-only', isAudioOnly(found) && !bestVideo(found));
     }
     byId('meta').textContent = parts.join(' \u00b7 ');
   } catch {
