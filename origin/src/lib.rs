@@ -1,1 +1,3 @@
 //! The origin: RTMP in, CMAF out over the link.
+
+pub mod sample;
