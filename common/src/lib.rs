@@ -1,1 +1,2 @@
 //! What origin, edge and loadtest share.
+pub mod rtmp;
