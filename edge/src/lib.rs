@@ -1,1 +1,3 @@
 //! The edge: CMAF in over the link, HTTP out.
+
+pub mod upstream;

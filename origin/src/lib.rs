@@ -1,1 +1,4 @@
 //! The origin: RTMP in, CMAF out over the link.
+
+pub mod broadcast;
+pub mod sample;
