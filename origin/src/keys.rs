@@ -98,7 +98,12 @@ impl Keys {
             let (key, channel) = match (words.next(), words.next(), words.next()) {
                 (None, ..) => continue,
                 (Some(key), Some(channel), None) => (key, channel),
-                _ => return Err((number, "expected `key channel`, for example `9fC...x2 demo`")),
+                _ => {
+                    return Err((
+                        number,
+                        "expected `key channel`, for example `9fC...x2 demo`",
+                    ));
+                }
             };
             if key.len() > MAX_KEY_BYTES {
                 return Err((number, "the key is over 512 bytes long"));

@@ -1,4 +1,6 @@
 //! The origin: RTMP in, CMAF out over the link.
 
 pub mod broadcast;
+pub mod keys;
+pub mod rtmp;
 pub mod sample;

@@ -72,7 +72,7 @@ static PREFIXES: LazyLock<[Vec<u8>; 5]> = LazyLock::new(|| {
 
 /// Events as text, and the error that ended them.
 fn run<'a>(
-    prefix: &[u8],
+    prefix: &'a [u8],
     accept: bool,
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> (Vec<ServerEvent>, Option<RtmpError>) {
@@ -118,8 +118,10 @@ fuzz_target!(|input: Input| {
         Some(now)
     });
     let cut = run(prefix, input.accept, pieces);
-    // The bound on unread replies depends on when they are taken.
-    if whole.1.as_ref().is_none_or(|error| error.kind.label() != "output") {
+    // The bound on unread replies depends on when they are taken. As text only if
+    // need be: it is slow, but NaN is equal to itself there.
+    let unread = |error: &RtmpError| error.kind.label() == "output";
+    if !whole.1.as_ref().is_some_and(unread) && cut != whole {
         assert_eq!(format!("{cut:?}"), format!("{whole:?}"));
     }
 });

@@ -179,7 +179,10 @@ mod tests {
     #[test]
     fn connections_are_bounded_and_places_come_back() {
         let mut config = super::super::tests::config();
-        (config.rtmp_max_connections, config.rtmp_max_connections_per_address) = (3, 2);
+        (
+            config.rtmp_max_connections,
+            config.rtmp_max_connections_per_address,
+        ) = (3, 2);
         let admission = Admission::new(&config);
         let now = Instant::now();
         let admit = |n| admission.admit(address(n), now);
@@ -205,7 +208,10 @@ mod tests {
             }
         }
         assert_eq!(looked_at, 10);
-        assert_eq!(admission.admit(address(1), now).unwrap_err(), Refusal::WrongKeys);
+        assert_eq!(
+            admission.admit(address(1), now).unwrap_err(),
+            Refusal::WrongKeys
+        );
         assert!(admission.admit(address(2), now).is_ok());
         assert!(admission.admit(address(1), now + WRONG_KEYS_WINDOW).is_ok());
     }
@@ -223,7 +229,10 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_address() {
-        let (a, b): (IpAddr, IpAddr) = ("2001:db8::1".parse().unwrap(), "2001:db8::2:1".parse().unwrap());
+        let (a, b): (IpAddr, IpAddr) = (
+            "2001:db8::1".parse().unwrap(),
+            "2001:db8::2:1".parse().unwrap(),
+        );
         assert_eq!(bucket(a), bucket(b));
         assert_ne!(bucket(a), bucket("2001:db8:0:1::1".parse().unwrap()));
         let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
