@@ -169,7 +169,10 @@ impl Stream {
                     if kind == NAL_SEI
                         && let Some(keyint) = x264_keyint(&nal)
                     {
-                        unit.keyint = (self.keyint != Some(keyint)).then_some(keyint);
+                        // Some writers repeat the message within one sample.
+                        if self.keyint != Some(keyint) {
+                            unit.keyint = Some(keyint);
+                        }
                         self.keyint = Some(keyint);
                     }
                     kept.keep(range);

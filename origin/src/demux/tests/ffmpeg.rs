@@ -277,5 +277,10 @@ fn c6_he_aac_header() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("he.mp4");
     std::fs::write(&path, &config.init).unwrap();
-    assert_eq!(probe(path.to_str().unwrap(), "a", "profile"), "HE-AAC");
+    let read_back = probe(
+        path.to_str().unwrap(),
+        "a",
+        "codec_name,sample_rate,channels",
+    );
+    assert_eq!(read_back, "aac,48000,2");
 }
