@@ -1,1 +1,16 @@
-//! What origin, edge and loadtest share.
+//! What origin, edge and loadtest share: names, media time, the live windows,
+//! the link between nodes, and the ground under all of them.
+//!
+//! Imports point one way: `names` and `media` know nothing else, `live` stands
+//! on them, `link` on `live`. Nothing here knows of HTTP for viewers or RTMP
+//! publishers' policies.
+
+pub mod certs;
+pub mod live;
+pub mod media;
+pub mod names;
+pub mod quic;
+pub mod rtmp;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,23 @@
+//! Live media at rest in a node: what a broadcast is, the window of each of
+//! its tracks, and the directory of all channels. The origin's packager and
+//! the edge's link client write here; the link server and HTTP wait here.
+
+mod broadcast;
+mod directory;
+mod log;
+mod plan;
+mod record;
+mod window;
+
+pub use broadcast::{Broadcast, BroadcastState, TrackWindow};
+pub use directory::{Announcement, Channel, Directory, Stage};
+pub use log::{
+    Gone, ListedPart, ListedSegment, Listing, Log, LogError, Part, PartLookup, Segment,
+    SegmentState, Version,
+};
+pub use plan::{Plan, Track};
+pub use record::{
+    Chunk, Hint, PartEnd, PartFlags, Position, Record, SegmentEnd, SegmentFlags, SegmentHead,
+    UnixMs,
+};
+pub use window::{Cursor, Step, Window};
