@@ -1,3 +1,7 @@
 //! The edge: CMAF in over the link, HTTP out.
 
+pub mod api;
+pub mod http;
+pub mod page;
+pub mod playlist;
 pub mod upstream;
