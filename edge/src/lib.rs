@@ -1,6 +1,8 @@
 //! The edge: CMAF in over the link, HTTP out.
 
 pub mod api;
+#[cfg(test)]
+mod fixture;
 pub mod http;
 pub mod page;
 pub mod playlist;
