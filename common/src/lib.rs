@@ -5,6 +5,11 @@
 //! on them, `link` on `live`. Nothing here knows of HTTP for viewers or RTMP
 //! publishers' policies.
 
+pub mod certs;
 pub mod live;
 pub mod media;
 pub mod names;
+pub mod quic;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;

@@ -1,3 +1,5 @@
 //! The origin: RTMP in, CMAF out over the link.
 
+pub mod broadcast;
+pub mod cmaf;
 pub mod sample;

@@ -1,0 +1,539 @@
+//! QUIC endpoints of the link: the only module that names quinn's configuration.
+//!
+//! In: [`LinkConfig`] and the node's [`NodeCredentials`]. Out: on a parent a
+//! [`Listener`] of handshakes, on a child a [`Dialer`]; both end in a
+//! [`Connection`] with the [`Identity`] of the peer, never in one without.
+//! Invariant: before a peer has proven its certificate it costs one of
+//! [`MAX_HANDSHAKES`] places for at most [`HANDSHAKE_DEADLINE`], and once
+//! [`RETRY_ABOVE`] are taken an address must first prove that it is real
+//! (RFC 9000, 8.1.2); quinn itself keeps below three times what an unproven
+//! address sent (8.1).
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use prometheus::{IntCounterVec, Registry};
+use quinn::congestion::{BbrConfig, CubicConfig};
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, Connecting, Endpoint, EndpointConfig, ServerConfig, TransportConfig};
+use rustls::pki_types::CertificateDer;
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::debug;
+
+use crate::telemetry::metrics;
+use crate::tls::{
+    Identity, IdentityError, NODE_NAME, NodeCredentials, TlsError, identity, node_client_config,
+    node_server_config,
+};
+
+pub use quinn::{
+    ConnectError, Connection, ConnectionError, ReadError, ReadExactError, RecvStream, SendStream,
+    VarInt, WriteError,
+};
+
+/// A silent link is known dead after [`IDLE`]; four keep-alives fit in it, so
+/// that three lost ones don't end a good link.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// How long a link may be silent. Short, because viewers wait for failover.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// The longest path that the windows are sized for: round trip between continents
+/// is half of it, the rest is queues.
+const DESIGN_RTT_MS: u64 = 200;
+
+/// What one link may carry: a hundred 5 Mbit/s renditions.
+const DESIGN_LINK_BYTES_PER_S: u64 = 500_000_000 / 8;
+
+/// What one segment stream may carry: a 20 Mbit/s rendition catching up at four
+/// times its rate.
+const DESIGN_STREAM_BYTES_PER_S: u64 = 80_000_000 / 8;
+
+/// Bytes in flight on one link: twice the bandwidth-delay product, because flow
+/// control credit is a round trip old when it arrives. It bounds what a parent
+/// can make a child hold, and what a stalled child makes a parent hold.
+const LINK_WINDOW_BYTES: u64 = 2 * DESIGN_LINK_BYTES_PER_S * DESIGN_RTT_MS / 1000;
+
+/// The same for one stream.
+const STREAM_WINDOW_BYTES: u64 = 2 * DESIGN_STREAM_BYTES_PER_S * DESIGN_RTT_MS / 1000;
+
+/// A child sends a parent requests, never media: all its streams together.
+const CONTROL_WINDOW_BYTES: u64 = 1024 * 1024;
+
+/// One control stream of a child.
+const CONTROL_STREAM_WINDOW_BYTES: u64 = 64 * 1024;
+
+/// Segment streams that a parent may have open towards a fresh child: quinn sets
+/// memory aside for each. [`allow_tracks`] raises it with the subscriptions.
+const FIRST_SEGMENT_STREAMS: u32 = 16;
+
+/// Streams opened by the peer beside media: HELLO, and what a later version adds.
+const FEW_STREAMS: u32 = 4;
+
+/// WATCH, SUBSCRIBE and FETCH streams of one child: one each for the tracks of
+/// a hundred channels and fetches of their past.
+const REQUEST_STREAMS: u32 = 512;
+
+/// Kernel buffer of the UDP socket: 30 ms of [`DESIGN_LINK_BYTES_PER_S`], so that
+/// a burst survives a scheduling hiccup. The kernel may grant less.
+const SOCKET_BUFFER_BYTES: usize = 2 * 1024 * 1024;
+
+/// Handshakes under way at a time; a datacentre's edges reconnecting at once.
+pub const MAX_HANDSHAKES: usize = 256;
+
+/// From this many handshakes under way on, unproven addresses get a Retry: far
+/// above a healthy cluster, far below what would be felt.
+pub const RETRY_ABOVE: usize = 32;
+
+/// Children of one parent. Beyond it a mid tier is due.
+pub const MAX_CONNECTIONS: usize = 1024;
+
+/// Datagrams of handshakes that this process has not looked at yet.
+const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
+
+/// The same for all handshakes together.
+const INCOMING_BUFFERS_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A handshake takes two round trips, three with a Retry.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Close code of the link for a peer without the right certificate
+/// (the table of errors in the link's specification).
+const UNAUTHORISED: u32 = 3;
+
+/// Congestion control of what this node sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Congestion {
+    /// Paces to the measured rate: keeps a live stream alive under random loss.
+    #[default]
+    Bbr,
+    /// Backs off at every loss: for paths shared with much other traffic.
+    Cubic,
+}
+
+/// On or off, spelt out on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Enabled.
+    On,
+    /// Disabled.
+    Off,
+}
+
+/// Flags of a node's links.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Links between nodes")]
+pub struct LinkConfig {
+    /// PEM file of the private CA that every node's certificate comes from
+    #[arg(long, env = "MILLRACE_LINK_CA", value_name = "FILE")]
+    pub link_ca: PathBuf,
+
+    /// PEM file of this node's certificate
+    #[arg(long, env = "MILLRACE_LINK_CERT", value_name = "FILE")]
+    pub link_cert: PathBuf,
+
+    /// PEM file of this node's key
+    #[arg(long, env = "MILLRACE_LINK_KEY", value_name = "FILE")]
+    pub link_key: PathBuf,
+
+    /// Congestion control of what this node sends
+    #[arg(
+        long,
+        env = "MILLRACE_LINK_CONGESTION",
+        value_enum,
+        default_value = "bbr",
+        value_name = "NAME"
+    )]
+    pub link_congestion: Congestion,
+
+    /// Hand the kernel several datagrams at once; off for network cards that do it wrong
+    #[arg(
+        long,
+        env = "MILLRACE_LINK_GSO",
+        value_enum,
+        default_value = "on",
+        value_name = "SWITCH"
+    )]
+    pub link_gso: Switch,
+}
+
+impl LinkConfig {
+    /// Loads the node's certificate, key and CA.
+    pub fn credentials(&self) -> Result<NodeCredentials, TlsError> {
+        NodeCredentials::load(&self.link_ca, &self.link_cert, &self.link_key)
+    }
+}
+
+/// Flags of a node that others pull from.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Links between nodes")]
+pub struct LinkListenConfig {
+    /// UDP address that edges connect to
+    #[arg(
+        long,
+        env = "MILLRACE_LINK_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:4443"
+    )]
+    pub link_listen: SocketAddr,
+}
+
+/// Why an endpoint did not come up.
+#[derive(Debug, Error)]
+pub enum EndpointError {
+    /// The socket can't be had.
+    #[error("UDP {address}: {source}")]
+    Socket {
+        /// What was to be bound.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The certificates can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The provider lacks the cipher that QUIC begins with.
+    #[error("QUIC: {0}")]
+    Cipher(#[from] NoInitialCipherSuite),
+}
+
+/// Why a handshake did not become a link.
+#[derive(Debug, Error)]
+pub enum HandshakeError {
+    /// It was not over in time.
+    #[error("{peer}: no handshake within {} s", HANDSHAKE_DEADLINE.as_secs())]
+    Deadline {
+        /// The peer's address.
+        peer: SocketAddr,
+    },
+    /// QUIC or TLS failed; a certificate of another CA shows up here.
+    #[error("{peer}: {source}")]
+    Connection {
+        /// The peer's address.
+        peer: SocketAddr,
+        /// The library's reason.
+        source: ConnectionError,
+    },
+    /// The address can't be dialled.
+    #[error("{peer}: {source}")]
+    Dial {
+        /// The peer's address.
+        peer: SocketAddr,
+        /// The library's reason.
+        source: ConnectError,
+    },
+    /// The certificate is the CA's but not a node's.
+    #[error("{peer}: {source}")]
+    Identity {
+        /// The peer's address.
+        peer: SocketAddr,
+        /// What is missing.
+        source: IdentityError,
+    },
+}
+
+/// Which end of a link this is: media flows from parent to child.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Parent,
+    Child,
+}
+
+fn var_int(value: u64) -> VarInt {
+    VarInt::from_u64(value).unwrap_or(VarInt::MAX)
+}
+
+fn transport(config: &LinkConfig, end: End) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(IDLE.try_into().ok())
+        // Oldest segment first: a fair share for each would finish all of them late.
+        .send_fairness(false)
+        .enable_segmentation_offload(config.link_gso == Switch::On)
+        // The link sends none, so that nobody can queue any here.
+        .datagram_receive_buffer_size(None);
+    match config.link_congestion {
+        Congestion::Bbr => {
+            transport.congestion_controller_factory(Arc::new(BbrConfig::default()));
+        }
+        Congestion::Cubic => {
+            transport.congestion_controller_factory(Arc::new(CubicConfig::default()));
+        }
+    }
+    match end {
+        End::Parent => transport
+            .send_window(LINK_WINDOW_BYTES)
+            .receive_window(var_int(CONTROL_WINDOW_BYTES))
+            .stream_receive_window(var_int(CONTROL_STREAM_WINDOW_BYTES))
+            .max_concurrent_uni_streams(FEW_STREAMS.into())
+            .max_concurrent_bidi_streams(REQUEST_STREAMS.into()),
+        End::Child => transport
+            .send_window(CONTROL_WINDOW_BYTES)
+            .receive_window(var_int(LINK_WINDOW_BYTES))
+            .stream_receive_window(var_int(STREAM_WINDOW_BYTES))
+            .max_concurrent_uni_streams(FIRST_SEGMENT_STREAMS.into())
+            .max_concurrent_bidi_streams(FEW_STREAMS.into()),
+    };
+    transport
+}
+
+/// Lets a parent open streams for `tracks` subscriptions: two segments of each,
+/// the closing and the opening one, and HELLO.
+pub fn allow_tracks(connection: &Connection, tracks: usize) {
+    let wanted = u32::try_from(tracks)
+        .unwrap_or(u32::MAX)
+        .saturating_mul(2)
+        .saturating_add(FEW_STREAMS)
+        .max(FIRST_SEGMENT_STREAMS);
+    connection.set_max_concurrent_uni_streams(wanted.into());
+}
+
+fn bind(address: SocketAddr) -> Result<UdpSocket, EndpointError> {
+    bound(address).map_err(|source| EndpointError::Socket { address, source })
+}
+
+fn bound(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    // The kernel caps what it grants at its own limit; a smaller buffer costs
+    // losses under bursts, not the link.
+    for set in [Socket::set_recv_buffer_size, Socket::set_send_buffer_size] {
+        if let Err(error) = set(&socket, SOCKET_BUFFER_BYTES) {
+            debug!(%error, "UDP buffer size refused");
+        }
+    }
+    debug!(
+        receive_bytes = socket.recv_buffer_size().unwrap_or(0),
+        send_bytes = socket.send_buffer_size().unwrap_or(0),
+        "UDP buffers granted"
+    );
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn endpoint(
+    socket: UdpSocket,
+    address: SocketAddr,
+    server: Option<ServerConfig>,
+) -> Result<Endpoint, EndpointError> {
+    let runtime = Arc::new(quinn::TokioRuntime);
+    Endpoint::new(EndpointConfig::default(), server, socket, runtime)
+        .map_err(|source| EndpointError::Socket { address, source })
+}
+
+/// Opens the port that children connect to. Needs a tokio runtime.
+pub fn server_endpoint(
+    listen: SocketAddr,
+    config: &LinkConfig,
+    credentials: &NodeCredentials,
+    registry: &Registry,
+) -> Result<Listener, EndpointError> {
+    let crypto = QuicServerConfig::try_from(node_server_config(credentials)?)?;
+    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+    server
+        .transport_config(Arc::new(transport(config, End::Parent)))
+        .max_incoming(MAX_HANDSHAKES)
+        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(INCOMING_BUFFERS_BYTES);
+    Ok(Listener {
+        endpoint: endpoint(bind(listen)?, listen, Some(server))?,
+        places: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+        retry_above: RETRY_ABOVE,
+        handshakes: metrics::int_counter_vec(
+            registry,
+            "millrace_link_handshakes_total",
+            "Handshakes of children, by how they went: begun, retried (asked to prove the address) or refused (too many).",
+            &["outcome"],
+        ),
+    })
+}
+
+/// A parent's port.
+#[derive(Debug)]
+pub struct Listener {
+    endpoint: Endpoint,
+    places: Arc<Semaphore>,
+    retry_above: usize,
+    handshakes: IntCounterVec,
+}
+
+impl Listener {
+    /// Where it listens; tells the port when 0 was asked for.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// The next handshake, to be finished in a task of its own; `None` once the
+    /// listener is closed. Cancel-safe.
+    pub async fn accept(&self) -> Option<Handshake> {
+        loop {
+            let incoming = self.endpoint.accept().await?;
+            let peer = incoming.remote_address();
+            let under_way = MAX_HANDSHAKES.saturating_sub(self.places.available_permits());
+            if under_way >= self.retry_above && incoming.may_retry() {
+                self.count("retried");
+                // Fails only after a Retry, which may_retry() has ruled out.
+                let _ = incoming.retry();
+                continue;
+            }
+            let place = self.places.clone().try_acquire_owned();
+            let full = self.endpoint.open_connections() >= MAX_CONNECTIONS;
+            let (Ok(place), false) = (place, full) else {
+                self.count("refused");
+                incoming.refuse();
+                continue;
+            };
+            match incoming.accept() {
+                Ok(connecting) => {
+                    self.count("begun");
+                    return Some(Handshake {
+                        connecting,
+                        peer,
+                        _place: place,
+                    });
+                }
+                Err(error) => debug!(%peer, %error, "first packet refused"),
+            }
+        }
+    }
+
+    fn count(&self, outcome: &str) {
+        self.handshakes.with_label_values(&[outcome]).inc();
+    }
+
+    /// Closes all connections and the port.
+    pub fn close(&self, code: VarInt, reason: &[u8]) {
+        self.endpoint.close(code, reason);
+    }
+
+    /// Takes no new connections; those that are there go on. For a drain.
+    pub fn stop_accepting(&self) {
+        self.endpoint.set_server_config(None);
+    }
+
+    /// Resolves when the peers know that their connections are closed.
+    pub async fn wait_idle(&self) {
+        self.endpoint.wait_idle().await;
+    }
+}
+
+/// A handshake under way on a parent.
+#[derive(Debug)]
+pub struct Handshake {
+    connecting: Connecting,
+    peer: SocketAddr,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Handshake {
+    /// The address at the other end.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Resolves to the link and who is at the other end of it.
+    pub async fn finish(self) -> Result<(Connection, Identity), HandshakeError> {
+        finish(self.connecting, self.peer).await
+    }
+}
+
+/// Opens a socket to dial parents from. Needs a tokio runtime.
+pub fn client_endpoint(
+    config: &LinkConfig,
+    credentials: &NodeCredentials,
+) -> Result<Dialer, EndpointError> {
+    let crypto = QuicClientConfig::try_from(node_client_config(credentials)?)?;
+    let mut client = ClientConfig::new(Arc::new(crypto));
+    client.transport_config(Arc::new(transport(config, End::Child)));
+    // One socket for parents of both families; a machine may have IPv6 off.
+    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let (socket, address) = match bind(both) {
+        Ok(socket) => (socket, both),
+        Err(_) => {
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+            (bind(v4)?, v4)
+        }
+    };
+    Ok(Dialer {
+        endpoint: endpoint(socket, address, None)?,
+        client,
+    })
+}
+
+/// A child's socket.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    endpoint: Endpoint,
+    client: ClientConfig,
+}
+
+impl Dialer {
+    /// Connects to a parent and tells who it is. A parent that refuses this
+    /// node's certificate closes the connection right after (TLS 1.3: the
+    /// client is done first).
+    pub async fn connect(
+        &self,
+        parent: SocketAddr,
+    ) -> Result<(Connection, Identity), HandshakeError> {
+        let connecting = self
+            .endpoint
+            .connect_with(self.client.clone(), parent, NODE_NAME)
+            .map_err(|source| HandshakeError::Dial {
+                peer: parent,
+                source,
+            })?;
+        finish(connecting, parent).await
+    }
+
+    /// Closes all connections.
+    pub fn close(&self, code: VarInt, reason: &[u8]) {
+        self.endpoint.close(code, reason);
+    }
+
+    /// Resolves when the peers know that their connections are closed.
+    pub async fn wait_idle(&self) {
+        self.endpoint.wait_idle().await;
+    }
+}
+
+async fn finish(
+    connecting: Connecting,
+    peer: SocketAddr,
+) -> Result<(Connection, Identity), HandshakeError> {
+    let connection = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting)
+        .await
+        .map_err(|_| HandshakeError::Deadline { peer })?
+        .map_err(|source| HandshakeError::Connection { peer, source })?;
+    match peer_identity(&connection) {
+        Ok(identity) => Ok((connection, identity)),
+        Err(source) => {
+            connection.close(UNAUTHORISED.into(), source.to_string().as_bytes());
+            Err(HandshakeError::Identity { peer, source })
+        }
+    }
+}
+
+fn peer_identity(connection: &Connection) -> Result<Identity, IdentityError> {
+    let chain = connection
+        .peer_identity()
+        .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok())
+        .ok_or(IdentityError::NoCertificate)?;
+    identity(&chain)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Metrics: one registry a process, created by `main` and passed to the modules.
+//!
+//! A module makes its metrics through the functions below when it is built,
+//! and keeps them in a struct of its own. Names read
+//! `millrace_<noun>_<unit|total>`; no label's values grow with viewers. Two
+//! metrics of one name are a bug of ours, found when the node starts: hence
+//! the panics, which no byte from outside can reach.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use super::process::ProcessCollector;
+
+/// A registry with the process's own metrics and `millrace_build_info`.
+///
+/// `role` is the binary's: `origin` or `edge`.
+#[must_use]
+pub fn registry(role: &str) -> Registry {
+    let registry = Registry::new();
+    register(&registry, ProcessCollector::new(), "process");
+    let build = int_gauge_vec(
+        &registry,
+        "millrace_build_info",
+        "Always 1; the version and the role of this node as labels.",
+        &["version", "role"],
+    );
+    build
+        .with_label_values(&[env!("CARGO_PKG_VERSION"), role])
+        .set(1);
+    registry
+}
+
+/// A counter, registered.
+///
+/// # Panics
+/// If the name is taken or malformed.
+#[must_use]
+pub fn int_counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::new(name, help), name)
+}
+
+/// Counters by label, registered.
+///
+/// # Panics
+/// If the name is taken or malformed.
+#[must_use]
+pub fn int_counter_vec(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> IntCounterVec {
+    let metric = IntCounterVec::new(Opts::new(name, help), labels);
+    registered(registry, metric, name)
+}
+
+/// A gauge, registered.
+///
+/// # Panics
+/// If the name is taken or malformed.
+#[must_use]
+pub fn int_gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::new(name, help), name)
+}
+
+/// Gauges by label, registered.
+///
+/// # Panics
+/// If the name is taken or malformed.
+#[must_use]
+pub fn int_gauge_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let metric = IntGaugeVec::new(Opts::new(name, help), labels);
+    registered(registry, metric, name)
+}
+
+/// A histogram with the given upper bounds, registered.
+///
+/// # Panics
+/// If the name is taken or malformed, or the bounds don't rise.
+#[must_use]
+pub fn histogram(registry: &Registry, name: &str, help: &str, bounds: &[f64]) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+    registered(registry, Histogram::with_opts(options), name)
+}
+
+fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+    name: &str,
+) -> M {
+    match metric {
+        Ok(metric) => {
+            register(registry, metric.clone(), name);
+            metric
+        }
+        Err(error) => panic!("metric {name}: {error}"),
+    }
+}
+
+fn register<M: Collector + 'static>(registry: &Registry, metric: M, name: &str) {
+    if let Err(error) = registry.register(Box::new(metric)) {
+        panic!("metric {name}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_tells_the_build_and_the_process() {
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&registry("edge").gather())
+            .unwrap();
+        let build = format!(
+            "millrace_build_info{{role=\"edge\",version=\"{}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert!(text.contains(&build), "{text}");
+        for name in [
+            "process_open_fds",
+            "process_max_fds",
+            "process_resident_memory_bytes",
+            "process_cpu_seconds_total",
+            "process_start_time_seconds",
+            "process_threads",
+        ] {
+            assert!(text.contains(&format!("\n{name} ")), "{name} in {text}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "millrace_twice_total")]
+    fn one_name_is_one_metric() {
+        let registry = Registry::new();
+        let _first = int_counter(&registry, "millrace_twice_total", "First.");
+        let _second = int_counter(&registry, "millrace_twice_total", "Second.");
+    }
+}

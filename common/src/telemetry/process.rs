@@ -1,0 +1,174 @@
+//! The process's own metrics, read from `/proc` at each scrape.
+//!
+//! They bear the names that every Prometheus client gives them, without our
+//! prefix, so that ready-made dashboards find them. What can't be read (no
+//! `/proc` in a jail) is left out of that scrape.
+
+use std::fs;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Counter, Gauge, IntGauge};
+
+/// Linux reports times to user space in units of 1/100 s on every architecture.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+pub(super) struct ProcessCollector {
+    open_fds: IntGauge,
+    max_fds: IntGauge,
+    resident_bytes: IntGauge,
+    threads: IntGauge,
+    start_time_seconds: Gauge,
+    /// Only names the counter: a counter can't be set, so that each scrape
+    /// fills a fresh one from the kernel's own total.
+    cpu_seconds: Counter,
+}
+
+impl ProcessCollector {
+    pub(super) fn new() -> Self {
+        let int = |name, help| IntGauge::new(name, help).expect("a well-formed metric name");
+        Self {
+            open_fds: int("process_open_fds", "Open file descriptors."),
+            max_fds: int("process_max_fds", "Most file descriptors allowed."),
+            resident_bytes: int("process_resident_memory_bytes", "Resident memory."),
+            threads: int("process_threads", "Threads of the process."),
+            start_time_seconds: Gauge::new(
+                "process_start_time_seconds",
+                "When the process started, in Unix seconds.",
+            )
+            .expect("a well-formed metric name"),
+            cpu_seconds: cpu_counter(),
+        }
+    }
+}
+
+fn cpu_counter() -> Counter {
+    Counter::new(
+        "process_cpu_seconds_total",
+        "Processor time spent, user and system.",
+    )
+    .expect("a well-formed metric name")
+}
+
+impl Collector for ProcessCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        let mut descs = self.open_fds.desc();
+        descs.extend(self.max_fds.desc());
+        descs.extend(self.resident_bytes.desc());
+        descs.extend(self.threads.desc());
+        descs.extend(self.start_time_seconds.desc());
+        descs.extend(self.cpu_seconds.desc());
+        descs
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = Vec::with_capacity(6);
+        if let Ok(entries) = fs::read_dir("/proc/self/fd") {
+            // Reading the directory opened one more.
+            let open = entries.count().saturating_sub(1);
+            self.open_fds.set(i64::try_from(open).unwrap_or(i64::MAX));
+            families.extend(self.open_fds.collect());
+        }
+        if let Some(limit) = read("/proc/self/limits")
+            .as_deref()
+            .and_then(max_open_files)
+        {
+            self.max_fds.set(limit);
+            families.extend(self.max_fds.collect());
+        }
+        let status = read("/proc/self/status");
+        if let Some(kib) = status.as_deref().and_then(|text| field(text, "VmRSS:")) {
+            self.resident_bytes.set(kib.saturating_mul(1024));
+            families.extend(self.resident_bytes.collect());
+        }
+        if let Some(threads) = status.as_deref().and_then(|text| field(text, "Threads:")) {
+            self.threads.set(threads);
+            families.extend(self.threads.collect());
+        }
+        if let Some(stat) = read("/proc/self/stat").as_deref().and_then(parse_stat) {
+            let cpu = cpu_counter();
+            cpu.inc_by(stat.cpu_ticks / TICKS_PER_SECOND);
+            families.extend(cpu.collect());
+            if let Some(boot) = read("/proc/stat")
+                .as_deref()
+                .and_then(|text| field(text, "btime"))
+            {
+                self.start_time_seconds
+                    .set(seconds(boot) + stat.start_ticks / TICKS_PER_SECOND);
+                families.extend(self.start_time_seconds.collect());
+            }
+        }
+        families
+    }
+}
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds stay far below 2^52")]
+fn seconds(value: i64) -> f64 {
+    value as f64
+}
+
+/// The number after `name` at the start of a line.
+fn field(text: &str, name: &str) -> Option<i64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn max_open_files(text: &str) -> Option<i64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => None,
+        limit => limit.parse().ok(),
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Stat {
+    cpu_ticks: f64,
+    start_ticks: f64,
+}
+
+/// proc(5): utime and stime are fields 14 and 15, starttime is 22. The command
+/// name, field 2, may hold spaces and parentheses; the last `)` ends it.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (_, rest) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
+    Some(Stat {
+        cpu_ticks: number(14)? + number(15)?,
+        start_ticks: number(22)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_survives_an_odd_command_name() {
+        let text = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 120 30 0 0 20 0 4 0 9000 1 2 3";
+        let stat = parse_stat(text).unwrap();
+        assert_eq!(
+            stat,
+            Stat {
+                cpu_ticks: 150.0,
+                start_ticks: 9000.0
+            }
+        );
+        assert_eq!(parse_stat("7 (short) S 1"), None);
+    }
+
+    #[test]
+    fn limits_and_fields() {
+        let limits = "Limit  Soft  Hard\nMax open files            1024    4096    files\n";
+        assert_eq!(max_open_files(limits), Some(1024));
+        assert_eq!(max_open_files("Max open files unlimited x"), None);
+        assert_eq!(field("VmRSS:\t  512 kB\n", "VmRSS:"), Some(512));
+        assert_eq!(field("VmRSS:\n", "VmRSS:"), None);
+    }
+}
