@@ -2,4 +2,6 @@
 
 pub mod broadcast;
 pub mod cmaf;
+pub mod keys;
+pub mod rtmp;
 pub mod sample;
