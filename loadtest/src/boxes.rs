@@ -15,7 +15,7 @@ mod traf;
 
 pub use init::{Init, Kind, parse_init};
 pub use reader::FragmentReader;
-pub use traf::{Fragment, Sample};
+pub use traf::Fragment;
 
 /// Larger than any chunk of a watchable stream, small enough to buffer.
 pub const MAX_BOX_BYTES: usize = 64 << 20;
@@ -136,10 +136,6 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn u8(&mut self) -> Result<u8, BoxError> {
         self.rest.try_get_u8().map_err(|_| self.short())
-    }
-
-    pub(crate) fn u16(&mut self) -> Result<u16, BoxError> {
-        self.rest.try_get_u16().map_err(|_| self.short())
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, BoxError> {

@@ -22,7 +22,9 @@ fn parse_stat(stat: &str) -> Option<Duration> {
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    Some(Duration::from_millis(user.checked_add(system)?.checked_mul(10)?))
+    Some(Duration::from_millis(
+        user.checked_add(system)?.checked_mul(10)?,
+    ))
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ impl Latency {
             self.negative += 1;
         }
         let us = u64::try_from(us).unwrap_or(0);
-        self.histogram.saturating_record(us.clamp(1, MAX_LATENCY_US));
+        self.histogram
+            .saturating_record(us.clamp(1, MAX_LATENCY_US));
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -171,6 +172,9 @@ mod tests {
         one.error("503");
         sum.add(&one);
         sum.add(&one);
-        assert_eq!((sum.parts, sum.hints_unlisted, sum.errors["503"]), (4, 2, 2));
+        assert_eq!(
+            (sum.parts, sum.hints_unlisted, sum.errors["503"]),
+            (4, 2, 2)
+        );
     }
 }

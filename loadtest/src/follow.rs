@@ -115,7 +115,10 @@ impl Follow {
         loop {
             let (msn, part) = self.next?;
             let Some(segment) = list.segments.iter().find(|segment| segment.msn == msn) else {
-                let first = list.segments.iter().find(|segment| !segment.parts.is_empty());
+                let first = list
+                    .segments
+                    .iter()
+                    .find(|segment| !segment.parts.is_empty());
                 match first {
                     // The list moved on without us.
                     Some(first) if first.msn > msn => {
@@ -167,7 +170,10 @@ impl Follow {
             None => list.segments.last().and_then(|segment| segment.map.clone()),
         };
         // A hint carries no DISCONTINUITY; a new epoch shows in its folder.
-        let moved = self.last_uri.as_ref().is_some_and(|last| folder(last) != folder(uri));
+        let moved = self
+            .last_uri
+            .as_ref()
+            .is_some_and(|last| folder(last) != folder(uri));
         Some(Want {
             uri: uri.to_owned(),
             map,
@@ -207,7 +213,9 @@ impl Follow {
             map,
             hinted: segment.is_none(),
             gap: segment.is_some_and(|segment| segment.gap),
-            duration_us: segment.and_then(|segment| segment.duration_us).unwrap_or_default(),
+            duration_us: segment
+                .and_then(|segment| segment.duration_us)
+                .unwrap_or_default(),
             discontinuity: segment.is_some_and(|segment| segment.discontinuity),
             date_time_us: date_time(list, segment.map(|segment| (segment.msn, 0))),
             fresh: msn > self.joined_at.0,

@@ -148,7 +148,9 @@ impl MediaPlaylist {
 
     #[must_use]
     pub fn target_us(&self) -> u64 {
-        self.target_duration_s.unwrap_or(6).saturating_mul(1_000_000)
+        self.target_duration_s
+            .unwrap_or(6)
+            .saturating_mul(1_000_000)
     }
 
     /// How far behind the end a player stays.
@@ -203,7 +205,9 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
         .map(|(at, line)| (at + 1, line.trim_end()))
-        .filter(|(_, line)| !line.is_empty() && (!line.starts_with('#') || line.starts_with("#EXT")))
+        .filter(|(_, line)| {
+            !line.is_empty() && (!line.starts_with('#') || line.starts_with("#EXT"))
+        })
 }
 
 /// `#EXT-X-NAME:value` into name and value.

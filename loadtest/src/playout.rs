@@ -22,6 +22,7 @@ enum State {
     Filling,
     Playing { since_us: i64, from_us: i64 },
     Stalled { since_us: i64, at_us: i64 },
+    Ended,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -93,9 +94,10 @@ impl Playout {
                     from_us: end_us.saturating_sub(self.hold_back_us),
                 };
             }
-            State::Stalled { since_us, at_us: media }
-                if end_us.saturating_sub(media) >= self.resume_us =>
-            {
+            State::Stalled {
+                since_us,
+                at_us: media,
+            } if end_us.saturating_sub(media) >= self.resume_us => {
                 self.stalled_us += at_us.saturating_sub(since_us).max(0);
                 self.state = State::Playing {
                     since_us: at_us,
@@ -130,6 +132,13 @@ impl Playout {
                 since_us: dry_at_us,
                 at_us: end_us,
             };
+        }
+    }
+
+    /// No more will come and none is missing: what is buffered plays out.
+    pub fn end(&mut self) {
+        if let State::Playing { .. } = self.state {
+            self.state = State::Ended;
         }
     }
 
@@ -174,7 +183,12 @@ mod tests {
     fn steady_delivery_never_stalls() {
         let mut model = playing();
         for part in 0..100 {
-            model.arrive(media(0, 300 * (part + 1), 6200 + 300 * part, 6500 + 300 * part));
+            model.arrive(media(
+                0,
+                300 * (part + 1),
+                6200 + 300 * part,
+                6500 + 300 * part,
+            ));
         }
         let wanted = Outcome {
             started: true,

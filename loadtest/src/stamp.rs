@@ -193,7 +193,17 @@ mod tests {
 
     #[test]
     fn every_value_comes_back() {
-        let values = [0, 1, 2, 3, 0xff, 0x0100, 0x00ff_0000, 0x0003_0000_0003_0000, u64::MAX];
+        let values = [
+            0,
+            1,
+            2,
+            3,
+            0xff,
+            0x0100,
+            0x00ff_0000,
+            0x0003_0000_0003_0000,
+            u64::MAX,
+        ];
         for unix_us in values {
             for counter in values {
                 let stamp = Stamp { unix_us, counter };
@@ -226,7 +236,12 @@ mod tests {
         };
         let x264 = [&[6, 5, 17][..], &[0xdc; 17], &[0x80]].concat();
         let len = u8::try_from(x264.len()).unwrap();
-        let sample = [&[0, 0, 0, 2, 9, 0xf0, 0, 0, 0, len][..], &x264, &[0, 0, 0, 2, 0x65, 1]].concat();
+        let sample = [
+            &[0, 0, 0, 2, 9, 0xf0, 0, 0, 0, len][..],
+            &x264,
+            &[0, 0, 0, 2, 0x65, 1],
+        ]
+        .concat();
         let stamped = into_sample(&sample, 4, stamp).unwrap();
         assert_eq!(stamped[..6], sample[..6]);
         assert_eq!(find(&stamped, 4), Some(stamp));

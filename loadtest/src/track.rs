@@ -157,7 +157,10 @@ fn to_us(ticks: u64, timescale: u32) -> i64 {
 mod tests {
     use super::*;
     use crate::{
-        boxes::{FragmentReader, parse_init, tests::{chunk, video_init}},
+        boxes::{
+            FragmentReader, parse_init,
+            tests::{chunk, video_init},
+        },
         stamp::Stamp,
     };
 
@@ -181,21 +184,35 @@ mod tests {
     }
 
     fn frame(tfdt: u64, unix_us: u64, counter: u64) -> Fragment {
-        let sample = stamp::into_sample(&[0, 0, 0, 1, 0x65], 4, Stamp { unix_us, counter }).unwrap();
+        let sample =
+            stamp::into_sample(&[0, 0, 0, 1, 0x65], 4, Stamp { unix_us, counter }).unwrap();
         let bytes = chunk(1, tfdt, 4000, true, &sample);
         let init = parse_init(&video_init()).unwrap();
-        FragmentReader::default().push(&bytes, &init).unwrap().remove(0)
+        FragmentReader::default()
+            .push(&bytes, &init)
+            .unwrap()
+            .remove(0)
     }
 
     #[test]
     fn latency_by_stamp_and_by_programme_time() {
         let mut track = track();
         let gained = track.fragment(&frame(12_000, 1_000_500, 0), &want(), true, 1_050_500);
-        assert_eq!(gained, Some(Gained { start_us: 100_000, end_us: 133_333 }));
+        assert_eq!(
+            gained,
+            Some(Gained {
+                start_us: 100_000,
+                end_us: 133_333
+            })
+        );
         track.fragment(&frame(16_000, 1_033_833, 1), &want(), false, 1_083_833);
         assert_eq!(track.stamped.summary().unwrap().p50_ms, 50.0);
         assert_eq!(track.dated.summary().unwrap().p99_ms, 50.5);
-        let clean = Counts { video_frames: 2, stamped_frames: 2, ..Counts::default() };
+        let clean = Counts {
+            video_frames: 2,
+            stamped_frames: 2,
+            ..Counts::default()
+        };
         assert_eq!(track.counts, clean);
     }
 
@@ -206,9 +223,15 @@ mod tests {
             track.fragment(&frame(tfdt, 0, tfdt), &want(), false, 0);
         }
         assert_eq!(track.counts.tfdt_breaks, 2);
-        track.begin(&Want { discontinuity: true, ..want() });
+        track.begin(&Want {
+            discontinuity: true,
+            ..want()
+        });
         track.fragment(&frame(0, 0, 0), &want(), true, 0);
-        assert_eq!((track.counts.tfdt_breaks, track.counts.discontinuities), (2, 1));
+        assert_eq!(
+            (track.counts.tfdt_breaks, track.counts.discontinuities),
+            (2, 1)
+        );
     }
 
     #[test]
@@ -226,13 +249,19 @@ mod tests {
         for (at, counter) in [5, 6, 9, 9, 10].into_iter().enumerate() {
             track.fragment(&frame(4000 * at as u64, 0, counter), &want(), false, 0);
         }
-        assert_eq!((track.counts.frame_gaps, track.counts.frame_repeats), (2, 1));
+        assert_eq!(
+            (track.counts.frame_gaps, track.counts.frame_repeats),
+            (2, 1)
+        );
     }
 
     #[test]
     fn what_was_there_before_we_came_has_no_latency() {
         let mut track = track();
-        let old = Want { fresh: false, ..want() };
+        let old = Want {
+            fresh: false,
+            ..want()
+        };
         track.fragment(&frame(0, 0, 0), &old, true, 9);
         assert!(track.stamped.summary().is_none() && track.dated.summary().is_none());
         assert_eq!(track.first_frame_us, Some(9));

@@ -134,7 +134,10 @@ mod tests {
         let base = Url::parse("http://127.0.0.1:8080/live/demo/index.m3u8?a=1").unwrap();
         for (reference, wanted) in [
             ("v0.m3u8", "http://127.0.0.1:8080/live/demo/v0.m3u8"),
-            ("7/v0/1.0.m4s?x=../y", "http://127.0.0.1:8080/live/demo/7/v0/1.0.m4s?x=../y"),
+            (
+                "7/v0/1.0.m4s?x=../y",
+                "http://127.0.0.1:8080/live/demo/7/v0/1.0.m4s?x=../y",
+            ),
             ("../b/./c.mp4", "http://127.0.0.1:8080/live/b/c.mp4"),
             ("/root.m3u8", "http://127.0.0.1:8080/root.m3u8"),
             ("https://cdn.example/x", "https://cdn.example/x"),

@@ -90,7 +90,10 @@ fn any_split_gives_the_same_fragments() {
     assert_eq!(whole.len(), 2);
     assert_eq!(whole[0].boxes, [*b"styp", *b"moof", *b"mdat"]);
     assert_eq!(whole[0].sample_bytes(&whole[0].samples[0]), b"first");
-    assert_eq!((whole[1].tfdt, whole[1].end()), (0x1_0000_0fa0, 0x1_0000_1f44));
+    assert_eq!(
+        (whole[1].tfdt, whole[1].end()),
+        (0x1_0000_0fa0, 0x1_0000_1f44)
+    );
     assert_eq!(whole[1].sample_bytes(&whole[1].samples[0]), b"second");
     assert!(whole[0].samples[0].sync && !whole[1].samples[0].sync);
     for step in 1..bytes.len() {
@@ -113,7 +116,9 @@ fn hostile_sizes_are_errors() {
     for bytes in [
         &[0, 0, 0, 3, b'm', b'o', b'o', b'f'][..],
         &[0xff, 0xff, 0xff, 0xff, b'm', b'd', b'a', b't'],
-        &[0, 0, 0, 1, b'm', b'd', b'a', b't', 0xff, 0, 0, 0, 0, 0, 0, 0],
+        &[
+            0, 0, 0, 1, b'm', b'd', b'a', b't', 0xff, 0, 0, 0, 0, 0, 0, 0,
+        ],
     ] {
         let error = FragmentReader::default().push(bytes, &init);
         assert!(matches!(error, Err(BoxError::Length { .. })), "{error:?}");

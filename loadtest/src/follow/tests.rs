@@ -13,7 +13,8 @@ fn list(parts: &[usize], complete: bool, hint: &str) -> MediaPlaylist {
         let msn = 10 + at;
         for part in 0..*count {
             let independent = if part == 0 { ",INDEPENDENT=YES" } else { "" };
-            text += &format!("#EXT-X-PART:DURATION=0.5,URI=\"1/v0/{msn}.{part}.m4s\"{independent}\n");
+            text +=
+                &format!("#EXT-X-PART:DURATION=0.5,URI=\"1/v0/{msn}.{part}.m4s\"{independent}\n");
         }
         if at + 1 < parts.len() || complete {
             text += &format!("#EXTINF:{},\n1/v0/{msn}.m4s\n", *count as f64 / 2.0);
@@ -38,14 +39,22 @@ fn all(follow: &mut Follow, list: &MediaPlaylist) -> Vec<String> {
 fn starts_at_a_sync_point_the_hold_back_behind_the_end() {
     let mut follow = Follow::new(Mode::Parts);
     let got = all(&mut follow, &list(&[4, 4, 1], false, "1/v0/12.1.m4s"));
-    assert_eq!(got, ["11.0.m4s", "11.1.m4s", "11.2.m4s", "11.3.m4s", "12.0.m4s", "12.1.m4s"]);
+    assert_eq!(
+        got,
+        [
+            "11.0.m4s", "11.1.m4s", "11.2.m4s", "11.3.m4s", "12.0.m4s", "12.1.m4s"
+        ]
+    );
 }
 
 #[test]
 fn a_hinted_part_is_not_fetched_again_when_listed() {
     let mut follow = Follow::new(Mode::Parts);
     all(&mut follow, &list(&[4, 4, 1], false, "1/v0/12.1.m4s"));
-    assert_eq!(all(&mut follow, &list(&[4, 4, 1], false, "1/v0/12.1.m4s")), [""; 0]);
+    assert_eq!(
+        all(&mut follow, &list(&[4, 4, 1], false, "1/v0/12.1.m4s")),
+        [""; 0]
+    );
     let got = all(&mut follow, &list(&[4, 4, 2], false, "1/v0/12.2.m4s"));
     assert_eq!(got, ["12.2.m4s"]);
     // The hint may name the next segment before this one is complete.
@@ -102,8 +111,14 @@ fn a_list_that_moved_on_is_joined_again() {
 #[test]
 fn segments_are_followed_by_our_own_names() {
     let mut follow = Follow::new(Mode::Segments);
-    assert_eq!(all(&mut follow, &list(&[4, 1], false, "1/v0/11.1.m4s")), ["11.m4s"]);
-    assert_eq!(all(&mut follow, &list(&[4, 4], true, "1/v0/12.0.m4s")), ["12.m4s"]);
+    assert_eq!(
+        all(&mut follow, &list(&[4, 1], false, "1/v0/11.1.m4s")),
+        ["11.m4s"]
+    );
+    assert_eq!(
+        all(&mut follow, &list(&[4, 4], true, "1/v0/12.0.m4s")),
+        ["12.m4s"]
+    );
     assert_eq!(segment_of("part-17.mp4", 17), None);
 }
 

@@ -54,13 +54,16 @@ fn reads_every_tag_of_a_low_latency_playlist() {
 
 #[test]
 fn a_complete_end_is_followed_by_part_zero() {
-    let until = MEDIA.find("#EXT-X-PART:DURATION=0.33333,URI=\"6/v0/102.0").unwrap();
+    let until = MEDIA
+        .find("#EXT-X-PART:DURATION=0.33333,URI=\"6/v0/102.0")
+        .unwrap();
     assert_eq!(media(&MEDIA[..until]).position().unwrap().next(), (102, 0));
 }
 
 #[test]
 fn a_delta_update_counts_what_it_skips() {
-    let text = "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:10\n#EXT-X-SKIP:SKIPPED-SEGMENTS=3\n#EXTINF:2,\n13.m4s\n";
+    let text =
+        "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:10\n#EXT-X-SKIP:SKIPPED-SEGMENTS=3\n#EXTINF:2,\n13.m4s\n";
     let list = media(text);
     assert_eq!((list.skipped, list.segments[0].msn), (3, 13));
 }
@@ -80,7 +83,10 @@ fn reads_a_multivariant_playlist() {
         panic!("media");
     };
     assert_eq!(list.variants[0].uri, "v0.m3u8");
-    assert_eq!(list.variants[0].attributes["CODECS"], "avc1.64001f,mp4a.40.2");
+    assert_eq!(
+        list.variants[0].attributes["CODECS"],
+        "avc1.64001f,mp4a.40.2"
+    );
     assert_eq!(list.renditions[0].uri.as_deref(), Some("a0.m3u8"));
     assert!(list.renditions[0].is_default && list.independent_segments);
 }

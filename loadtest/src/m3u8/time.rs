@@ -5,7 +5,10 @@ use super::{M3u8Error, fault};
 pub fn unix_us(line: usize, text: &str) -> Result<i64, M3u8Error> {
     parse(text).ok_or_else(|| {
         let example = "2026-11-22T21:00:00.123Z";
-        fault(line, format!("`{text}` isn't a date-time such as {example}"))
+        fault(
+            line,
+            format!("`{text}` isn't a date-time such as {example}"),
+        )
     })
 }
 
@@ -56,7 +59,11 @@ fn number(text: &str, max: i64) -> Option<i64> {
 /// Days since 1970-01-01 in the Gregorian calendar: years counted from March,
 /// so that the leap day is the last of its year.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let from_march = (153 * month + 2) / 5;
     year * 365 + leap_days + from_march + day - 1 - 719_468
@@ -81,7 +88,14 @@ mod tests {
 
     #[test]
     fn without_zone_or_with_nonsense_it_is_refused() {
-        for text in ["2026-11-22T21:16:23", "2026-13-01T00:00:00Z", "x", "T", "2026-11-22T1:2Z", "2026-1-1T0:0:0.Z"] {
+        for text in [
+            "2026-11-22T21:16:23",
+            "2026-13-01T00:00:00Z",
+            "x",
+            "T",
+            "2026-11-22T1:2Z",
+            "2026-1-1T0:0:0.Z",
+        ] {
             assert!(unix_us(3, text).is_err(), "{text}");
         }
     }
