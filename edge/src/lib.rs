@@ -1,4 +1,4 @@
 //! The edge: CMAF in over the link, HTTP out.
 
-pub mod upstream;
 pub mod page;
+pub mod upstream;
