@@ -2,4 +2,7 @@
 
 pub mod broadcast;
 pub mod cmaf;
+pub mod demux;
+pub mod keys;
+pub mod rtmp;
 pub mod sample;
