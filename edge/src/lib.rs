@@ -1,3 +1,4 @@
 //! The edge: CMAF in over the link, HTTP out.
 
+pub mod page;
 pub mod upstream;
