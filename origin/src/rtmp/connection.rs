@@ -177,8 +177,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             reason = closed(&mut self.live) => Err(Stop::Closed(reason)),
             read = self.stream.read(buffer) => Ok(read?),
             () = at(deadline) => {
-                self.session.check(Instant::now().into_std())?;
-                // Clocks that disagree by a tick: the next round decides.
+                let now = Instant::now().into_std();
+                self.session.check(deadline.map_or(now, |deadline| deadline.max(now)))?;
                 Err(Stop::Io(io::ErrorKind::TimedOut.into()))
             }
         }
