@@ -144,7 +144,12 @@ impl Upstream {
     pub async fn until_synced(&self) {
         if let Some(pulled) = &self.pulled {
             // Fails only with the sender gone, which `self` holds.
-            let _ = pulled.shared.synced.subscribe().wait_for(|seen| *seen).await;
+            let _ = pulled
+                .shared
+                .synced
+                .subscribe()
+                .wait_for(|seen| *seen)
+                .await;
         }
     }
 

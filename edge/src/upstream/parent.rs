@@ -73,7 +73,10 @@ impl Parents {
         let mut pause = FIRST_PAUSE;
         let mut turn = 0usize;
         loop {
-            let Some(address) = self.addresses.get(turn % self.addresses.len().max(1)).cloned()
+            let Some(address) = self
+                .addresses
+                .get(turn % self.addresses.len().max(1))
+                .cloned()
             else {
                 return;
             };
