@@ -2,4 +2,5 @@
 
 pub mod cmaf;
 pub mod demux;
+pub mod packager;
 pub mod sample;
