@@ -17,7 +17,7 @@ use super::{
     bandwidth::Bandwidth,
     clock::snap,
     lane::{Lane, Length},
-    live::Live,
+    live::{Live, MAX_JUMP_MS},
     plan::{self, PartShape, SEGMENT_MS, codec_family},
     rate::{MS, Rate},
 };
@@ -69,19 +69,22 @@ impl Known {
         coded.into_iter().chain(declared).collect()
     }
 
-    /// Whether every known configuration of a broadcast's tracks keeps kind,
-    /// codec family and clock, and audio frames still fill its parts.
-    pub(super) fn fits_so_far(&self, broadcast: &Continuation) -> bool {
-        broadcast.tracks.iter().all(|continued| {
-            let track = &continued.track;
-            self.configs.get(&track.name).is_none_or(|config| {
-                let shape = track.kind() == Kind::Video
-                    || PartShape::fitting(plan::audio_frame(config), track).is_some();
-                shape
-                    && config.timescale == track.timescale
-                    && codec_family(&config.codec) == codec_family(&track.codec)
-            })
-        })
+    /// The track whose known configuration does not keep kind, codec family
+    /// and clock, or whose audio frames no longer fill its parts.
+    pub(super) fn misfit(&self, broadcast: &Continuation) -> Option<TrackName> {
+        let fits = |track: &Track, config: &CodecConfig| {
+            let shape = track.kind() == Kind::Video
+                || PartShape::fitting(plan::audio_frame(config), track).is_some();
+            shape
+                && config.timescale == track.timescale
+                && codec_family(&config.codec) == codec_family(&track.codec)
+        };
+        let mut tracks = broadcast.tracks.iter().map(|one| &one.track);
+        let misfit = tracks.find(|track| {
+            let config = self.configs.get(&track.name);
+            config.is_some_and(|config| !fits(track, config))
+        });
+        misfit.map(|track| track.name)
     }
 }
 
@@ -130,6 +133,12 @@ impl Gather {
     }
 
     pub(super) fn add(&mut self, sample: Sample, now: UnixMs) {
+        if sample.dts_ms > self.newest_ms.saturating_add(MAX_JUMP_MS) {
+            // Another clock: what came before it is of no use.
+            self.samples.clear();
+            self.bytes = 0;
+            self.first = None;
+        }
         self.first.get_or_insert((sample.dts_ms, now));
         self.newest_ms = self.newest_ms.max(sample.dts_ms);
         self.bytes += sample.data.len();
@@ -286,6 +295,9 @@ impl Gather {
         if !(complete && leads) {
             return Ready::NotYet;
         }
+        if let Some(track) = known.misfit(broadcast) {
+            return Ready::Mismatch(NewBroadcast::Incompatible { track });
+        }
         let mut lanes = Vec::new();
         let mut inits = Vec::new();
         for continued in &broadcast.tracks {
@@ -305,8 +317,7 @@ impl Gather {
                     None => (track.part_target.0 / 11).max(1),
                 },
             };
-            let shape = PartShape::fitting(frame, track);
-            let (Some(shape), true) = (shape, known.fits_so_far(broadcast)) else {
+            let Some(shape) = PartShape::fitting(frame, track) else {
                 let track = track.name;
                 return Ready::Mismatch(NewBroadcast::Incompatible { track });
             };
@@ -317,6 +328,7 @@ impl Gather {
             inits.push((track.name, id, codec.init.clone(), new));
             let mut lane = Lane::new(track, shape, id, continued.next_dts.0, broadcast.next_msn);
             lane.discontinuity = true;
+            lane.position = continued.position;
             lanes.push(lane);
         }
         let Some(origin) = self.origin(leader, known) else {
@@ -329,7 +341,7 @@ impl Gather {
     fn continued(&self, broadcast: &Continuation, origin: &Origin, lanes: Vec<Lane>) -> Live {
         let base = lanes
             .iter()
-            .map(|lane| lane.to_video(lane.end))
+            .map(|lane| lane.on_video_clock(lane.end))
             .max()
             .unwrap_or(0);
         let start = ticks(origin.dts_ms).saturating_add(origin.composition);
@@ -381,7 +393,7 @@ impl Gather {
         let start = start.max(0).unsigned_abs();
         let heard = self.first.map_or(UnixMs(0), |(_, heard)| heard);
         for (at, lane) in live.lanes.iter_mut().enumerate() {
-            lane.end = lane.end.max(lane.from_video(start));
+            lane.end = lane.end.max(lane.on_own_clock(start));
             lane.received = start;
             lane.heard = heard;
             if at == 0 {

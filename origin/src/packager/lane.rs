@@ -57,7 +57,7 @@ pub(super) struct Lane {
     pub composition: i64,
     /// Decode time at the end of everything emitted.
     pub end: u64,
-    /// Samples of this epoch were emitted.
+    /// Samples or holes of this run were emitted: its clock is fixed.
     pub started: bool,
     /// The segment open now, or to be opened by what is emitted next.
     pub msn: Msn,
@@ -123,11 +123,11 @@ impl Lane {
         self.end + pending.sum::<u64>()
     }
 
-    pub(super) fn to_video(&self, at: u64) -> u64 {
+    pub(super) fn on_video_clock(&self, at: u64) -> u64 {
         self.timescale.convert(Ticks(at), Timescale::VIDEO).0
     }
 
-    pub(super) fn from_video(&self, at: u64) -> u64 {
+    pub(super) fn on_own_clock(&self, at: u64) -> u64 {
         Timescale::VIDEO.convert(Ticks(at), self.timescale).0
     }
 
@@ -146,6 +146,6 @@ impl Lane {
     pub(super) fn passes_cut(&self, at: u64) -> bool {
         self.cuts
             .front()
-            .is_some_and(|cut| at + self.shape.frame / 2 >= self.from_video(cut.at))
+            .is_some_and(|cut| at + self.shape.frame / 2 >= self.on_own_clock(cut.at))
     }
 }

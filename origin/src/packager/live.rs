@@ -25,6 +25,11 @@ const SILENCE_MS: u64 = 1_000;
 const FAR_BEHIND_MS: u64 = 4_000;
 /// A hole longer than this ends a video track's run: it returns at a sync sample.
 const LONG_HOLE_MS: u64 = 1_000;
+/// Video heard this recently, in media time, makes its own next cut.
+const ALIVE_MS: u64 = 300;
+/// A jump of stamps beyond this is another clock: demux says so at 5 s, this
+/// bounds what a hole may cost should it ever not.
+pub(super) const MAX_JUMP_MS: u64 = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Live {
@@ -48,6 +53,21 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn leader(&self) -> usize {
         self.lanes.iter().position(|lane| !lane.silent).unwrap_or(0)
+    }
+
+    /// Whether a stamp is of another clock than those before it.
+    pub(super) fn jumps(&self, dts_ms: u64) -> bool {
+        let newest = self
+            .lanes
+            .iter()
+            .map(|lane| lane.received)
+            .max()
+            .unwrap_or(0);
+        let stamp = i64::try_from(dts_ms.saturating_mul(MS)).unwrap_or(i64::MAX);
+        let ahead = stamp
+            .saturating_add(self.shift)
+            .saturating_sub(newest.cast_signed());
+        ahead > (MAX_JUMP_MS * MS).cast_signed()
     }
 
     pub(super) fn has(&self, name: TrackName) -> bool {
@@ -81,7 +101,7 @@ impl Live {
             .checked_add(self.shift)?
             .checked_add(lane.composition)?;
         let media = u64::try_from(shifted).ok()?;
-        Some((media, lane.from_video(media)))
+        Some((media, lane.on_own_clock(media)))
     }
 
     /// # Errors
@@ -195,10 +215,10 @@ impl Live {
         }
         let lane = &self.lanes[at];
         let length = lane.length(end);
-        let leads = at == self.leader();
         if length > 0 && lane.passes_cut(end) {
             self.follow_cut(at, out);
-        } else if length > 0 && leads && lane.cuts.is_empty() {
+        } else if length > 0 && lane.cuts.is_empty() {
+            // Of several video tracks whoever comes first makes the cut.
             let long_enough = length + frame / 2 >= lane.ms(SEGMENT_MS);
             let last_chance = length + self.longest_gop > self.target_duration(lane);
             if long_enough || last_chance {
@@ -211,11 +231,7 @@ impl Live {
     /// A video track returns with a sync sample, which begins a segment.
     fn resume(&mut self, at: usize, target: u64, out: &mut Vec<Output>) {
         let frame = self.lanes[at].shape.frame;
-        self.fill_through_cuts(at, target.saturating_sub(frame / 2), out);
-        self.fill_alone(at, target, out);
-        if target > self.lanes[at].end + frame / 2 {
-            self.fill(at, target, out);
-        }
+        self.bridge(at, target, target.saturating_sub(frame / 2), out);
         if self.lanes[at].segment.is_some() {
             if self.lanes[at].cuts.is_empty() {
                 self.lead_cut(at, out);
@@ -231,7 +247,7 @@ impl Live {
     fn fill_through_cuts(&mut self, at: usize, to: u64, out: &mut Vec<Output>) {
         while let Some(cut) = self.lanes[at].cuts.front().copied() {
             let lane = &self.lanes[at];
-            let mut boundary = lane.from_video(cut.at);
+            let mut boundary = lane.on_own_clock(cut.at);
             if boundary > to {
                 return;
             }
@@ -241,6 +257,16 @@ impl Live {
             }
             self.fill(at, boundary, out);
             self.follow_cut(at, out);
+        }
+    }
+
+    /// Fills up to `to`, making the cuts up to `cuts_to` on the way. Less than
+    /// half a frame is no hole: durations absorb it.
+    fn bridge(&mut self, at: usize, to: u64, cuts_to: u64, out: &mut Vec<Output>) {
+        self.fill_through_cuts(at, cuts_to, out);
+        self.fill_alone(at, to, out);
+        if to > self.lanes[at].end + self.lanes[at].shape.frame / 2 {
+            self.fill(at, to, out);
         }
     }
 
@@ -269,8 +295,16 @@ impl Live {
         // TARGETDURATION: video is silent and this track leads.
         let lane = &self.lanes[at];
         let too_long = lane.length(lane.at() + frame) > self.target_duration(lane);
-        if too_long && lane.cuts.is_empty() && at != self.leader() {
-            let behind: Vec<usize> = (0..at).filter(|&other| !self.lanes[other].silent).collect();
+        let here = lane.on_video_clock(lane.at());
+        let behind = |other: &Lane| other.received + ALIVE_MS * MS < here;
+        let alive = self
+            .lanes
+            .iter()
+            .any(|other| other.is_video() && !behind(other));
+        if too_long && lane.cuts.is_empty() && !alive {
+            let behind: Vec<usize> = (0..at)
+                .filter(|&other| !self.lanes[other].silent && self.lanes[other].is_video())
+                .collect();
             for other in behind {
                 self.silence(other, out);
             }
@@ -307,7 +341,7 @@ impl Live {
         let frame = lane.shape.frame;
         let rounding = lane.ms(2).cast_signed();
         let mut error = difference(target, lane.at());
-        if !lane.started && lane.pending.is_empty() && lane.segment.is_none() {
+        if !lane.started && lane.pending.is_empty() {
             // The first sample says where the grid lies.
             if error.abs() <= frame.cast_signed() && error + frame.cast_signed() / 2 >= 0 {
                 lane.end = target.max(lane.end);
@@ -329,10 +363,7 @@ impl Live {
                 return self.resume_audio(at, target, out);
             }
             self.flush(at, out);
-            self.fill_through_cuts(at, target, out);
-            if target > self.lanes[at].end + frame / 2 {
-                self.fill(at, target, out);
-            }
+            self.bridge(at, target, target, out);
         }
         true
     }
@@ -340,9 +371,7 @@ impl Live {
     fn resume_audio(&mut self, at: usize, target: u64, out: &mut Vec<Output>) -> bool {
         let frame = self.lanes[at].shape.frame;
         self.fill_through_cuts(at, target + frame / 2, out);
-        if at == self.leader() || self.lanes.len() == 1 {
-            self.fill_alone(at, target, out);
-        }
+        self.fill_alone(at, target, out);
         if self.lanes[at].segment.is_some_and(|segment| segment.gap) {
             if self.lanes.len() > 1 || self.lanes[at].end >= target {
                 // Listed as EXT-X-GAP: media waits for the next segment.
@@ -363,7 +392,7 @@ impl Live {
         loop {
             let lane = &self.lanes[at];
             let Some(cut) = lane.cuts.front() else { return };
-            let boundary = lane.from_video(cut.at);
+            let boundary = lane.on_own_clock(cut.at);
             let early = boundary.saturating_sub(lane.end + lane.shape.frame / 2);
             let frames = usize::try_from(early.div_ceil(lane.shape.frame)).unwrap_or(usize::MAX);
             let empty = lane.segment.is_none() && frames == 0;
@@ -414,8 +443,9 @@ impl Live {
     }
 
     fn fill_silent(&mut self, at: usize, newest: u64, out: &mut Vec<Output>) {
-        let to = self.lanes[at].from_video(newest);
+        let to = self.lanes[at].on_own_clock(newest);
         self.fill_through_cuts(at, to, out);
+        self.fill_alone(at, to, out);
         let lane = &self.lanes[at];
         let whole = to.saturating_sub(lane.end) / lane.shape.target;
         let filled = lane.end + whole * lane.shape.target;
@@ -431,21 +461,26 @@ impl Live {
                 self.follow_audio(at, out);
             }
         }
-        let newest = self.newest_msn;
-        let ends = self.lanes.iter().map(|lane| lane.to_video(lane.end));
+        let ends = self.lanes.iter().map(|lane| lane.on_video_clock(lane.end));
         let end = ends.max().unwrap_or(0);
+        // Filling may cut, which concerns the lanes before it: two rounds.
         for at in 0..self.lanes.len() {
-            self.fill_through_cuts_for_finish(at, newest, out);
+            self.fill_through_cuts_for_finish(at, self.newest_msn, out);
             let lane = &self.lanes[at];
-            let own_end = lane.from_video(end);
-            let missing = own_end.saturating_sub(lane.end);
-            let unopened = lane.segment.is_none() && lane.msn <= newest;
-            if unopened {
-                self.lanes[at].silent = true;
-                let least = self.lanes[at].end + self.lanes[at].shape.frame;
-                self.fill(at, own_end.max(least), out);
-            } else if missing > lane.shape.frame * 2 {
+            let own_end = lane.on_own_clock(end);
+            if own_end.saturating_sub(lane.end) > lane.shape.target {
+                self.fill_alone(at, own_end, out);
                 self.fill(at, own_end, out);
+            }
+        }
+        for at in 0..self.lanes.len() {
+            self.fill_through_cuts_for_finish(at, self.newest_msn, out);
+            let lane = &mut self.lanes[at];
+            if lane.segment.is_none() && lane.msn <= self.newest_msn {
+                lane.silent = true;
+                let least = lane.end + lane.shape.frame;
+                let to = lane.on_own_clock(end).max(least);
+                self.fill(at, to, out);
             }
             let next = self.lanes[at].msn.next();
             self.complete(at, next, out);
@@ -457,13 +492,13 @@ impl Live {
             if cut.msn > newest {
                 return;
             }
-            let lane = &self.lanes[at];
-            let mut boundary = lane.from_video(cut.at);
+            let lane = &mut self.lanes[at];
+            let boundary = lane.on_own_clock(cut.at);
+            let least = lane.end + lane.shape.frame;
             if lane.segment.is_none() {
-                self.lanes[at].silent = true;
-                boundary = boundary.max(self.lanes[at].end + self.lanes[at].shape.frame);
-            }
-            if boundary > self.lanes[at].end + self.lanes[at].shape.frame {
+                lane.silent = true;
+                self.fill(at, boundary.max(least), out);
+            } else if boundary > least {
                 self.fill(at, boundary, out);
             }
             self.follow_cut(at, out);

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use common::{
-    live::{Plan, Record, Track, UnixMs},
+    live::{Plan, Position, Record, Track, UnixMs},
     media::{Ticks, Timescale},
     names::{Epoch, InitId, Msn, TrackName},
 };
@@ -105,6 +105,8 @@ pub struct ContinuedTrack {
     /// The newest init segment, where it is still known: the same bytes keep
     /// their number.
     pub init: Option<(InitId, Bytes)>,
+    /// Its newest part, which siblings report until it has another (H13).
+    pub position: Option<Position>,
 }
 
 /// A broadcast as its next epoch takes it over: what [`Packager::handover`]
@@ -274,7 +276,14 @@ impl Packager {
                 }
             }
             Input::Discontinuity => self.restart(out),
-            Input::Sample(sample) => self.sample(sample, now, out),
+            Input::Sample(sample) => {
+                if let Phase::Live(live) = &self.phase
+                    && live.jumps(sample.dts_ms)
+                {
+                    self.restart(out);
+                }
+                self.sample(sample, now, out);
+            }
         }
     }
 
@@ -357,7 +366,7 @@ impl Packager {
         }
         self.known.rates.remove(&track);
         let broadcast = self.continuation(live);
-        if self.known.fits_so_far(&broadcast) {
+        if self.known.misfit(&broadcast).is_none() {
             self.restart(out);
         } else {
             self.end_run(out);
@@ -420,6 +429,7 @@ impl Packager {
                 next_dts: Ticks(lane.end),
                 next_init: InitId(lane.init.0.saturating_add(1)),
                 init,
+                position: lane.position,
             })
         };
         Continuation {

@@ -38,7 +38,7 @@ impl Live {
                 msn: lane.msn,
                 init: lane.init,
                 dts: Ticks(lane.end),
-                program_time: self.anchor.program_time(lane.to_video(lane.end)),
+                program_time: self.anchor.program_time(lane.on_video_clock(lane.end)),
                 discontinuity_sequence: self.discontinuity_sequence,
                 flags: SegmentFlags {
                     discontinuity: lane.discontinuity,
@@ -206,10 +206,10 @@ impl Live {
             .zip(leader.previous)
             .and_then(|(open, last)| {
                 let due = leader.msn == lane.msn && open.frames <= last.frames;
-                due.then_some(leader.to_video(open.start + last.ticks))
+                due.then_some(leader.on_video_clock(open.start + last.ticks))
             });
         expected
-            .is_some_and(|expected| lane.end + lane.shape.frame / 2 >= lane.from_video(expected))
+            .is_some_and(|expected| lane.end + lane.shape.frame / 2 >= lane.on_own_clock(expected))
     }
 
     /// Audio without video cuts between parts, at 2 s less half a frame.
@@ -242,6 +242,7 @@ impl Live {
             };
             self.open(at, silent, out);
             self.lanes[at].end += duration;
+            self.lanes[at].started = true;
             self.gap_parts += 1;
             let flags = PartFlags {
                 independent: false,
@@ -275,7 +276,7 @@ impl Live {
         let lane = &self.lanes[at];
         let cut = Cut {
             msn: lane.msn.next(),
-            at: lane.to_video(lane.end),
+            at: lane.on_video_clock(lane.end),
         };
         self.complete(at, cut.msn, out);
         for (other, lane) in self.lanes.iter_mut().enumerate() {

@@ -344,11 +344,21 @@ impl TrackSeen {
         for segment in &self.segments {
             let name = self.track.name;
             let longest = u64::from(plan.target_duration_s) * hz + hz / 2;
-            assert!(segment.duration() <= longest, "H1 {name} {segment:#?}");
+            assert!(
+                segment.duration() <= longest,
+                "H1 {name} {:?} of {longest}: {} {:?}",
+                segment.head,
+                segment.duration(),
+                segment
+                    .parts
+                    .iter()
+                    .map(|p| (p.end.duration.0, p.frames))
+                    .collect::<Vec<_>>()
+            );
             if self.track.kind() == Kind::Video && !segment.head.flags.gap {
                 assert!(
                     segment.parts[0].end.flags.independent,
-                    "H5 {name} {:?}",
+                    "H5 {name} {:?} {:?}",
                     segment.head
                 );
             }
