@@ -469,6 +469,7 @@ impl Live {
             let lane = &self.lanes[at];
             let own_end = lane.on_own_clock(end);
             if own_end.saturating_sub(lane.end) > lane.shape.target {
+                self.lanes[at].silent |= self.lanes[at].segment.is_none();
                 self.fill_alone(at, own_end, out);
                 self.fill(at, own_end, out);
             }

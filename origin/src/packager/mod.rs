@@ -458,23 +458,16 @@ impl Packager {
             }
             Ready::Start(begun) => {
                 let samples = gather.take();
+                if begun.fresh {
+                    let (plan, tracks) = (begun.live.plan, begun.live.tracks.clone());
+                    out.push(Output::Plan { plan, tracks });
+                }
                 for (track, id, bytes, new) in begun.inits {
                     if new {
                         let bytes = bytes.clone();
                         out.push(Output::Init { track, id, bytes });
                     }
                     self.inits.insert(track, (id, bytes));
-                }
-                if begun.fresh {
-                    // The plan stands before the inits that it needs.
-                    let at = out.len()
-                        - out
-                            .iter()
-                            .rev()
-                            .take_while(|o| matches!(o, Output::Init { .. }))
-                            .count();
-                    let (plan, tracks) = (begun.live.plan, begun.live.tracks.clone());
-                    out.insert(at, Output::Plan { plan, tracks });
                 }
                 self.counts.dropped_samples += begun.dropped;
                 self.phase = Phase::Live(begun.live);

@@ -230,7 +230,8 @@ impl Live {
         self.close_part(at, None, out);
         while self.lanes[at].end < to {
             let lane = &self.lanes[at];
-            let (left, silent) = (to - lane.end, lane.silent);
+            // A video segment that a hole begins has no sync sample: no media.
+            let (left, gap) = (to - lane.end, lane.silent || lane.is_video());
             // A tail of a tick or two joins its neighbour by halves.
             let target = lane.shape.target;
             let duration = if left <= target {
@@ -240,7 +241,7 @@ impl Live {
             } else {
                 target
             };
-            self.open(at, silent, out);
+            self.open(at, gap, out);
             self.lanes[at].end += duration;
             self.lanes[at].started = true;
             self.gap_parts += 1;

@@ -359,7 +359,12 @@ impl TrackSeen {
                 assert!(
                     segment.parts[0].end.flags.independent,
                     "H5 {name} {:?} {:?}",
-                    segment.head
+                    segment.head,
+                    segment
+                        .parts
+                        .iter()
+                        .map(|p| (p.dts, p.end.duration.0, p.frames, p.end.flags))
+                        .collect::<Vec<_>>()
                 );
             }
             for (at, part) in segment.parts.iter().enumerate() {
