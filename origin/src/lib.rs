@@ -6,4 +6,5 @@ pub mod demux;
 pub mod keys;
 pub mod packager;
 pub mod rtmp;
+pub mod packager;
 pub mod sample;
