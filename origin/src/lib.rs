@@ -6,5 +6,4 @@ pub mod demux;
 pub mod keys;
 pub mod packager;
 pub mod rtmp;
-pub mod packager;
 pub mod sample;

@@ -58,6 +58,7 @@ impl Bookmark {
             next_dts: mark.dts + mark.track.timescale.from_ms(away_ms),
             next_init: InitId(mark.init.0.saturating_add(1)),
             init: None,
+            position: None,
         };
         let anchored = self.tracks.first().map_or(Ticks(0), |mark| {
             mark.track.timescale.convert(mark.dts, Timescale::VIDEO)
