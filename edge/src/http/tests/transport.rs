@@ -116,18 +116,18 @@ async fn t1_a_playlist_passes_a_segment_in_flight() {
         }
     });
     let mut client = client;
-    let mut worst = 0;
-    for _ in 0..20 {
+    let mut passed = Vec::new();
+    for _ in 0..21 {
         let before = received.load(Relaxed);
         assert_eq!(client.get(MEDIA).await.0, 200);
-        worst = worst.max(received.load(Relaxed) - before);
+        passed.push(received.load(Relaxed) - before);
     }
     assert!(!segment.is_finished());
-    // 20 ms of a link of 400 Mbit/s.
-    assert!(
-        worst < 1_000_000,
-        "{worst} bytes passed before the playlist"
-    );
+    passed.sort_unstable();
+    // 20 ms of a link of 100 Mbit/s; the worst of them also waited for this
+    // very test to be scheduled.
+    assert!(passed[10] < 250_000, "{passed:?} bytes before a playlist");
+    assert!(passed[20] < 1_000_000, "{passed:?} bytes before a playlist");
     segment.await.unwrap();
     assert!(received.load(Relaxed) > 64 << 20);
 }
@@ -435,10 +435,18 @@ async fn a_listener_that_cannot_be_names_its_flag() {
         (&["--http-listen", &address][..], "--http-listen 127.0.0.1:"),
         (&["--http-listen", "0.0.0.0:0"], "--plain-http-anywhere"),
         (&["--http-listen", "none"], "nothing to listen on"),
-        (&["--https-listen", "127.0.0.1:0"], "--tls-cert FILE"),
-        (&["--tls-cert", "x"], "--https-listen ADDRESS"),
+        (
+            &["--http-listen", "none", "--https-listen", "127.0.0.1:0"],
+            "--tls-cert FILE",
+        ),
+        (
+            &["--http-listen", "none", "--tls-cert", "x"],
+            "--https-listen ADDRESS",
+        ),
         (
             &[
+                "--http-listen",
+                "none",
                 "--https-listen",
                 "127.0.0.1:0",
                 "--tls-cert",
