@@ -6,10 +6,12 @@
 //! publishers' policies.
 
 pub mod certs;
+pub mod link;
 pub mod live;
 pub mod media;
 pub mod names;
 pub mod quic;
+pub mod rtmp;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

@@ -1,4 +1,9 @@
 //! The origin: RTMP in, CMAF out over the link.
 
 pub mod broadcast;
+pub mod cmaf;
+pub mod demux;
+pub mod keys;
+pub mod packager;
+pub mod rtmp;
 pub mod sample;
