@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
     certs::{self, CertsArgs},
     link::{Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES},
@@ -41,6 +41,7 @@ const LINK_COST: u32 = 1;
 #[command(
     name = "origin",
     version,
+    subcommand_negates_reqs = true,
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  \
         origin certs --out certs --edge edge-1 --edge edge-2\n  \
@@ -49,20 +50,6 @@ const LINK_COST: u32 = 1;
         The keys file has a line for each key: KEY CHANNEL. It is read again when it changes and on SIGHUP.\n\
         SIGTERM drains: publishers are told, edges keep what they have."
 )]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    serve: Option<Serve>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Make a development CA and certificates for an origin, edges and a web server
-    Certs(CertsArgs),
-}
-
-#[derive(Debug, Args)]
 struct Serve {
     #[command(flatten)]
     rtmp: RtmpConfig,
@@ -82,14 +69,19 @@ struct Serve {
     log: LogConfig,
 }
 
+fn command() -> Command {
+    let certs = Command::new("certs")
+        .about("Make a development CA and certificates for an origin, edges and a web server");
+    Serve::command().subcommand(CertsArgs::augment_args(certs))
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = match (cli.command, cli.serve) {
-        (Some(Command::Certs(args)), _) => make_certs(&args),
-        (None, Some(serve)) => run(serve),
-        (None, None) => Err(anyhow::anyhow!(
-            "--link-ca, --link-cert and --link-key are missing; `origin certs --out certs` makes them"
-        )),
+    let matches = command().get_matches();
+    let outcome = match matches.subcommand() {
+        Some(("certs", matches)) => {
+            parsed(CertsArgs::from_arg_matches(matches)).and_then(|args| make_certs(&args))
+        }
+        _ => parsed(Serve::from_arg_matches(&matches)).and_then(run),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,6 +90,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// clap prints its own errors best.
+fn parsed<T>(arguments: Result<T, clap::Error>) -> anyhow::Result<T> {
+    Ok(arguments.unwrap_or_else(|error| error.exit()))
 }
 
 fn make_certs(args: &CertsArgs) -> anyhow::Result<()> {
@@ -197,18 +194,16 @@ fn reload_on_hangup(
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn every_flag_is_also_an_environment_variable() {
-        for argument in Cli::command().get_arguments() {
+        for argument in command().get_arguments() {
             let id = argument.get_id().as_str();
             if !["help", "version"].contains(&id) {
                 assert!(argument.get_env().is_some(), "--{id} has no variable");
