@@ -228,11 +228,12 @@ impl Actor {
     /// A new broadcast: its numbers jump forward, never back.
     fn fresh(&mut self, epoch: Epoch) -> Fresh {
         let (msn, sequence) = self.high_water();
-        let floor = unix_now().0 / 1_000;
+        let floor_s = unix_now().0 / 1_000;
         let fresh = Fresh {
             epoch,
-            first_msn: Msn(floor.max(msn.map_or(0, |msn| msn.0 + 2))),
-            discontinuity_sequence: floor.max(sequence.map_or(0, |sequence| sequence + 2)),
+            first_msn: Msn(floor_s.max(msn.map_or(0, |msn| msn.0 + 2))),
+            discontinuity_sequence: discontinuity_floor(floor_s)
+                .max(sequence.map_or(0, |sequence| sequence + 2)),
         };
         self.retire();
         let id = BroadcastId(epoch.0);
@@ -622,6 +623,15 @@ impl Actor {
                 .remove(&self.channel, shown.announcement.broadcast);
         }
     }
+}
+
+/// Where a channel without a memory starts its DISCONTINUITY-SEQUENCE, so that
+/// it hardly ever goes back: hours since 2026. Not Unix seconds, as for msns:
+/// hls.js keeps arrays by this number and walks them, which at 10^9 hangs the
+/// page for good.
+const fn discontinuity_floor(unix_s: u64) -> u64 {
+    const YEAR_2026_UNIX_S: u64 = 1_767_225_600;
+    unix_s.saturating_sub(YEAR_2026_UNIX_S) / 3_600
 }
 
 /// A bug between packager and window, in words.
