@@ -279,7 +279,7 @@ const USER_AGENT: &str = concat!("millrace-loadtest/", env!("CARGO_PKG_VERSION")
 pub fn text(head: &Head, body: &[u8], max_bytes: usize) -> Result<String> {
     use std::io::Read;
     if head.text("content-encoding") != Some("gzip") {
-        return Ok(String::from_utf8(body.to_vec()).context("the body isn't UTF-8")?);
+        return String::from_utf8(body.to_vec()).context("the body isn't UTF-8");
     }
     let mut out = String::new();
     let mut unpacked = flate2::read::GzDecoder::new(body).take(max_bytes as u64);

@@ -16,6 +16,7 @@ mod figures;
 mod follow;
 mod m3u8;
 mod playout;
+mod publish;
 mod stamp;
 mod track;
 mod url;
@@ -32,6 +33,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Publish over RTMP in real time, each frame stamped with the time of its write
+    Publish(Box<publish::PublishArgs>),
     /// Watch low-latency HLS as players do: latency, stalls, gaps, errors
     Watch(watch::WatchArgs),
 }
@@ -54,6 +57,7 @@ fn start(command: &Command) -> Result<bool> {
         .build()?;
     runtime.block_on(async {
         match command {
+            Command::Publish(args) => publish::run(args).await,
             Command::Watch(args) => watch::run(args).await,
         }
     })
