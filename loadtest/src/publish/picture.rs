@@ -68,12 +68,14 @@ fn arguments(args: &PictureArgs) -> Vec<String> {
     );
     let gop = args.gop.to_string();
     add(&["-hide_banner", "-loglevel", "error", "-nostdin"]);
-    add(&["-f", "lavfi", "-i", &picture]);
+    let seconds = args.loop_seconds.to_string();
+    add(&["-f", "lavfi", "-t", &seconds, "-i", &picture]);
     if args.audio_rate > 0 {
-        add(&["-f", "lavfi", "-i", &sound]);
+        // A little longer than the picture, whose last frame may pass the end.
+        let longer = args.loop_seconds.saturating_add(1).to_string();
+        add(&["-f", "lavfi", "-t", &longer, "-i", &sound]);
         add(&["-c:a", "aac", "-b:a", "128k", "-ac", "2"]);
     }
-    add(&["-t", &args.loop_seconds.to_string()]);
     add(&[
         "-c:v",
         "libx264",

@@ -83,7 +83,7 @@ async fn publish(job: &mut Job, sent: &mut Sent) -> Result<()> {
     let mut blocked_until = started;
     for position in 0.. {
         let Some((due_ms, tag)) = job.tape.at(position) else {
-            break;
+            continue;
         };
         let due = started + Duration::from_millis(due_ms);
         tokio::select! {

@@ -21,10 +21,20 @@ pub struct Tape {
     pub metadata: Option<Bytes>,
     /// Decoder configurations, sent first.
     pub configs: Vec<Tag>,
-    frames: Vec<Tag>,
+    /// In the order in which they are due within the loop.
+    frames: Vec<Frame>,
     loop_ms: u64,
     /// Bytes of a NAL unit's length; `None` without H.264.
     pub nal_length: Option<usize>,
+}
+
+/// A frame's place in the loop. What lies past the loop's end (tracks don't
+/// start together) is due at the start of the next lap.
+#[derive(Debug, PartialEq, Eq)]
+struct Frame {
+    at_ms: u64,
+    laps: u64,
+    tag: Tag,
 }
 
 /// # Errors
@@ -67,14 +77,13 @@ impl Tape {
                 _ => frames.push(tag),
             }
         }
-        frames.sort_by_key(|tag| tag.dts_ms);
         let leader = if frames.iter().any(|tag| tag.kind == Kind::Video) {
             Kind::Video
         } else {
             Kind::Audio
         };
         let loop_ms = length_ms(&frames, leader);
-        frames.retain(|tag| tag.kind == leader || u64::from(tag.dts_ms) < loop_ms);
+        let frames = around(frames, leader, loop_ms);
         let avc = configs.iter().find(|tag| tag.is_avc());
         // AVCDecoderConfigurationRecord behind 5 bytes of FLV.
         let nal_length = avc.and_then(|tag| Some(usize::from(tag.body.get(5 + 4)? & 3) + 1));
@@ -99,16 +108,56 @@ impl Tape {
     }
 
     /// The tag at `position`, counted over all loops, and when it is due.
+    /// `None` for the few places that the first lap leaves empty.
     #[must_use]
     pub fn at(&self, position: u64) -> Option<(u64, &Tag)> {
         let index = usize::try_from(position.checked_rem(self.frames())?).ok()?;
-        let before = position.checked_div(self.frames())?;
-        let tag = self.frames.get(index)?;
-        let due_ms = before
-            .checked_mul(self.loop_ms)?
-            .checked_add(u64::from(tag.dts_ms))?;
-        Some((due_ms, tag))
+        let lap = position.checked_div(self.frames())?;
+        let frame = self.frames.get(index)?;
+        if lap < frame.laps {
+            return None;
+        }
+        let due_ms = lap.checked_mul(self.loop_ms)?.checked_add(frame.at_ms)?;
+        Some((due_ms, &frame.tag))
     }
+}
+
+/// Lays the frames round the loop. Of a track that isn't the leader, as many as
+/// come nearest to the loop's length.
+fn around(tags: Vec<Tag>, leader: Kind, loop_ms: u64) -> Vec<Frame> {
+    let own = |kind: Kind| {
+        let first = tags
+            .iter()
+            .filter(|tag| tag.kind == kind)
+            .map(|tag| tag.dts_ms)
+            .min();
+        let count = tags.iter().filter(|tag| tag.kind == kind).count() as u64;
+        let mean = length_ms(&tags, kind).checked_div(count).unwrap_or(0);
+        (u64::from(first.unwrap_or(0)), mean)
+    };
+    let (video, audio) = (own(Kind::Video), own(Kind::Audio));
+    let fits = |tag: &Tag| {
+        let (first, mean) = if tag.kind == Kind::Video {
+            video
+        } else {
+            audio
+        };
+        tag.kind == leader || u64::from(tag.dts_ms) - first + mean / 2 < loop_ms
+    };
+    let kept = tags.into_iter().filter(|tag| fits(tag));
+    let mut frames: Vec<_> = kept
+        .map(|tag| {
+            let dts_ms = u64::from(tag.dts_ms);
+            Frame {
+                at_ms: dts_ms % loop_ms,
+                laps: dts_ms / loop_ms,
+                tag,
+            }
+        })
+        .collect();
+    // The earlier lap's first, where two are due at once.
+    frames.sort_by_key(|frame| (frame.at_ms, std::cmp::Reverse(frame.laps)));
+    frames
 }
 
 /// From the first frame of `kind` to the end of its last, which lasts as long
@@ -163,7 +212,7 @@ mod tests {
     #[test]
     fn times_run_on_across_the_seam() {
         let tape = tape();
-        let due: Vec<_> = (0..9).map(|at| tape.at(at).unwrap().0).collect();
+        let due: Vec<_> = (0..9).filter_map(|at| Some(tape.at(at)?.0)).collect();
         // 67 ms over two frames: the third lasts 34.
         assert_eq!(due, [0, 21, 33, 67, 101, 122, 134, 168, 202]);
         assert_eq!((tape.frames(), tape.nal_length), (4, Some(4)));
@@ -179,6 +228,8 @@ mod tests {
         let video = (0..18).filter_map(|at| tape.at(at).filter(|(_, tag)| tag.kind == Kind::Video));
         let due: Vec<_> = video.map(|(due, _)| due).collect();
         assert_eq!(due, [21, 61, 101, 141, 181, 221]);
+        let all: Vec<_> = (0..18).filter_map(|at| Some(tape.at(at)?.0)).collect();
+        assert!(all.is_sorted(), "{all:?}");
     }
 
     #[test]
