@@ -121,6 +121,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
     pub gzip: bool,
+    /// The value of a Range header.
+    pub range: Option<&'static str>,
     pub timeout: Duration,
     pub max_bytes: usize,
 }
@@ -152,7 +154,7 @@ impl Lane {
         Self { net, kept: None }
     }
 
-    /// Sends a GET and hands each piece of a 200's body to `on_data` as it
+    /// Sends a GET and hands each piece of a success's body to `on_data` as it
     /// arrives. Other bodies are read and dropped.
     ///
     /// # Errors
@@ -210,7 +212,7 @@ impl Lane {
                     max_bytes: ask.max_bytes,
                 });
             }
-            if head.status == StatusCode::OK {
+            if head.status.is_success() {
                 on_data(&data);
             }
         }

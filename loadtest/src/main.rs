@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod boxes;
 mod client;
 mod clock;
+mod compare;
 mod figures;
 mod follow;
 mod m3u8;
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Publish over RTMP in real time, each frame stamped with the time of its write
     Publish(Box<publish::PublishArgs>),
+    /// Compare two edges' playlists byte for byte at equal versions
+    CompareEdges(compare::CompareArgs),
     /// Watch low-latency HLS as players do: latency, stalls, gaps, errors
     Watch(watch::WatchArgs),
 }
@@ -58,6 +61,7 @@ fn start(command: &Command) -> Result<bool> {
     runtime.block_on(async {
         match command {
             Command::Publish(args) => publish::run(args).await,
+            Command::CompareEdges(args) => compare::run(args).await,
             Command::Watch(args) => watch::run(args).await,
         }
     })

@@ -296,6 +296,7 @@ impl MediaTask {
 
 const ASK: Ask = Ask {
     gzip: false,
+    range: None,
     timeout: MEDIA_TIMEOUT,
     max_bytes: MAX_MEDIA_BYTES,
 };
