@@ -264,6 +264,9 @@ fn request(url: &Url, ask: Ask, http2: bool) -> Result<Request<Empty<Bytes>>, Fe
     if ask.gzip {
         builder = builder.header(header::ACCEPT_ENCODING, "gzip");
     }
+    if let Some(range) = ask.range {
+        builder = builder.header(header::RANGE, range);
+    }
     builder
         .body(Empty::new())
         .map_err(|error| FetchError::Broken {

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod boxes;
+mod check;
 mod client;
 mod clock;
 mod compare;
@@ -36,6 +37,8 @@ struct Cli {
 enum Command {
     /// Publish over RTMP in real time, each frame stamped with the time of its write
     Publish(Box<publish::PublishArgs>),
+    /// Hold any vendor's low-latency HLS to the conformance rules
+    Check(check::CheckArgs),
     /// Compare two edges' playlists byte for byte at equal versions
     CompareEdges(compare::CompareArgs),
     /// Watch low-latency HLS as players do: latency, stalls, gaps, errors
@@ -61,6 +64,7 @@ fn start(command: &Command) -> Result<bool> {
     runtime.block_on(async {
         match command {
             Command::Publish(args) => publish::run(args).await,
+            Command::Check(args) => check::run(args).await,
             Command::CompareEdges(args) => compare::run(args).await,
             Command::Watch(args) => watch::run(args).await,
         }
