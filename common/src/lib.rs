@@ -6,6 +6,7 @@
 //! publishers' policies.
 
 pub mod certs;
+pub mod link;
 pub mod live;
 pub mod media;
 pub mod names;

@@ -18,6 +18,8 @@ mod chunk;
 mod client;
 pub mod enhanced;
 mod error;
+#[cfg(test)]
+mod fixture_tests;
 mod handshake;
 pub mod limits;
 mod message;

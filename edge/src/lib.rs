@@ -1,4 +1,9 @@
 //! The edge: CMAF in over the link, HTTP out.
 
-pub mod upstream;
+pub mod api;
+#[cfg(test)]
+mod fixture;
+pub mod http;
 pub mod page;
+pub mod playlist;
+pub mod upstream;

@@ -1,13 +1,40 @@
-//! What the edge's HTTP side asks of the tree above it. One upstream
-//! subscription per track, whatever the number of viewers.
+//! What the edge's HTTP side asks of the tree above it, and the tasks that
+//! answer: one for the parents, one a channel somebody asked for, one a track
+//! somebody watches.
+//!
+//! In: the link's streams of one parent at a time. Out: the [`Directory`] with
+//! broadcasts and windows that list what the parent's list. Invariants: one
+//! upstream subscription per track, whatever the number of viewers; a lost
+//! link takes nothing away; what is old is fetched once and kept by bytes.
 
-use std::sync::Arc;
+mod channel;
+mod config;
+mod follow;
+mod metrics;
+mod parent;
+mod past;
+mod session;
+mod tracks;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
-    live::{Broadcast, Directory, Stage, TrackWindow},
-    names::{ChannelName, Epoch, Msn, TrackName},
+    live::{Announcement, Broadcast, Directory, Stage, TrackWindow},
+    names::{BroadcastId, ChannelName, Epoch, Msn, NodeId, TrackName},
+    quic::Dialer,
 };
+use parking_lot::Mutex;
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
+
+pub use config::UpstreamConfig;
+pub use metrics::UpstreamMetrics;
+
+use channel::ChannelTask;
+use parent::{GRACE, Parents};
+use past::Past;
+use session::Session;
+use tracks::{TrackHandle, TrackKey};
 
 /// Why media cannot be had now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,17 +49,82 @@ pub enum Unavailable {
     Gone,
 }
 
-/// A handle on the edge's side of the link.
+/// A handle on the edge's side of the link. Dropping it ends its tasks.
 #[derive(Debug)]
 pub struct Upstream {
     directory: Arc<Directory>,
+    /// `None` where this process fills the directory itself.
+    pulled: Option<Pulled>,
+}
+
+#[derive(Debug)]
+struct Pulled {
+    shared: Arc<Shared>,
+    parents: AbortHandle,
+}
+
+/// What the tasks share. Locks are held for a look-up, never across an await.
+#[derive(Debug)]
+struct Shared {
+    node: NodeId,
+    directory: Arc<Directory>,
+    metrics: UpstreamMetrics,
+    /// The parent that is connected now.
+    session: watch::Sender<Option<Arc<Session>>>,
+    /// Whether any parent's snapshot was ever seen.
+    synced: watch::Sender<bool>,
+    /// Since when no parent is connected.
+    alone_since: Mutex<Option<Instant>>,
+    channels: Mutex<HashMap<ChannelName, ChannelHandle>>,
+    tracks: Mutex<HashMap<TrackKey, TrackHandle>>,
+    /// Broadcasts that were replaced, until their media need no longer be read.
+    retired: Mutex<Vec<(Instant, Arc<Broadcast>)>>,
+    past: Past,
+}
+
+#[derive(Debug)]
+struct ChannelHandle {
+    announced: watch::Sender<Announcement>,
+    task: AbortHandle,
 }
 
 impl Upstream {
     /// An edge whose directory is filled by its own process.
     #[must_use]
     pub fn local(directory: Arc<Directory>) -> Self {
-        Self { directory }
+        Self {
+            directory,
+            pulled: None,
+        }
+    }
+
+    /// Starts to pull as `node` from the parents in `config`. Needs a tokio runtime.
+    #[must_use]
+    pub fn start(
+        config: &UpstreamConfig,
+        node: NodeId,
+        dialer: Dialer,
+        directory: Arc<Directory>,
+        metrics: UpstreamMetrics,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            node: node.clone(),
+            directory: directory.clone(),
+            metrics,
+            session: watch::Sender::new(None),
+            synced: watch::Sender::new(false),
+            alone_since: Mutex::new(Some(Instant::now())),
+            channels: Mutex::default(),
+            tracks: Mutex::default(),
+            retired: Mutex::default(),
+            past: Past::new(config.cache_bytes),
+        });
+        let parents = Parents::new(shared.clone(), dialer, node, config.parents.clone());
+        let parents = tokio::spawn(parents.run()).abort_handle();
+        Self {
+            directory,
+            pulled: Some(Pulled { shared, parents }),
+        }
     }
 
     #[must_use]
@@ -43,7 +135,31 @@ impl Upstream {
     /// Whether a parent's snapshot was seen: only then is a channel unknown.
     #[must_use]
     pub fn synced(&self) -> bool {
-        true
+        self.pulled
+            .as_ref()
+            .is_none_or(|pulled| *pulled.shared.synced.borrow())
+    }
+
+    /// Resolves when [`Self::synced`] first holds: the edge is ready.
+    pub async fn until_synced(&self) {
+        if let Some(pulled) = &self.pulled {
+            // Fails only with the sender gone, which `self` holds.
+            let _ = pulled
+                .shared
+                .synced
+                .subscribe()
+                .wait_for(|seen| *seen)
+                .await;
+        }
+    }
+
+    /// Whether a parent is connected now. Without one, what is held answers
+    /// the requests that it satisfies, and the others get 503.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.pulled
+            .as_ref()
+            .is_none_or(|pulled| pulled.shared.is_connected())
     }
 
     /// The broadcast that a channel carries now, subscribing to its manifest
@@ -52,11 +168,14 @@ impl Upstream {
     /// # Errors
     /// [`Unavailable::Unknown`] or [`Unavailable::Disconnected`], at once.
     pub async fn broadcast(&self, channel: &ChannelName) -> Result<Arc<Broadcast>, Unavailable> {
-        match self.directory.get(channel).map(|known| known.stage) {
-            Some(Stage::Ready(broadcast)) => Ok(broadcast),
-            Some(Stage::Starting) => Err(Unavailable::Starting),
-            None => Err(Unavailable::Unknown),
-        }
+        let Some(Pulled { shared, .. }) = &self.pulled else {
+            return match self.directory.get(channel).map(|known| known.stage) {
+                Some(Stage::Ready(broadcast)) => Ok(broadcast),
+                Some(Stage::Starting) => Err(Unavailable::Starting),
+                None => Err(Unavailable::Unknown),
+            };
+        };
+        shared.broadcast(channel).await
     }
 
     /// A track with a live subscription and its index applied.
@@ -68,7 +187,10 @@ impl Upstream {
         broadcast: &Arc<Broadcast>,
         name: TrackName,
     ) -> Result<Arc<TrackWindow>, Unavailable> {
-        broadcast.track(name).cloned().ok_or(Unavailable::Unknown)
+        match &self.pulled {
+            Some(pulled) => pulled.shared.followed(broadcast, name).await,
+            None => broadcast.track(name).cloned().ok_or(Unavailable::Unknown),
+        }
     }
 
     /// The window that holds media of this epoch, whether its broadcast is the
@@ -77,13 +199,21 @@ impl Upstream {
     pub fn held(
         &self,
         channel: &ChannelName,
-        _epoch: Epoch,
+        epoch: Epoch,
         name: TrackName,
     ) -> Option<(Arc<Broadcast>, Arc<TrackWindow>)> {
-        let Stage::Ready(broadcast) = self.directory.get(channel)?.stage else {
-            return None;
+        let current = match self.directory.get(channel).map(|known| known.stage) {
+            Some(Stage::Ready(broadcast)) => Some(broadcast),
+            _ => None,
+        };
+        let broadcast = match &self.pulled {
+            Some(pulled) => pulled.shared.of_epoch(channel, epoch, current)?,
+            None => current?,
         };
         let track = broadcast.track(name)?.clone();
+        if let Some(pulled) = &self.pulled {
+            pulled.shared.touch(&broadcast, name);
+        }
         Some((broadcast, track))
     }
 
@@ -94,10 +224,177 @@ impl Upstream {
     /// [`Unavailable`] when no parent has it.
     pub async fn past_segment(
         &self,
-        _broadcast: &Arc<Broadcast>,
-        _track: TrackName,
-        _msn: Msn,
+        broadcast: &Arc<Broadcast>,
+        track: TrackName,
+        msn: Msn,
     ) -> Result<Bytes, Unavailable> {
-        Err(Unavailable::Gone)
+        match &self.pulled {
+            Some(pulled) => pulled.shared.past(broadcast, track, msn).await,
+            None => Err(Unavailable::Gone),
+        }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        if let Some(pulled) = &self.pulled {
+            pulled.parents.abort();
+            pulled.shared.stop();
+        }
+    }
+}
+
+impl Shared {
+    fn is_connected(&self) -> bool {
+        self.session.borrow().is_some()
+    }
+
+    fn connected(&self, session: &Arc<Session>) {
+        *self.alone_since.lock() = None;
+        self.metrics.connected.set(1);
+        self.session.send_replace(Some(session.clone()));
+    }
+
+    fn disconnected(&self) {
+        *self.alone_since.lock() = Some(Instant::now());
+        self.metrics.connected.set(0);
+        self.session.send_replace(None);
+    }
+
+    /// Whether no parent has been there for longer than a channel may be lost.
+    fn is_forsaken(&self) -> bool {
+        self.alone_since
+            .lock()
+            .is_some_and(|since| since.elapsed() > GRACE)
+    }
+
+    /// The next session that is open.
+    async fn session(&self) -> Arc<Session> {
+        let mut sessions = self.session.subscribe();
+        loop {
+            let now = sessions.borrow_and_update().clone();
+            if let Some(session) = now.filter(|session| session.is_open()) {
+                return session;
+            }
+            if sessions.changed().await.is_err() {
+                // Never: `self` holds the sender.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn broadcast(
+        self: &Arc<Self>,
+        channel: &ChannelName,
+    ) -> Result<Arc<Broadcast>, Unavailable> {
+        let mut changes = self.directory.changes();
+        let mut sessions = self.session.subscribe();
+        loop {
+            changes.mark_unchanged();
+            sessions.mark_unchanged();
+            if self.is_forsaken() {
+                return Err(Unavailable::Disconnected);
+            }
+            let Some(known) = self.directory.get(channel) else {
+                let synced = *self.synced.borrow() && self.is_connected();
+                return Err(if synced {
+                    Unavailable::Unknown
+                } else {
+                    Unavailable::Disconnected
+                });
+            };
+            match known.stage {
+                Stage::Ready(broadcast) => return Ok(broadcast),
+                Stage::Starting if !self.is_connected() => return Err(Unavailable::Disconnected),
+                Stage::Starting => self.open_channel(known.announcement),
+            }
+            tokio::select! {
+                changed = changes.changed() => changed.map_err(|_| Unavailable::Disconnected)?,
+                changed = sessions.changed() => changed.map_err(|_| Unavailable::Disconnected)?,
+            }
+        }
+    }
+
+    /// Starts the channel's task unless it runs.
+    fn open_channel(self: &Arc<Self>, announcement: Announcement) {
+        let channel = announcement.channel.clone();
+        let mut channels = self.channels.lock();
+        channels.entry(channel.clone()).or_insert_with(|| {
+            let (announced, receiver) = watch::channel(announcement);
+            let task = ChannelTask {
+                shared: self.clone(),
+                channel,
+                announced: receiver,
+            };
+            let task = tokio::spawn(task.run()).abort_handle();
+            ChannelHandle { announced, task }
+        });
+    }
+
+    /// Tells a running channel what its parent says of it now.
+    fn announced(&self, channel: &ChannelName, announcement: &Announcement) {
+        if let Some(handle) = self.channels.lock().get(channel) {
+            handle.announced.send_if_modified(|known| {
+                let changed = known != announcement;
+                known.clone_from(announcement);
+                changed
+            });
+        }
+    }
+
+    /// The channel is gone: its task ends, its media stays readable a while.
+    fn forget(&self, channel: &ChannelName, broadcast: BroadcastId) {
+        if let Some(handle) = self.channels.lock().remove(channel) {
+            handle.task.abort();
+        }
+        if let Some(Stage::Ready(held)) = self.directory.get(channel).map(|known| known.stage) {
+            self.retire(held);
+        }
+        self.directory.remove(channel, broadcast);
+    }
+
+    /// Keeps a broadcast that the directory no longer offers for three target
+    /// durations, as its last playlist's readers need it.
+    fn retire(&self, broadcast: Arc<Broadcast>) {
+        let now = Instant::now();
+        let until = now + Duration::from_millis(broadcast.plan.parts_listed_ms().into());
+        let mut retired = self.retired.lock();
+        retired.retain(|(until, _)| *until > now);
+        retired.push((until, broadcast));
+    }
+
+    /// The broadcast that an epoch belongs to: the youngest that is not younger.
+    fn of_epoch(
+        &self,
+        channel: &ChannelName,
+        epoch: Epoch,
+        current: Option<Arc<Broadcast>>,
+    ) -> Option<Arc<Broadcast>> {
+        let now = Instant::now();
+        let mut retired = self.retired.lock();
+        retired.retain(|(until, _)| *until > now);
+        let retired = retired.iter().map(|(_, broadcast)| broadcast);
+        retired
+            .filter(|broadcast| broadcast.channel == *channel)
+            .chain(&current)
+            .filter(|broadcast| broadcast.id.0 <= epoch.0)
+            .max_by_key(|broadcast| broadcast.id)
+            .cloned()
+    }
+
+    fn stop(&self) {
+        for handle in self.channels.lock().values() {
+            handle.task.abort();
+        }
+        for handle in self.tracks.lock().values() {
+            handle.task.abort();
+        }
+        if let Some(session) = self.session.borrow().as_ref() {
+            common::link::stream::close(
+                &session.connection,
+                common::link::Code::Cancelled,
+                "stopping",
+            );
+        }
     }
 }

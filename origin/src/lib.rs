@@ -2,6 +2,8 @@
 
 pub mod broadcast;
 pub mod cmaf;
+pub mod demux;
 pub mod keys;
+pub mod packager;
 pub mod rtmp;
 pub mod sample;

@@ -11,7 +11,7 @@ pub const DEFAULT_CHUNK_SIZE: u32 = 128;
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
 /// Longest message before authorisation: connect with every E-RTMP property
 /// is under 2 KiB.
-pub const MAX_MESSAGE_BEFORE_PUBLISH_BYTES: usize = 64 << 10;
+pub const MAX_MESSAGE_BEFORE_PUBLISH_BYTES: usize = 32 << 10;
 /// Longest command or data message at any time; metadata is a few KiB.
 pub const MAX_COMMAND_BYTES: usize = 256 << 10;
 /// Chunk stream ids one connection may use; senders use about six.

@@ -208,6 +208,12 @@ impl ServerSession {
         Err(self.wire.error(kind))
     }
 
+    /// Reading goes on after a pause that was the owner's doing: the idle
+    /// deadline counts from now.
+    pub fn resume(&mut self, now: Instant) {
+        self.last_message = now;
+    }
+
     /// Answers the waiting publish with `NetStream.Publish.Start`; does nothing
     /// if none waits.
     pub fn accept_publish(&mut self, now: Instant) {

@@ -477,7 +477,7 @@ fn commands_out_of_order_are_errors() {
 fn a_stranger_may_send_less_than_a_publisher() {
     let header = |length: &[u8]| [&[4, 0, 0, 0], length, &[9, 1, 0, 0, 0]].concat();
     let mut peer = Peer::connected();
-    let error = peer.push(&header(&[1, 0, 1])).unwrap_err();
+    let error = peer.push(&header(&[0, 0x80, 1])).unwrap_err();
     assert_eq!(error.kind.label(), "message_too_long");
     let mut peer = Peer::publishing();
     assert_eq!(peer.push(&header(&[0x80, 0, 0])), Ok(vec![]));
@@ -530,6 +530,10 @@ fn deadlines_follow_the_stage() {
     peer.now += 20 * second;
     peer.server.accept_publish(peer.now);
     assert_eq!(peer.server.check(peer.now + 9 * second), Ok(()));
+    // A pause of ours is not the publisher's silence.
+    peer.server.resume(peer.now + 5 * second);
+    assert_eq!(peer.server.check(peer.now + 14 * second), Ok(()));
+    peer.server.resume(peer.now);
     // Half a message is no message.
     peer.now += 9 * second;
     peer.push(&[4, 0, 0, 0, 0, 0, 9, 9, 1, 0, 0, 0, 0xaa])

@@ -115,20 +115,12 @@ async function watch(page, options) {
   return { openedMs, samples, frameLog, consoleErrors };
 }
 
-// Stalls by the movement of the position alone, from the first frame on.
-function stallsOf(samples) {
-  const stalls = [];
-  let moved = null;
-  for (let i = 1; i < samples.length; i++) {
-    const { now, position, frames } = samples[i];
-    if (position !== samples[i - 1].position) {
-      if (moved !== null && now - moved >= STALL_MS + SAMPLE_MS) stalls.push(Math.round(now - moved));
-      moved = now;
-    } else if (frames === 0) moved = null;
-  }
-  const last = samples.at(-1);
-  if (moved !== null && last.now - moved >= STALL_MS + SAMPLE_MS) stalls.push(Math.round(last.now - moved));
-  return stalls;
+// Gaps between presented frames, up to the last sample.
+function stallsOf(samples, frameLog) {
+  const shown = frameLog.map(([ms]) => ms);
+  if (shown.length > 0) shown.push(Math.max(samples.at(-1).now, shown.at(-1)));
+  const gaps = shown.slice(1).map((ms, i) => Math.round(ms - shown[i]));
+  return gaps.filter((ms) => ms >= STALL_MS);
 }
 
 function quantile(values, q) {
@@ -144,14 +136,15 @@ function summarise({ openedMs, samples, frameLog, consoleErrors }) {
       states.push({ t: Math.round(now - openedMs), state: stats.state, reason: stats.reason });
     }
   }
-  const stalls = stallsOf(samples);
+  const stalls = stallsOf(samples, frameLog);
   const latencies = samples.map(({ stats }) => stats).filter(({ state, latency }) => state === 'live' && latency !== null).map(({ latency }) => latency);
   const programme = frameLog.filter(([, , date]) => date !== null).map(([shown, , date]) => (shown - date) / 1000);
   const last = samples.at(-1);
-  const lastFrameMs = frameLog.at(-1)?.[0] ?? 0;
+  // A channel of sound alone presents no frames; there the position must move.
+  const moves = frameLog.length > 0 ? last.now - frameLog.at(-1)[0] < 1000 : last.position > (samples.at(-5)?.position ?? last.position);
   return {
     time_to_first_frame_ms: frameLog.length > 0 ? Math.round(frameLog[0][0] - openedMs) : null,
-    playing_at_end: last.stats.state === 'live' && last.now - lastFrameMs < 1000,
+    playing_at_end: last.stats.state === 'live' && moves,
     stalls: stalls.length,
     stalled_ms: stalls.reduce((sum, ms) => sum + ms, 0),
     latency_p50: quantile(latencies, 0.5),
@@ -180,9 +173,13 @@ try {
   result = summarise(seen);
   if (options.frames) await writeFile(options.frames, JSON.stringify(seen.frameLog));
   else if (options.json) result.frame_log = seen.frameLog;
+} catch (error) {
+  process.stderr.write(`play.mjs: ${error.message.split('\n')[0]}\n`);
+  process.exitCode = 1;
 } finally {
   await browser.close();
 }
+if (!result) process.exit();
 if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
 else for (const [name, value] of Object.entries(result)) process.stdout.write(`${name}: ${JSON.stringify(value)}\n`);
 if (options['expect-playing'] && !result.playing_at_end) process.exit(1);

@@ -3,6 +3,7 @@
 // and measures what its tick needs; it decides nothing.
 
 import Hls from 'hls.js';
+import { Pace } from './core/pace.js';
 import { isDisjoint } from './core/playlist.js';
 import { StallMeter } from './core/stall.js';
 
@@ -12,6 +13,9 @@ const WORKER_PATH = MILLRACE_WORKER;
 // A blocked reload is answered within 3 target durations, the longest of which
 // is about 13 s.
 const BLOCKED_RELOAD_MS = 42_000;
+// hls.js goes on asking for a playlist that is refused where there is no other
+// rendition; after so many refusals in a row the session is told.
+const REFUSALS = 2;
 const BACK_BUFFER_S = 30;
 const SLOW_PLAYLIST_MS = 2000;
 const READY = 3; // HTMLMediaElement.HAVE_FUTURE_DATA
@@ -32,7 +36,9 @@ const retrying = (maxTimeToFirstByteMs) => ({
 
 const HLS_CONFIG = {
   lowLatencyMode: true,
-  maxLiveSyncPlaybackRate: 1.5,
+  // core/pace.js sets the rate.
+  maxLiveSyncPlaybackRate: 1,
+  liveSyncOnStallIncrease: 0.5,
   backBufferLength: BACK_BUFFER_S,
   maxBufferLength: 30,
   maxMaxBufferLength: 60,
@@ -55,7 +61,11 @@ export class Player {
   #playlist = null;
   #advancedMs = null;
   #failing = null;
+  #timeouts = 0;
+  #refusals = 0;
+  #pace = new Pace();
   #position = 0;
+  #jumped = false;
 
   // `report(event)` is called outside of hls.js' own handlers, so that it may
   // unload the player that reported.
@@ -63,6 +73,7 @@ export class Player {
     this.#video = video;
     this.#url = url;
     this.#report = (event) => queueMicrotask(() => report(event));
+    video.addEventListener('seeking', () => (this.#jumped = true));
     video.addEventListener('playing', () => this.#report({ type: 'frame' }));
     video.addEventListener('ended', () => this.#report({ type: 'played-out' }));
   }
@@ -85,6 +96,8 @@ export class Player {
     this.#playlist = null;
     this.#advancedMs = null;
     this.#failing = null;
+    this.#timeouts = 0;
+    this.#refusals = 0;
     this.#video.removeAttribute('src');
     this.#video.load();
   }
@@ -117,21 +130,45 @@ export class Player {
   sample(nowMs, following) {
     const video = this.#video;
     const position = video.currentTime;
-    const idle = video.paused || video.seeking;
-    const moved = !idle && video.readyState >= READY && position > this.#position;
+    const idle = video.paused;
+    const jumped = this.#jumped || video.seeking;
+    const moved = !idle && !jumped && video.readyState >= READY && position > this.#position;
     this.#position = position;
-    const details = this.hls?.latestLevelDetails;
-    const target = this.hls?.targetLatency ?? null;
+    this.#jumped = false;
     return {
       type: 'tick',
-      stuckMs: this.stalls.sample(nowMs, { position, idle }),
+      stuckMs: this.stalls.sample(nowMs, { position, idle, jumped }),
       idle,
       moved,
-      lagS: following && target !== null ? this.hls.latency - target : null,
+      lagS: following ? this.lag(nowMs) : null,
       playlistAgeMs: this.native ? 0 : this.#advancedMs === null ? null : nowMs - this.#advancedMs,
-      playlistSlowMs: Math.max(SLOW_PLAYLIST_MS, slowMs(details)),
+      playlistSlowMs: Math.max(SLOW_PLAYLIST_MS, slowMs(this.hls?.latestLevelDetails)),
       failing: this.#failing,
     };
+  }
+
+  // Seconds between the picture and the live edge, which goes on while the next
+  // part is being made. null without a playlist. (hls.js starts counting anew
+  // with every answer, also with one that brought nothing new.)
+  latency(nowMs = performance.now()) {
+    const details = this.hls?.latestLevelDetails;
+    if (!details || this.#advancedMs === null) return null;
+    return details.edge + (nowMs - this.#advancedMs) / 1000 - this.#video.currentTime;
+  }
+
+  // Seconds behind the target, below zero for too close.
+  lag(nowMs = performance.now()) {
+    const target = this.hls?.targetLatency ?? null;
+    const latency = this.latency(nowMs);
+    return target === null || latency === null ? null : latency - target;
+  }
+
+  // Sets the rate that keeps the distance; `following` as for `sample`.
+  keepPace(nowMs, following) {
+    const video = this.#video;
+    const lag = following && !video.paused && video.readyState >= READY ? this.lag(nowMs) : null;
+    const rate = this.#pace.rate(lag, this.bufferAhead());
+    if (video.playbackRate !== rate) video.playbackRate = rate;
   }
 
   // Seconds buffered ahead of the position.
@@ -171,11 +208,12 @@ export class Player {
   #playlistLoaded(details) {
     const { startSN, endSN, targetduration, live } = details;
     if (isDisjoint(this.#playlist, details)) this.#report({ type: 'disjoint' });
-    const version = `${endSN}/${details.lastPartSn}/${details.lastPartIndex}`;
-    if (version !== this.#playlist?.version) {
-      this.#advancedMs = performance.now();
-      this.#failing = null;
-    }
+    // A segment completed short brings no media, so parts count where there are any.
+    const version = details.lastPartIndex >= 0 ? `${details.lastPartSn}.${details.lastPartIndex}` : `${endSN}`;
+    this.#failing = null;
+    this.#timeouts = 0;
+    this.#refusals = 0;
+    if (version !== this.#playlist?.version) this.#advancedMs = performance.now();
     this.#playlist = { startSN, endSN, targetduration, version };
     if (!live) this.#report({ type: 'endlist' });
   }
@@ -183,8 +221,16 @@ export class Player {
   #error(hls, data) {
     const status = data.response?.code ?? 0;
     const network = data.type === Hls.ErrorTypes.NETWORK_ERROR;
-    if (network) this.#failing = status;
-    if (!data.fatal || hls !== this.hls) return;
+    if (network && /TimeOut$/.test(data.details)) {
+      // hls.js gives a blocked reload up when the publisher is late and asks
+      // without blocking: only a second time-out in a row means no answer.
+      this.#timeouts += 1;
+      if (this.#timeouts > 2) this.#failing = 0;
+    } else if (network) this.#failing = status;
+    const refused = status >= 400 && status < 500 && !data.frag;
+    if (refused) this.#refusals += 1;
+    const fatal = data.fatal || (refused && this.#refusals >= REFUSALS);
+    if (!fatal || hls !== this.hls) return;
     const kind = data.type === Hls.ErrorTypes.MEDIA_ERROR ? 'media' : network ? 'network' : 'other';
     this.#report({ type: 'fatal', kind, status, details: data.details });
   }

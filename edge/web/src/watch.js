@@ -1,7 +1,7 @@
 // The watch page: carries out what core/session.js decides, shows its state in
 // words, and feeds it a tick every quarter of a second.
 
-import { bestVideo, channelOfPath, isAudioOnly, readChannels } from './core/channels.js';
+import { channelOfPath, readChannels } from './core/channels.js';
 import { duration, viewers } from './core/format.js';
 import { Session } from './core/session.js';
 import { BADGES, words } from './core/words.js';
@@ -71,27 +71,23 @@ function seekBy(deltaS) {
   video.currentTime = Math.max(start, Math.min(to, edge));
 }
 
-function latency() {
-  return player.hls && player.loads > 0 ? player.hls.latency || null : null;
-}
-
 function isBehind() {
-  const target = player.hls?.targetLatency;
-  return session.state === 'live' && target != null && latency() !== null && latency() - target > BEHIND_S;
+  return session.state === 'live' && (player.lag() ?? 0) > BEHIND_S;
 }
 
 function showState() {
   const { state, reason } = session;
   stage.dataset.behind = String(isBehind());
   controls.showBadge(BADGES[state], isBehind());
-  const key = `${state}/${reason}`;
+  const soundOnly = state === 'live' && video.readyState > 1 && video.videoWidth === 0;
+  const key = `${state}/${soundOnly ? 'sound' : reason}`;
   if (key === shown) return;
   shown = key;
   stage.dataset.state = state;
   byId('chip').dataset.state = state;
   byId('chip').textContent = BADGES[state];
-  const { title, detail } = words(state, reason);
-  byId('notice').hidden = state === 'live';
+  const { title, detail } = words(state, soundOnly ? 'sound' : reason);
+  byId('notice').hidden = state === 'live' && !soundOnly;
   byId('notice-title').textContent = title;
   byId('notice-detail').textContent = detail;
   byId('announce').textContent = `${channel}: ${title}. ${detail}`;
@@ -99,7 +95,9 @@ function showState() {
 }
 
 function tick() {
-  dispatch(player.sample(performance.now(), following && !video.paused));
+  const nowMs = performance.now();
+  dispatch(player.sample(nowMs, following));
+  player.keepPace(nowMs, following);
   controls.tick(player);
   showFigures(stats());
 }
@@ -112,7 +110,7 @@ function stats() {
   return {
     state: session.state,
     reason: session.reason,
-    latency: latency(),
+    latency: player.latency(),
     edgeLatencyTarget: hls?.targetLatency ?? null,
     buffer: player.bufferAhead(),
     dropped: quality?.droppedVideoFrames ?? null,
@@ -137,7 +135,6 @@ async function showMeta() {
     if (found) {
       if (found.viewers !== null) parts.push(viewers(found.viewers));
       if (found.liveSinceMs !== null) parts.push(`live for ${duration(Date.now() - found.liveSinceMs)}`);
-      stage.classList.toggle('audio-only', isAudioOnly(found) && !bestVideo(found));
     }
     byId('meta').textContent = parts.join(' \u00b7 ');
   } catch {
@@ -153,7 +150,7 @@ Object.defineProperty(window, 'millrace', {
 video.addEventListener('pause', () => controls.showPlaying());
 // A pause ends at the edge, where a live picture belongs.
 video.addEventListener('play', () => {
-  if (following && player.hls && latency() > (player.hls.targetLatency ?? 0) + BEHIND_S) player.seekLive();
+  if (following && (player.lag() ?? 0) > BEHIND_S) player.seekLive();
 });
 run(session.start(performance.now()));
 showState();

@@ -133,7 +133,17 @@ test('stalls: counted once each, with their whole length', () => {
   assert.deepEqual([meter.count, meter.totalMs], [1, 1250]);
 });
 
-test('stalls: a pause, a seek and a new source are none', () => {
+test('stalls: a nudge in the middle of one is no movement', () => {
+  const meter = new StallMeter();
+  meter.sample(0, { position: 1, idle: false });
+  meter.sample(250, { position: 1.25, idle: false });
+  meter.sample(1250, { position: 1.25, idle: false });
+  assert.equal(meter.sample(1500, { position: 1.35, idle: false, jumped: true }), 1250);
+  assert.equal(meter.sample(1750, { position: 1.35, idle: false }), 1500);
+  assert.equal(meter.count, 1);
+});
+
+test('stalls: a pause and a new source are none', () => {
   const meter = new StallMeter();
   meter.sample(0, { position: 1, idle: false });
   meter.sample(250, { position: 1.25, idle: false });

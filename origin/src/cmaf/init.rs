@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use common::{media::Timescale, names::Kind};
 use mp4_atom::{
-    Audio, Avc1, Avcc, AvccExt, Btrt, Codec, Colr, Dinf, Dref, Encode, FixedPoint, FourCC, Ftyp,
-    Hdlr, Mdhd, Mdia, Minf, Moov, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex,
-    Url, Visual, Vmhd,
+    Audio, Avc1, Avcc, AvccExt, Btrt, BufMut as _, Codec, Colr, Dinf, Dref, Encode, FixedPoint,
+    FourCC, Ftyp, Hdlr, Mdhd, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stco, Stsd, Tkhd, Trex, Url,
+    Visual, Vmhd,
     esds::{DecoderConfig, DecoderSpecific, EsDescriptor, Esds, SLConfig},
 };
 
@@ -186,80 +186,88 @@ fn init_segment(
         minor_version: 0,
         compatible_brands: [b"iso6", b"cmfc", b"cmf2"].map(FourCC::new).to_vec(),
     };
-    let moov = Moov {
-        mvhd: Mvhd {
-            timescale: timescale.hz(),
-            rate: 1.into(),
-            volume: 1.into(),
-            next_track_id: TRACK_ID + 1,
-            ..Mvhd::default()
-        },
-        // C1: no mehd, a live track has no duration yet.
-        mvex: Some(Mvex {
-            mehd: None,
-            trex: vec![Trex {
-                track_id: TRACK_ID,
-                default_sample_description_index: 1,
-                ..Trex::default()
-            }],
-        }),
-        trak: vec![trak(timescale, entry, size)],
-        ..Moov::default()
+    let mvhd = Mvhd {
+        timescale: timescale.hz(),
+        rate: 1.into(),
+        volume: 1.into(),
+        next_track_id: TRACK_ID + 1,
+        ..Mvhd::default()
+    };
+    // C1: no mehd, a live track has no duration yet.
+    let mvex = Mvex {
+        mehd: None,
+        trex: vec![Trex {
+            track_id: TRACK_ID,
+            default_sample_description_index: 1,
+            ..Trex::default()
+        }],
     };
     let mut out = Vec::with_capacity(1_024);
     ftyp.encode(&mut out)?;
-    moov.encode(&mut out)?;
+    out.encode_atom(b"moov", |out| {
+        mvhd.encode(out)?;
+        out.encode_atom(b"trak", |out| trak(timescale, entry, size, out))?;
+        mvex.encode(out)
+    })?;
     Ok(Bytes::from(out))
 }
 
-fn trak(timescale: Timescale, entry: Codec, size: Option<(u16, u16)>) -> Trak {
+/// The library's own structs would put mvex before trak and smhd after stbl.
+/// Players read any order; the usual one is that of ISO/IEC 14496-12 6.3.4.
+fn trak(
+    timescale: Timescale,
+    entry: Codec,
+    size: Option<(u16, u16)>,
+    out: &mut Vec<u8>,
+) -> Result<(), mp4_atom::Error> {
     let (width, height) = size.unwrap_or_default();
     let (handler, name) = match size {
         Some(_) => (b"vide", "video"),
         None => (b"soun", "audio"),
     };
-    Trak {
-        tkhd: Tkhd {
-            track_id: TRACK_ID,
-            enabled: true,
-            in_movie: true,
-            volume: FixedPoint::from(u8::from(size.is_none())),
-            width: width.into(),
-            height: height.into(),
-            ..Tkhd::default()
+    let tkhd = Tkhd {
+        track_id: TRACK_ID,
+        enabled: true,
+        in_movie: true,
+        volume: FixedPoint::from(u8::from(size.is_none())),
+        width: width.into(),
+        height: height.into(),
+        ..Tkhd::default()
+    };
+    let mdhd = Mdhd {
+        timescale: timescale.hz(),
+        language: "und".to_owned(),
+        ..Mdhd::default()
+    };
+    let hdlr = Hdlr {
+        handler: FourCC::new(handler),
+        name: name.to_owned(),
+    };
+    // The library's default has no entry, and then data_reference_index 1
+    // names nothing.
+    let dref = Dref {
+        entries: vec![Url::default().into()],
+    };
+    let stbl = Stbl {
+        stsd: Stsd {
+            codecs: vec![entry],
         },
-        mdia: Mdia {
-            mdhd: Mdhd {
-                timescale: timescale.hz(),
-                language: "und".to_owned(),
-                ..Mdhd::default()
-            },
-            hdlr: Hdlr {
-                handler: FourCC::new(handler),
-                name: name.to_owned(),
-            },
-            minf: Minf {
-                vmhd: size.map(|_| Vmhd::default()),
-                smhd: size.is_none().then(Smhd::default),
-                dinf: Dinf {
-                    // The library's default has no entry, and then
-                    // data_reference_index 1 names nothing.
-                    dref: Dref {
-                        entries: vec![Url::default().into()],
-                    },
-                },
-                stbl: Stbl {
-                    stsd: Stsd {
-                        codecs: vec![entry],
-                    },
-                    stco: Some(Stco::default()),
-                    ..Stbl::default()
-                },
-                ..Minf::default()
-            },
-        },
-        ..Trak::default()
-    }
+        stco: Some(Stco::default()),
+        ..Stbl::default()
+    };
+    tkhd.encode(out)?;
+    out.encode_atom(b"mdia", |out| {
+        mdhd.encode(out)?;
+        hdlr.encode(out)?;
+        out.encode_atom(b"minf", |out| {
+            match size {
+                Some(_) => Vmhd::default().encode(out)?,
+                None => Smhd::default().encode(out)?,
+            }
+            Dinf { dref }.encode(out)?;
+            stbl.encode(out)
+        })
+    })
 }
 
 fn avcc(record: &AvcRecord) -> Avcc {

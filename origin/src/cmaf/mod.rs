@@ -12,7 +12,7 @@ mod chunk;
 mod init;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use chunk::{ChunkHeader, ChunkSample, ReferenceClock, Styp, chunk};
 pub use init::{

@@ -27,7 +27,7 @@ use crate::keys::KeyRing;
 /// The application that publishers name: `rtmp://host/live/{key}`.
 const APP: &str = "live";
 /// What a stranger may have us hold unread.
-const READ_BUFFER_BYTES: usize = 16 << 10;
+const READ_BUFFER_BYTES: usize = 4 << 10;
 /// What a publisher may: fewer system calls for a fast one.
 const PUBLISHER_READ_BUFFER_BYTES: usize = 64 << 10;
 /// A peer that takes none of our answers for this long is gone.
@@ -177,8 +177,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             reason = closed(&mut self.live) => Err(Stop::Closed(reason)),
             read = self.stream.read(buffer) => Ok(read?),
             () = at(deadline) => {
-                self.session.check(Instant::now().into_std())?;
-                // Clocks that disagree by a tick: the next round decides.
+                let now = Instant::now().into_std();
+                self.session.check(deadline.map_or(now, |deadline| deadline.max(now)))?;
                 Err(Stop::Io(io::ErrorKind::TimedOut.into()))
             }
         }
@@ -303,7 +303,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             () = self.shutdown.draining() => Err(Stop::Shutdown),
             Some(reason) = live.close.recv() => Err(Stop::Closed(reason)),
             sent = live.events.send(event) => match sent {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    self.session.resume(Instant::now().into_std());
+                    Ok(())
+                }
                 Err(_) => Err(Stop::Closed(last_words(live))),
             },
         }

@@ -147,7 +147,12 @@ impl RtmpServer {
                 () = shutdown.draining() => break,
                 accepted = self.rtmp.accept() => (accepted, None),
                 accepted = accept(rtmps.as_ref()) => (accepted, acceptor.clone()),
-                Some(_) = connections.join_next() => continue,
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended {
+                        error!(%error, "an RTMP connection's task failed");
+                    }
+                    continue;
+                }
             };
             let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,

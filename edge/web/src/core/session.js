@@ -23,8 +23,9 @@ export const FIRST_FRAME_MS = 15_000;
 // A source that played for so long was good: back-off starts again from zero.
 export const STEADY_MS = 5000;
 // A picture that fell this far behind where it should be is moved to the edge;
-// less than that the player catches up on by playing faster.
-export const LAG_S = 6;
+// less than that the player catches up on by playing faster, which hls.js does
+// within one target duration (3 s at least) and a hold-back of the edge.
+export const LAG_S = 3;
 // The player keeps more distance after each stall; this long without one and
 // the distance is taken back.
 export const FORGIVE_MS = 60_000;

@@ -1,7 +1,8 @@
 // Stalls, seen from the play position alone. In: a sample every quarter of a
 // second or so. Out: how many stalls there were, how long they took together,
-// and for how long the present one has lasted. A pause or a seek is no stall,
-// and nothing counts before the first movement.
+// and for how long the present one has lasted. A pause is no stall; a jump is no
+// movement, since a player that is stuck nudges itself; and nothing counts
+// before the first movement.
 
 export const STALL_MS = 500;
 
@@ -12,9 +13,10 @@ export class StallMeter {
   #movedMs = null;
   #counted = false;
 
-  // `nowMs` from a monotonic clock; `position` in seconds.
-  sample(nowMs, { position, idle }) {
-    const moved = this.#position !== null && position !== this.#position;
+  // `nowMs` from a monotonic clock; `position` in seconds; `jumped` where the
+  // position was set since the last sample.
+  sample(nowMs, { position, idle, jumped = false }) {
+    const moved = this.#position !== null && !jumped && position !== this.#position;
     const first = this.#position === null;
     this.#position = position;
     if (first) return 0;

@@ -7,7 +7,7 @@ const WORDS = {
     server: ['Getting ready', 'The server is waiting for this channel. The page keeps asking.'],
     network: ['No answer from the server', 'Check your connection. The page keeps trying.'],
   },
-  live: { default: ['Live', ''] },
+  live: { default: ['Live', ''], sound: ['Sound only', 'This channel has no picture.'] },
   interrupted: {
     publisher: ['Interrupted', 'The publisher is reconnecting. The picture comes back by itself.'],
     server: ['Interrupted', 'The server lost its source. The picture comes back by itself.'],

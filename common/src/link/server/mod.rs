@@ -1,0 +1,243 @@
+//! The parent's side of the link: accepts nodes, tells them what is live, and
+//! sends them what they subscribe to.
+//!
+//! In: a [`Listener`] and the [`Directory`]. Out: streams. One task a
+//! connection, one a request stream; each owns its streams and its place in a
+//! window. Nothing here is waited for by a packager: a follower reads the
+//! window at its own pace and is told what it missed. Requests, subscriptions
+//! and fetches of one connection are counted, and refused past their bound.
+
+mod metrics;
+mod request;
+mod start;
+mod track;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    message::{Code, Hello, Message},
+    priority,
+    stream::{self, Reader, StreamError, Writer},
+};
+use crate::{
+    live::Directory,
+    quic::{Connection, Handshake, Listener, RecvStream},
+    shutdown::Shutdown,
+    tls::{Identity, Role},
+};
+
+use metrics::Counted;
+pub use metrics::LinkServerMetrics;
+
+/// Subscriptions of one connection: manifest and four tracks of a hundred
+/// channels, as many as the transport lets it open request streams.
+const MAX_SUBSCRIPTIONS: usize = 512;
+
+/// Fetches of one connection under way; more wait on the child, which shares
+/// one among all its viewers anyway.
+const MAX_FETCHES: usize = 64;
+
+/// A child needs one WATCH, or one for each prefix it serves.
+const MAX_WATCHES: usize = 8;
+
+/// A request's first message follows the stream's opening at once.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a drained child gets to subscribe elsewhere.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// When a child that met a bound should ask again.
+const RETRY_MS: u32 = 1_000;
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    hello: Hello,
+    directory: Arc<Directory>,
+    metrics: LinkServerMetrics,
+}
+
+/// See the module's text.
+#[derive(Debug, Clone)]
+pub struct LinkServer {
+    shared: Arc<Shared>,
+}
+
+/// What the tasks of one connection share.
+#[derive(Debug, Clone)]
+struct Peer {
+    shared: Arc<Shared>,
+    connection: Connection,
+    identity: Identity,
+    subscriptions: Arc<Semaphore>,
+    fetches: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
+}
+
+impl LinkServer {
+    /// `hello` is what this node says of itself.
+    #[must_use]
+    pub fn new(hello: Hello, directory: Arc<Directory>, metrics: LinkServerMetrics) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                hello,
+                directory,
+                metrics,
+            }),
+        }
+    }
+
+    /// Serves until the drain; then children are told, get [`DRAIN`], and the
+    /// listener closes.
+    pub async fn run(self, listener: Listener, shutdown: Shutdown) {
+        let _guard = shutdown.guard();
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                handshake = listener.accept() => match handshake {
+                    Some(handshake) => {
+                        let server = self.clone();
+                        let shutdown = shutdown.clone();
+                        connections.spawn(async move { server.admit(handshake, shutdown).await });
+                    }
+                    None => break,
+                },
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                () = shutdown.draining() => break,
+            }
+        }
+        listener.stop_accepting();
+        while connections.join_next().await.is_some() {}
+        listener.close(u32::from(Code::Ok.number()).into(), b"drained");
+        listener.wait_idle().await;
+    }
+
+    async fn admit(self, handshake: Handshake, shutdown: Shutdown) {
+        let (connection, identity) = match handshake.finish().await {
+            Ok(peer) => peer,
+            Err(error) => {
+                self.shared.metrics.refuse(Code::Unauthorised);
+                warn!(%error, "child refused");
+                return;
+            }
+        };
+        if identity.role != Role::Edge {
+            self.shared.metrics.refuse(Code::Unauthorised);
+            warn!(node = %identity.node, "child refused: only an edge pulls");
+            stream::close(&connection, Code::Unauthorised, "only an edge pulls");
+            return;
+        }
+        let peer = Peer {
+            shared: self.shared,
+            connection,
+            identity,
+            subscriptions: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
+            fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
+            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+        };
+        peer.serve(shutdown).await;
+    }
+}
+
+impl Peer {
+    async fn serve(self, shutdown: Shutdown) {
+        let _counted = Counted::new(&self.shared.metrics.connections);
+        let address = self.connection.remote_address();
+        info!(node = %self.identity.node, peer = %address, "child connected");
+        let mut tasks = JoinSet::new();
+        let hello = self.clone();
+        tasks.spawn(async move { hello.hello().await });
+        let mut drained_at = None;
+        let why = loop {
+            tokio::select! {
+                incoming = self.connection.accept_bi() => match incoming {
+                    Ok((send, receive)) => {
+                        let peer = self.clone();
+                        let writer = Writer::new(send, priority::CONTROL);
+                        tasks.spawn(async move { peer.request(writer, Reader::new(receive)).await });
+                    }
+                    Err(error) => break error.to_string(),
+                },
+                incoming = self.connection.accept_uni() => match incoming {
+                    Ok(stream) => {
+                        let peer = self.clone();
+                        tasks.spawn(async move { peer.introduced(stream).await });
+                    }
+                    Err(error) => break error.to_string(),
+                },
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+                () = shutdown.draining(), if drained_at.is_none() => {
+                    drained_at = Some(Instant::now() + DRAIN);
+                    let peer = self.clone();
+                    tasks.spawn(async move { peer.go_away().await });
+                }
+                () = until(drained_at) => {
+                    stream::close(&self.connection, Code::Ok, "drained");
+                    break "drained".to_owned();
+                }
+            }
+        };
+        info!(node = %self.identity.node, peer = %address, why, "child gone");
+    }
+
+    async fn hello(self) {
+        let hello = Message::Hello(self.shared.hello.clone());
+        if let Err(error) = stream::say_hello(&self.connection, hello).await {
+            debug!(%error, "HELLO not sent");
+        }
+    }
+
+    /// Children open no unidirectional stream but HELLO, which tells nothing
+    /// that the certificate does not, except where it contradicts it.
+    async fn introduced(self, stream: RecvStream) {
+        let mut reader = Reader::new(stream);
+        match timeout(REQUEST_DEADLINE, reader.next()).await {
+            Ok(Ok(Some(Message::Hello(hello)))) if hello.node == self.identity.node => {}
+            Ok(Ok(Some(Message::Hello(hello)))) => {
+                self.shared.metrics.refuse(Code::Unauthorised);
+                warn!(node = %self.identity.node, says = %hello.node, "child refused: not its name");
+                stream::close(&self.connection, Code::Unauthorised, "not your name");
+            }
+            Ok(Err(StreamError::Wire(error))) => self.protocol_error(&error.to_string()),
+            Ok(Ok(Some(_))) => self.protocol_error("only HELLO comes on a stream of its own"),
+            Ok(Ok(None) | Err(_)) | Err(_) => {}
+        }
+    }
+
+    async fn go_away(self) {
+        let message = Message::GoAway {
+            drain_ms: u32::try_from(DRAIN.as_millis()).unwrap_or(u32::MAX),
+            alternatives: Vec::new(),
+        };
+        match stream::request(&self.connection, &message, priority::CONTROL).await {
+            Ok((writer, _)) => writer.finish(),
+            Err(error) => debug!(%error, "GOAWAY not sent"),
+        }
+    }
+
+    fn protocol_error(&self, error: &str) {
+        self.shared.metrics.refuse(Code::Protocol);
+        warn!(
+            node = %self.identity.node,
+            peer = %self.connection.remote_address(),
+            error,
+            "child broke the protocol"
+        );
+        stream::close(&self.connection, Code::Protocol, error);
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,117 @@
+//! WATCH: what is live here, first all of it, then each change. The difference
+//! is taken when the stream has room, so a slow child costs one table and no queue.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::Peer;
+use crate::{
+    link::{
+        message::{GoneReason, Live, Message},
+        stream::{Reader, StreamError, Writer},
+    },
+    live::{Broadcast, BroadcastState, Channel, Stage},
+    names::ChannelName,
+};
+
+/// What the child was told last, and the broadcast that it was told of.
+struct Told {
+    live: Live,
+    broadcast: Option<Arc<Broadcast>>,
+}
+
+impl Peer {
+    pub(super) async fn watch(
+        &self,
+        prefix: &str,
+        writer: &mut Writer,
+        reader: &mut Reader,
+    ) -> Result<(), StreamError> {
+        let mut changes = self.shared.directory.changes();
+        let mut told = BTreeMap::new();
+        let mut snapshot_due = true;
+        loop {
+            changes.mark_unchanged();
+            let now = self.visible(prefix);
+            let mut pieces: Vec<_> = differences(&told, &now)
+                .iter()
+                .map(Message::encode)
+                .collect();
+            if std::mem::take(&mut snapshot_due) {
+                let channels = now.len() as u64;
+                pieces.push(Message::Snapshot { channels }.encode());
+            }
+            told = now;
+            writer.send_all(&mut pieces).await?;
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+                // Nothing follows a WATCH but its end.
+                message = reader.next() => {
+                    message?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn visible(&self, prefix: &str) -> BTreeMap<ChannelName, Told> {
+        let all = self.shared.directory.snapshot().into_iter();
+        all.filter(|channel| channel.announcement.channel.as_str().starts_with(prefix))
+            // A path that leads through the child is none for it.
+            .filter(|channel| !channel.announcement.hops.contains(&self.identity.node))
+            .map(|channel| (channel.announcement.channel.clone(), self.told(channel)))
+            .collect()
+    }
+
+    fn told(&self, channel: Channel) -> Told {
+        let mut announcement = channel.announcement;
+        announcement.hops.push(self.shared.hello.node.clone());
+        announcement.cost = announcement.cost.saturating_add(self.shared.hello.cost);
+        let broadcast = match channel.stage {
+            Stage::Ready(broadcast) => Some(broadcast),
+            Stage::Starting => None,
+        };
+        let ended = broadcast.as_ref().is_some_and(|broadcast| {
+            broadcast.id == announcement.broadcast && broadcast.state() == BroadcastState::Ended
+        });
+        Told {
+            live: Live {
+                announcement,
+                ended,
+            },
+            broadcast,
+        }
+    }
+}
+
+fn differences(
+    told: &BTreeMap<ChannelName, Told>,
+    now: &BTreeMap<ChannelName, Told>,
+) -> Vec<Message> {
+    let mut messages = Vec::new();
+    for (channel, old) in told {
+        if !now.contains_key(channel) {
+            let ended = old.live.ended
+                || old
+                    .broadcast
+                    .as_ref()
+                    .is_some_and(|broadcast| broadcast.state() == BroadcastState::Ended);
+            messages.push(Message::Gone {
+                channel: channel.clone(),
+                broadcast: old.live.announcement.broadcast,
+                reason: if ended {
+                    GoneReason::Ended
+                } else {
+                    GoneReason::Lost
+                },
+            });
+        }
+    }
+    for (channel, new) in now {
+        if told.get(channel).is_none_or(|old| old.live != new.live) {
+            messages.push(Message::Live(new.live.clone()));
+        }
+    }
+    messages
+}
