@@ -121,6 +121,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
     pub gzip: bool,
+    /// The value of a Range header.
+    pub range: Option<&'static str>,
     pub timeout: Duration,
     pub max_bytes: usize,
 }
@@ -152,7 +154,7 @@ impl Lane {
         Self { net, kept: None }
     }
 
-    /// Sends a GET and hands each piece of a 200's body to `on_data` as it
+    /// Sends a GET and hands each piece of a success's body to `on_data` as it
     /// arrives. Other bodies are read and dropped.
     ///
     /// # Errors
@@ -210,7 +212,7 @@ impl Lane {
                     max_bytes: ask.max_bytes,
                 });
             }
-            if head.status == StatusCode::OK {
+            if head.status.is_success() {
                 on_data(&data);
             }
         }
@@ -262,6 +264,9 @@ fn request(url: &Url, ask: Ask, http2: bool) -> Result<Request<Empty<Bytes>>, Fe
     if ask.gzip {
         builder = builder.header(header::ACCEPT_ENCODING, "gzip");
     }
+    if let Some(range) = ask.range {
+        builder = builder.header(header::RANGE, range);
+    }
     builder
         .body(Empty::new())
         .map_err(|error| FetchError::Broken {
@@ -279,7 +284,7 @@ const USER_AGENT: &str = concat!("millrace-loadtest/", env!("CARGO_PKG_VERSION")
 pub fn text(head: &Head, body: &[u8], max_bytes: usize) -> Result<String> {
     use std::io::Read;
     if head.text("content-encoding") != Some("gzip") {
-        return Ok(String::from_utf8(body.to_vec()).context("the body isn't UTF-8")?);
+        return String::from_utf8(body.to_vec()).context("the body isn't UTF-8");
     }
     let mut out = String::new();
     let mut unpacked = flate2::read::GzDecoder::new(body).take(max_bytes as u64);

@@ -80,6 +80,8 @@ pub struct Percentiles {
 /// Counters of what a viewer met.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
+    /// Answers that said that the channel isn't live (404, 503, ended).
+    pub offline_answers: u64,
     pub playlists: u64,
     pub parts: u64,
     pub bytes: u64,
@@ -109,6 +111,7 @@ impl Counts {
 
     pub fn add(&mut self, other: &Self) {
         let pairs = [
+            (&mut self.offline_answers, other.offline_answers),
             (&mut self.playlists, other.playlists),
             (&mut self.parts, other.parts),
             (&mut self.bytes, other.bytes),

@@ -102,11 +102,13 @@ impl Follow {
         self.void = Some(want.uri.clone());
     }
 
-    /// Whether a hint that is being fetched can no longer come true.
+    /// Whether a hinted part that is being fetched can no longer come true. A
+    /// segment outlives the hint that announced it.
     #[must_use]
-    pub fn is_stale(want: &Want, list: &MediaPlaylist) -> bool {
+    pub fn is_stale(&self, want: &Want, list: &MediaPlaylist) -> bool {
         let listed = |segment: &Segment| segment.parts.iter().any(|part| part.uri == want.uri);
         want.hinted
+            && self.mode == Mode::Parts
             && list.part_hint() != Some(&want.uri)
             && !list.segments.iter().rev().take(3).any(listed)
     }

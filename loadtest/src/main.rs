@@ -10,12 +10,15 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod boxes;
+mod check;
 mod client;
 mod clock;
+mod compare;
 mod figures;
 mod follow;
 mod m3u8;
 mod playout;
+mod publish;
 mod stamp;
 mod track;
 mod url;
@@ -32,6 +35,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Publish over RTMP in real time, each frame stamped with the time of its write
+    Publish(Box<publish::PublishArgs>),
+    /// Hold any vendor's low-latency HLS to the conformance rules
+    Check(check::CheckArgs),
+    /// Compare two edges' playlists byte for byte at equal versions
+    CompareEdges(compare::CompareArgs),
     /// Watch low-latency HLS as players do: latency, stalls, gaps, errors
     Watch(watch::WatchArgs),
 }
@@ -54,6 +63,9 @@ fn start(command: &Command) -> Result<bool> {
         .build()?;
     runtime.block_on(async {
         match command {
+            Command::Publish(args) => publish::run(args).await,
+            Command::Check(args) => check::run(args).await,
+            Command::CompareEdges(args) => compare::run(args).await,
             Command::Watch(args) => watch::run(args).await,
         }
     })

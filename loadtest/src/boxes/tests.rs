@@ -33,7 +33,8 @@ pub(crate) fn chunk(sequence: u32, tfdt: u64, duration: u32, sync: bool, data: &
     let build = |data_offset: u32| {
         let mfhd = full(b"mfhd", 0, &[sequence]);
         let tfhd = full(b"tfhd", 0x2_0000, &[1]);
-        let words = [(tfdt >> 32) as u32, tfdt as u32];
+        let half = |shift: u64| u32::try_from(tfdt >> shift & 0xffff_ffff).unwrap();
+        let words = [half(32), half(0)];
         let tfdt = full(b"tfdt", 0x0100_0000, &words);
         let trun = full(
             b"trun",

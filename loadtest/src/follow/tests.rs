@@ -77,7 +77,7 @@ fn a_hint_that_is_taken_back_is_replaced_by_what_is_listed() {
     follow.hint_gone(&want);
     assert_eq!(follow.next(&before), None);
     let after = list(&[4, 4, 1], true, "1/v0/13.0.m4s");
-    assert!(Follow::is_stale(&want, &after) && !Follow::is_stale(&want, &before));
+    assert!(follow.is_stale(&want, &after) && !follow.is_stale(&want, &before));
     assert_eq!(all(&mut follow, &after), ["13.0.m4s"]);
 }
 
@@ -120,6 +120,14 @@ fn segments_are_followed_by_our_own_names() {
         ["12.m4s"]
     );
     assert_eq!(segment_of("part-17.mp4", 17), None);
+    // It goes on while the hint moves through its parts.
+    let before = list(&[4, 4], true, "1/v0/12.0.m4s");
+    let mut joined = Follow::new(Mode::Segments);
+    let old = joined.next(&before).unwrap();
+    joined.took(&old);
+    let want = joined.next(&before).unwrap();
+    let after = list(&[4, 4, 1], false, "1/v0/12.1.m4s");
+    assert!(want.hinted && !joined.is_stale(&want, &after));
 }
 
 #[test]

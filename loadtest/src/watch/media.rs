@@ -160,7 +160,7 @@ impl MediaTask {
                     outcome = &mut fetching => break Some(outcome),
                     version = versions.recv(), if !is_over(&heard) => {
                         let stale = matches!(&version,
-                            Some(Reload::List(list)) if Follow::is_stale(&want, list));
+                            Some(Reload::List(list)) if follow.is_stale(&want, list));
                         heard.push(version);
                         if stale {
                             break None;
@@ -296,6 +296,7 @@ impl MediaTask {
 
 const ASK: Ask = Ask {
     gzip: false,
+    range: None,
     timeout: MEDIA_TIMEOUT,
     max_bytes: MAX_MEDIA_BYTES,
 };

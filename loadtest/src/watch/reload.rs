@@ -38,6 +38,7 @@ pub enum Reload {
 pub async fn load(lane: &mut Lane, url: &Url) -> Result<Playlist, String> {
     let ask = Ask {
         gzip: true,
+        range: None,
         timeout: RELOAD_TIMEOUT,
         max_bytes: MAX_PLAYLIST_BYTES,
     };

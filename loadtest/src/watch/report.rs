@@ -124,8 +124,10 @@ impl UrlLines {
         let mut out = Vec::new();
         let missing = self.viewers - self.viewers_with_media;
         if self.viewers_with_media == 0 {
-            let errors = self.errors_text();
-            out.push(format!("{url}: no video flowed ({errors})"));
+            let (errors, offline) = (self.errors_text(), self.counts.offline_answers);
+            out.push(format!(
+                "{url}: no video flowed ({errors}, {offline} times not live)"
+            ));
         } else if missing > 0 {
             let viewers = self.viewers;
             out.push(format!(
@@ -223,7 +225,12 @@ impl UrlLines {
             "  hints        {} withdrawn, {} never listed",
             counts.hints_withdrawn, counts.hints_unlisted
         )?;
-        writeln!(out, "  errors       {}", self.errors_text())
+        let offline = counts.offline_answers;
+        writeln!(
+            out,
+            "  errors       {}, {offline} times not live",
+            self.errors_text()
+        )
     }
 }
 
@@ -360,7 +367,7 @@ mod tests {
         report.add(&blind);
         let failed = report.lines().failures(&args(&[]));
         assert!(
-            failed[0].contains("no video flowed (1 x playlist 404)"),
+            failed[0].contains("no video flowed (1 x playlist 404,"),
             "{failed:?}"
         );
         report.add(&seen(10, 0, 1));

@@ -33,6 +33,9 @@ const EVENTS: usize = 2048;
 /// Between looks at a channel that isn't live.
 const OFFLINE_PAUSE: Duration = Duration::from_millis(500);
 
+/// What a multivariant playlist's request says of a channel that isn't live.
+const OFFLINE: [&str; 3] = ["404", "503", "ended"];
+
 /// Picture and sound.
 const TRACKS: usize = 2;
 
@@ -84,6 +87,9 @@ pub async fn run(plan: Plan) -> Seen {
         match tracks(&plan).await {
             Some(Ok(urls)) => {
                 watch(&plan, urls, asked_us, &mut seen).await;
+            }
+            Some(Err(kind)) if OFFLINE.contains(&kind.as_str()) => {
+                seen.counts.offline_answers += 1;
             }
             Some(Err(kind)) => seen.counts.error(format!("playlist {kind}")),
             None => break,
