@@ -393,3 +393,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
