@@ -246,6 +246,23 @@ impl NodeCredentials {
         self
     }
 
+    /// As [`NodeCredentials::load`] without its checks: what a stranger would do.
+    #[cfg(test)]
+    pub(crate) fn load_unchecked(ca: &Path, cert: &Path, key: &Path) -> Self {
+        let mut roots = RootCertStore::empty();
+        for root in read_chain(ca).unwrap() {
+            roots.add(root).unwrap();
+        }
+        Self {
+            roots: Arc::new(roots),
+            own: Arc::new(read_pair(cert, key).unwrap()),
+            identity: Identity {
+                node: NodeId::parse("stranger").unwrap(),
+                role: Role::Edge,
+            },
+        }
+    }
+
     /// Who this node is.
     #[must_use]
     pub fn identity(&self) -> &Identity {

@@ -1,3 +1,10 @@
 //! The edge: CMAF in over the link, HTTP out.
 
+pub mod page;
+pub mod api;
+#[cfg(test)]
+mod fixture;
+pub mod http;
+pub mod page;
+pub mod playlist;
 pub mod upstream;

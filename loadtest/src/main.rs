@@ -1,3 +1,60 @@
-//! Command line of `loadtest`.
+//! Command line of `loadtest`: publishers and viewers that speak the public
+//! protocols from outside, and say what they met.
+//!
+//! Exit status: 0 all was as asked for, 1 a threshold or a rule failed, 2 the
+//! command could not be carried out.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod boxes;
+mod client;
+mod clock;
+mod figures;
+mod follow;
+mod m3u8;
+mod playout;
+mod stamp;
+mod track;
+mod url;
+mod watch;
+
+/// Publishes to Millrace and watches it, as many at once as asked for, and
+/// measures what arrives.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch low-latency HLS as players do: latency, stalls, gaps, errors
+    Watch(watch::WatchArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(&cli.command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start(command: &Command) -> Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Watch(args) => watch::run(args).await,
+        }
+    })
+}

@@ -1,3 +1,8 @@
 //! The origin: RTMP in, CMAF out over the link.
 
+pub mod broadcast;
+pub mod cmaf;
+pub mod demux;
+pub mod keys;
+pub mod rtmp;
 pub mod sample;

@@ -57,6 +57,10 @@ pub enum Input {
         frames: u32,
     },
     Sample(Sample),
+    /// The publisher's clock jumped by more than 5 s. The samples that follow,
+    /// of every track, are on a new base that continues from the newest time so
+    /// far: the packager cuts, and says DISCONTINUITY.
+    Discontinuity,
 }
 
 /// onMetaData's claims; each may be absent or wrong.

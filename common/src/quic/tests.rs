@@ -1,9 +1,11 @@
+use std::collections::HashSet;
 use std::path::Path;
 
 use clap::Parser;
+use rcgen::ExtendedKeyUsagePurpose;
 
 use super::*;
-use crate::certs::{CertsArgs, run};
+use crate::certs::{Authority, CertsArgs, Validity, run};
 use crate::names::NodeId;
 use crate::tls::{LINK_ALPN, Role};
 
@@ -125,6 +127,143 @@ async fn strangers_are_refused() {
     let good = dialer(&config(ours.path(), "edge"));
     let (child, server) = tokio::join!(good.connect(parent), accepted(&listener));
     assert!(child.is_ok() && server.is_ok());
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_ca_without_a_role_opens_no_link() {
+    let authority = Authority::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, pem: &str| std::fs::write(dir.path().join(name), pem).unwrap();
+    put("ca.pem", &authority.pem());
+    for (role, id) in [(Role::Origin, "origin"), (Role::Edge, "edge")] {
+        let issued = authority
+            .node(role, &NodeId::parse(id).unwrap(), Validity::from_now())
+            .unwrap();
+        put(&format!("{id}.pem"), &issued.cert_pem);
+        put(&format!("{id}.key"), &issued.key_pem);
+    }
+    let usages = [
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let names = vec![NODE_NAME.to_owned(), "chat.millrace".to_owned()];
+    let uris = vec!["millrace://node/guest".to_owned()];
+    let issued = authority
+        .issue("guest", names, uris, &usages, Validity::from_now())
+        .unwrap();
+    put("guest.pem", &issued.cert_pem);
+    put("guest.key", &issued.key_pem);
+    let edge = config(dir.path(), "edge");
+    let guest = NodeCredentials::load_unchecked(
+        &dir.path().join("ca.pem"),
+        &dir.path().join("guest.pem"),
+        &dir.path().join("guest.key"),
+    );
+
+    // As a child: TLS lets it in, its certificate does not make it a node.
+    let registry = Registry::new();
+    let listener = listener(dir.path(), &registry);
+    let parent = listener.local_addr().unwrap();
+    let child = client_endpoint(&edge, &guest).unwrap();
+    let (child, server) = tokio::join!(child.connect(parent), accepted(&listener));
+    assert!(matches!(
+        server,
+        Err(HandshakeError::Identity {
+            source: IdentityError::NoRole,
+            ..
+        })
+    ));
+    let closed = child.unwrap().0.closed().await;
+    assert!(
+        matches!(&closed, ConnectionError::ApplicationClosed(close) if close.error_code == UNAUTHORISED.into()),
+        "{closed}"
+    );
+
+    // As a parent: likewise.
+    let registry = Registry::new();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = server_endpoint(any, &edge, &guest, &registry).unwrap();
+    let parent = listener.local_addr().unwrap();
+    let dialer = dialer(&edge);
+    let (child, _server) = tokio::join!(dialer.connect(parent), accepted(&listener));
+    assert!(matches!(child, Err(HandshakeError::Identity { .. })));
+}
+
+/// First datagrams of as many clients, caught by a socket that never answers.
+async fn first_datagrams(dialer: &Dialer, count: usize) -> Vec<Vec<u8>> {
+    let silent = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
+    let address = silent.local_addr().unwrap();
+    let mut clients = Vec::with_capacity(count);
+    let mut seen = HashSet::new();
+    let mut caught = Vec::with_capacity(count);
+    let mut buffer = vec![0; 2048];
+    while caught.len() < count {
+        clients.push(
+            dialer
+                .endpoint
+                .connect_with(dialer.client.clone(), address, NODE_NAME)
+                .unwrap(),
+        );
+        let length = silent.recv(&mut buffer).await.unwrap();
+        // RFC 9000, 17.2: flags, version, then the length of the destination's
+        // id and the id. A client's further datagrams repeat it.
+        let id_end = 6 + usize::from(buffer[5]);
+        if seen.insert(buffer[6..id_end].to_vec()) {
+            caught.push(buffer[..length].to_vec());
+        }
+    }
+    caught
+}
+
+#[tokio::test]
+async fn a_flood_of_first_datagrams_costs_places_and_bytes_that_are_bounded() {
+    const FLOOD: usize = 200;
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let registry = Registry::new();
+    let listener = listener(dir.path(), &registry);
+    let parent = listener.local_addr().unwrap();
+    let flood = first_datagrams(&dialer(&config(dir.path(), "edge")), FLOOD).await;
+
+    // The attacker's address is not its own: it never answers what comes back.
+    let attacker = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
+    let mut under_way = Vec::new();
+    let mut sent = 0;
+    let mut returned = 0;
+    let mut buffer = vec![0; 65536];
+    let dialer = dialer(&config(dir.path(), "edge"));
+    let retried = || listener.handshakes.with_label_values(&["retried"]).get();
+    for (index, datagram) in flood.iter().enumerate() {
+        sent += attacker.send_to(datagram, parent).await.unwrap();
+        if index < RETRY_ABOVE {
+            under_way.push(listener.accept().await.unwrap());
+            continue;
+        }
+        // Whatever comes back, the others get no place.
+        tokio::select! {
+            _ = listener.accept() => unreachable!("an unproven address got a place"),
+            length = attacker.recv(&mut buffer) => returned += length.unwrap(),
+        }
+    }
+    assert_eq!(under_way.len(), RETRY_ABOVE);
+    let handshakes: Vec<_> = under_way
+        .into_iter()
+        .map(|handshake| tokio::spawn(handshake.finish()))
+        .collect();
+    let (good, server) = tokio::join!(dialer.connect(parent), accepted(&listener));
+    assert!(good.is_ok() && server.is_ok(), "a good node still gets in");
+    while let Ok(length) = attacker.try_recv(&mut buffer) {
+        returned += length;
+    }
+    assert!(returned <= 3 * sent, "{returned} bytes for {sent}");
+    assert!(retried() > 0 && retried() <= u64::try_from(FLOOD).unwrap());
+    for handshake in handshakes {
+        handshake.abort();
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,32 @@
+//! HTTP for viewers. In: requests of strangers. Out: playlists, parts, segments
+//! and the watch page, from windows that [`Upstream`] keeps filled.
+//!
+//! A request is parsed by hand into a [`route::Route`], waits on a window when it asks for
+//! what comes next, and is answered with `Bytes` that all viewers share. A
+//! connection is one task; what a stranger can hold is bounded by
+//! [`HttpConfig`], and each bound has a counter in [`HttpMetrics`].
+//!
+//! [`Upstream`]: crate::upstream::Upstream
+
+mod admission;
+mod assets;
+mod body;
+mod cache;
+mod config;
+mod connection;
+mod listener;
+mod media;
+mod metrics;
+mod negotiate;
+mod playlists;
+mod response;
+pub mod route;
+mod service;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod viewers;
+
+pub use config::HttpConfig;
+pub use listener::{BindError, Listeners, bind, serve};
+pub use metrics::HttpMetrics;

@@ -1,0 +1,44 @@
+//! The watch page's files.
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue};
+
+use super::{
+    body::Body,
+    negotiate,
+    response::{self, Answer},
+    service::{Asked, varies},
+};
+use crate::page;
+
+/// `None` for a path that names no file.
+pub(super) fn answer(asked: &Asked<'_>, path: &str) -> Option<Answer> {
+    let asset = page::lookup(path)?;
+    let gzip = asset.gzip.filter(|_| asked.gzip());
+    let (body, etag) = match gzip {
+        Some(compressed) => (compressed, asset.gzip_etag),
+        None => (asset.body, asset.etag),
+    };
+    let mut answer = response::found(
+        Body::whole(Bytes::from_static(body)),
+        HeaderValue::from_static(asset.content_type),
+        HeaderValue::from_static(asset.cache_control),
+        HeaderValue::from_static(etag),
+    );
+    varies(&mut answer);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(asset.csp));
+    for (name, value) in page::HEADERS {
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    if gzip.is_some() {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if negotiate::not_modified(asked.headers, etag.as_bytes()) {
+        return Some(response::unchanged(answer));
+    }
+    Some(answer)
+}

@@ -1,0 +1,188 @@
+//! One viewer's connection: what it has in progress, when it has been silent
+//! for too long, and the task that serves and drains it.
+
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use common::shutdown::Shutdown;
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, sleep_until},
+};
+
+use super::{config::HttpConfig, metrics::Rejected, service, service::Server};
+
+/// A closing connection may take this long to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Reset streams that the peer has not yet been made to see: past it a client
+/// that opens and resets is sent GOAWAY (rapid reset).
+const MAX_PENDING_RESETS: usize = 20;
+
+/// What the tasks of one connection share. Times are milliseconds since it was
+/// accepted.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) peer: IpAddr,
+    accepted: Instant,
+    /// Requests whose answers are not wholly sent.
+    active: AtomicU32,
+    pub(super) held: AtomicUsize,
+    requested: AtomicBool,
+    multiplexed: AtomicBool,
+    last_end_ms: AtomicU64,
+    /// When bytes came that are no request yet, plus one; 0 for none.
+    partial_since_ms: AtomicU64,
+}
+
+/// A request in progress.
+#[derive(Debug)]
+pub(super) struct Active(Arc<Connection>);
+
+impl Connection {
+    pub(super) fn new(peer: IpAddr) -> Arc<Self> {
+        Arc::new(Self {
+            peer,
+            accepted: Instant::now(),
+            active: AtomicU32::new(0),
+            held: AtomicUsize::new(0),
+            requested: AtomicBool::new(false),
+            multiplexed: AtomicBool::new(false),
+            last_end_ms: AtomicU64::new(0),
+            partial_since_ms: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool) -> Active {
+        self.active.fetch_add(1, Relaxed);
+        self.requested.store(true, Relaxed);
+        self.multiplexed.store(multiplexed, Relaxed);
+        self.partial_since_ms.store(0, Relaxed);
+        Active(self.clone())
+    }
+
+    /// Bytes came. They are the start of a request when none is in progress;
+    /// HTTP/2 has frames that are none, and its decoder bounds header blocks.
+    pub(super) fn reads(&self) {
+        if self.active.load(Relaxed) == 0 && !self.multiplexed.load(Relaxed) {
+            let now_ms = self.now_ms() + 1;
+            let _ = self
+                .partial_since_ms
+                .compare_exchange(0, now_ms, Relaxed, Relaxed);
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When this connection has been silent for too long, as things stand.
+    fn expiry(&self, config: &HttpConfig) -> (Instant, Rejected) {
+        let header = Duration::from_secs(config.header_deadline);
+        let idle = Duration::from_secs(config.idle_timeout);
+        if self.active.load(Relaxed) > 0 {
+            return (Instant::now() + header.min(idle), Rejected::Idle);
+        }
+        if !self.requested.load(Relaxed) {
+            return (self.accepted + header, Rejected::HeaderDeadline);
+        }
+        let partial = self.partial_since_ms.load(Relaxed);
+        if partial > 0 {
+            let since = self.accepted + Duration::from_millis(partial - 1);
+            return (since + header, Rejected::HeaderDeadline);
+        }
+        let last_end = Duration::from_millis(self.last_end_ms.load(Relaxed));
+        (self.accepted + last_end + idle, Rejected::Idle)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.last_end_ms.store(self.0.now_ms(), Relaxed);
+        self.0.active.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The protocol's limits, set once for all connections.
+pub(super) fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let header_bytes = config.max_header_bytes;
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // The deadline on a header's bytes is this module's; hyper's timer also
+        // runs while a connection idles.
+        .header_read_timeout(Duration::from_secs(
+            config.idle_timeout.saturating_add(config.header_deadline),
+        ))
+        .max_buf_size(header_bytes as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_concurrent_streams(config.max_streams)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_header_list_size(header_bytes)
+        // Requests have no bodies: the smallest windows that HTTP/2 knows.
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(65_535);
+    builder
+}
+
+/// Serves a connection until its peer, a deadline or the drain ends it.
+pub(super) async fn run<I>(
+    server: Arc<Server>,
+    connection: Arc<Connection>,
+    io: I,
+    shutdown: Shutdown,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let (server, connection) = (server.clone(), connection.clone());
+        async move { Ok::<_, Infallible>(service::serve(server, connection, request).await) }
+    });
+    let mut served = std::pin::pin!(server.builder.serve_connection(TokioIo::new(io), service));
+    let mut draining = std::pin::pin!(shutdown.draining());
+    let mut timer = std::pin::pin!(sleep_until(connection.expiry(&server.config).0));
+    let (mut drains, mut closing) = (false, false);
+    loop {
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = draining.as_mut(), if !drains => {
+                drains = true;
+                served.as_mut().graceful_shutdown();
+            }
+            () = timer.as_mut() => {
+                let (expiry, why) = connection.expiry(&server.config);
+                if closing {
+                    return;
+                }
+                if expiry > Instant::now() {
+                    timer.as_mut().reset(expiry);
+                    continue;
+                }
+                server.metrics.rejected(why);
+                if why == Rejected::HeaderDeadline {
+                    return;
+                }
+                closing = true;
+                served.as_mut().graceful_shutdown();
+                timer.as_mut().reset(Instant::now() + GOODBYE);
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! One request: checked, routed, answered, counted.
+
+use std::{
+    fmt,
+    future::Future,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use common::names::ChannelName;
+use hyper::{
+    HeaderMap, Method, Request, StatusCode, Version,
+    body::{Body as _, Incoming},
+    header::{USER_AGENT, VARY},
+};
+use hyper_util::{rt::TokioExecutor, server::conn::auto};
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    assets,
+    body::Body,
+    cache::Cache,
+    config::HttpConfig,
+    connection::{self, Connection},
+    media,
+    metrics::{HttpMetrics, Rejected, RouteClass},
+    negotiate, playlists,
+    response::{self, Answer, BRIEF, JSON, NO_STORE},
+    route::{Resource, Route},
+    viewers::Viewers,
+};
+use crate::{api, upstream::Upstream};
+
+/// What all connections share.
+pub(super) struct Server {
+    pub(super) config: HttpConfig,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) metrics: HttpMetrics,
+    pub(super) cache: Cache,
+    pub(super) viewers: Viewers,
+    pub(super) builder: auto::Builder<TokioExecutor>,
+    held: AtomicUsize,
+    channels: Mutex<Option<(Instant, Bytes)>>,
+    tracker: api::Tracker,
+}
+
+/// A request as its handler sees it.
+pub(super) struct Asked<'a> {
+    pub(super) server: &'a Server,
+    pub(super) connection: &'a Connection,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) query: Option<&'a str>,
+    /// HEAD: the headers are wanted now, waiting or not.
+    pub(super) head: bool,
+}
+
+/// Why a request that had to wait was not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Impatience {
+    TimedOut,
+    TooMany(Rejected),
+}
+
+/// How long the channel list is shared between requests.
+const CHANNELS_FOR: Duration = Duration::from_secs(1);
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    pub(super) fn new(
+        config: HttpConfig,
+        upstream: Arc<Upstream>,
+        metrics: HttpMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            builder: connection::builder(&config),
+            viewers: Viewers::new(config.max_counted_viewers),
+            config,
+            upstream,
+            metrics,
+            cache: Cache::default(),
+            held: AtomicUsize::new(0),
+            channels: Mutex::default(),
+            tracker: api::Tracker::default(),
+        })
+    }
+
+    /// `/api/v1/channels`, made at most once a second.
+    fn channels(&self) -> Bytes {
+        let mut made = self.channels.lock();
+        if let Some((at, text)) = &*made
+            && at.elapsed() < CHANNELS_FOR
+        {
+            return text.clone();
+        }
+        let counts = self.viewers.count();
+        let all: u64 = counts.values().sum();
+        let all = i64::try_from(all).unwrap_or(i64::MAX);
+        self.metrics.counted_viewers.set(all);
+        let known = self.upstream.directory().snapshot();
+        let text: Bytes = api::channels(&known, &counts, &self.tracker.since(&known)).into();
+        *made = Some((Instant::now(), text.clone()));
+        text
+    }
+}
+
+/// Answers one request. Never fails: whatever a stranger sends has a status.
+pub(super) async fn serve(
+    server: Arc<Server>,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Answer {
+    let active = connection.begin(request.version() == Version::HTTP_2);
+    let (class, mut answer) = respond(&server, &connection, &request).await;
+    let metrics = &server.metrics;
+    metrics.answered(class, answer.status());
+    if request.method() == Method::HEAD {
+        answer = response::without_body(answer);
+    }
+    answer.body_mut().hold(active);
+    answer
+}
+
+async fn respond(
+    server: &Server,
+    connection: &Connection,
+    request: &Request<Incoming>,
+) -> (RouteClass, Answer) {
+    let refuse = |why: Rejected, status: StatusCode| {
+        server.metrics.rejected(why);
+        (RouteClass::Other, response::error(status, NO_STORE))
+    };
+    let uri = request.uri();
+    let length = uri.path_and_query().map_or(0, |both| both.as_str().len());
+    if length > server.config.max_uri_bytes {
+        return refuse(Rejected::UriLength, StatusCode::URI_TOO_LONG);
+    }
+    // No resource takes a body. What follows an unread one on HTTP/1.1 could be
+    // read as a request, so the connection ends.
+    if !request.body().is_end_stream() {
+        let (class, answer) = refuse(Rejected::RequestBody, StatusCode::BAD_REQUEST);
+        let multiplexed = request.version() == Version::HTTP_2;
+        return if multiplexed {
+            (class, answer)
+        } else {
+            (class, response::closing(answer))
+        };
+    }
+    let head = match *request.method() {
+        Method::GET => false,
+        Method::HEAD => true,
+        Method::OPTIONS => return (RouteClass::Other, response::preflight()),
+        _ => {
+            server.metrics.rejected(Rejected::Method);
+            return (RouteClass::Other, response::method_not_allowed());
+        }
+    };
+    let asked = Asked {
+        server,
+        connection,
+        headers: request.headers(),
+        query: uri.query(),
+        head,
+    };
+    route(&asked, uri.path()).await
+}
+
+async fn route(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
+    let not_found = || response::error(StatusCode::NOT_FOUND, BRIEF);
+    match Route::parse(path) {
+        Route::Multivariant { channel } => {
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => playlists::multivariant(asked, &channel).await,
+                Err(_) => not_found(),
+            };
+            (RouteClass::Multivariant, answer)
+        }
+        Route::Media { channel, track } => {
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => playlists::media(asked, &channel, track).await,
+                Err(_) => not_found(),
+            };
+            (RouteClass::Media, answer)
+        }
+        Route::Resource {
+            channel,
+            epoch,
+            track,
+            resource,
+        } => {
+            let class = match resource {
+                Resource::Part { .. } => RouteClass::Part,
+                Resource::Segment { .. } => RouteClass::Segment,
+                Resource::Init { .. } => RouteClass::Init,
+            };
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => media::resource(asked, &channel, epoch, track, resource).await,
+                Err(_) => not_found(),
+            };
+            (class, answer)
+        }
+        Route::Channels => (RouteClass::Api, channels(asked)),
+        Route::Other { path } => match assets::answer(asked, path) {
+            Some(answer) => (RouteClass::Page, answer),
+            None => (RouteClass::Other, not_found()),
+        },
+    }
+}
+
+fn channels(asked: &Asked<'_>) -> Answer {
+    let text = asked.server.channels();
+    let mut answer = response::answer(StatusCode::OK, Body::whole(text));
+    let headers = answer.headers_mut();
+    headers.insert(hyper::header::CONTENT_TYPE, JSON);
+    headers.insert(hyper::header::CACHE_CONTROL, BRIEF);
+    answer
+}
+
+impl Asked<'_> {
+    pub(super) fn gzip(&self) -> bool {
+        negotiate::gzip(self.headers)
+    }
+
+    /// Counts who asks as a viewer of the channel.
+    pub(super) fn counts(&self, channel: &ChannelName, page: Option<&str>) {
+        let peer: IpAddr = self.connection.peer;
+        let agent = self.headers.get(USER_AGENT);
+        let agent = agent.map_or(&b""[..], |agent| agent.as_bytes());
+        self.server.viewers.saw(channel, peer, agent, page);
+    }
+
+    /// What `wanted` comes to within `limit`. Only a request that really waits
+    /// takes a place among the held ones.
+    pub(super) async fn patiently<T>(
+        &self,
+        limit: Duration,
+        wanted: impl Future<Output = T>,
+    ) -> Result<T, Impatience> {
+        let mut wanted = std::pin::pin!(wanted);
+        let now = std::future::poll_fn(|cx| Poll::Ready(wanted.as_mut().poll(cx))).await;
+        if let Poll::Ready(out) = now {
+            return Ok(out);
+        }
+        let _held = self.hold().map_err(Impatience::TooMany)?;
+        timeout(limit, wanted)
+            .await
+            .map_err(|_| Impatience::TimedOut)
+    }
+
+    fn hold(&self) -> Result<Held<'_>, Rejected> {
+        let (server, connection) = (self.server, self.connection);
+        let config = &server.config;
+        let refused = |why| {
+            server.metrics.rejected(why);
+            Err(why)
+        };
+        let here = take(&connection.held, config.max_held_per_connection);
+        let Some(here) = here else {
+            return refused(Rejected::HeldByConnection);
+        };
+        let Some(all) = take(&server.held, config.max_held) else {
+            return refused(Rejected::HeldInAll);
+        };
+        server.metrics.held.inc();
+        Ok(Held {
+            metrics: &server.metrics,
+            _here: here,
+            _all: all,
+        })
+    }
+}
+
+/// A place among the held requests.
+struct Held<'a> {
+    metrics: &'a HttpMetrics,
+    _here: Taken<'a>,
+    _all: Taken<'a>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.metrics.held.dec();
+    }
+}
+
+struct Taken<'a>(&'a AtomicUsize);
+
+fn take(count: &AtomicUsize, most: usize) -> Option<Taken<'_>> {
+    if count.fetch_add(1, Relaxed) < most {
+        return Some(Taken(count));
+    }
+    count.fetch_sub(1, Relaxed);
+    None
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Impatience {
+    /// 503 or 429. What this edge's load is the cause of is not to be stored.
+    pub(super) fn answer(self, cache: hyper::header::HeaderValue) -> Answer {
+        match self {
+            Self::TimedOut => response::error(StatusCode::SERVICE_UNAVAILABLE, cache),
+            Self::TooMany(Rejected::HeldByConnection) => {
+                response::error(StatusCode::TOO_MANY_REQUESTS, NO_STORE)
+            }
+            Self::TooMany(_) => response::error(StatusCode::SERVICE_UNAVAILABLE, NO_STORE),
+        }
+    }
+}
+
+/// Marks an answer as one that depends on Accept-Encoding.
+pub(super) fn varies(answer: &mut Answer) {
+    let value = hyper::header::HeaderValue::from_static("Accept-Encoding");
+    answer.headers_mut().insert(VARY, value);
+}

@@ -1,0 +1,7 @@
+//! The server on a loopback port, asked by raw sockets and by hyper's client.
+
+mod limits;
+mod media;
+mod playlists;
+mod rig;
+mod transport;

@@ -1,0 +1,129 @@
+//! Viewers counted: a viewer is a distinct address, User-Agent and page id that
+//! asked for a playlist of a channel within the last ten seconds.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    net::IpAddr,
+    time::Duration,
+};
+
+use common::names::ChannelName;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Locks that requests spread over.
+const SHARDS: usize = 16;
+
+/// A bounded table of who was seen when. Keys are seeded hashes, so nobody can
+/// choose to collide with somebody else.
+#[derive(Debug)]
+pub(super) struct Viewers {
+    seed: RandomState,
+    max_per_shard: usize,
+    shards: [Mutex<HashMap<u64, Seen>>; SHARDS],
+}
+
+#[derive(Debug)]
+struct Seen {
+    channel: ChannelName,
+    at: Instant,
+}
+
+impl Viewers {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            seed: RandomState::new(),
+            max_per_shard: max.div_ceil(SHARDS),
+            shards: Default::default(),
+        }
+    }
+
+    pub(super) fn saw(
+        &self,
+        channel: &ChannelName,
+        address: IpAddr,
+        agent: &[u8],
+        page: Option<&str>,
+    ) {
+        let key = self.seed.hash_one((channel, address, agent, page));
+        let Some(shard) = usize::try_from(key % SHARDS as u64)
+            .ok()
+            .and_then(|at| self.shards.get(at))
+        else {
+            return;
+        };
+        let at = Instant::now();
+        let mut seen = shard.lock();
+        if let Some(known) = seen.get_mut(&key) {
+            known.at = at;
+            return;
+        }
+        if seen.len() >= self.max_per_shard {
+            seen.retain(|_, one| at - one.at < WITHIN);
+        }
+        if seen.len() < self.max_per_shard {
+            let channel = channel.clone();
+            seen.insert(key, Seen { channel, at });
+        }
+    }
+
+    /// Viewers by channel; forgets who has not been seen for too long.
+    pub(super) fn count(&self) -> HashMap<ChannelName, u64> {
+        let now = Instant::now();
+        let mut counts = HashMap::new();
+        for shard in &self.shards {
+            let mut seen = shard.lock();
+            seen.retain(|_, one| now - one.at < WITHIN);
+            for one in seen.values() {
+                *counts.entry(one.channel.clone()).or_insert(0) += 1;
+            }
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn viewers_are_distinct_and_forgotten() {
+        let viewers = Viewers::new(1_000);
+        let (a, b) = (
+            ChannelName::parse("a").unwrap(),
+            ChannelName::parse("b").unwrap(),
+        );
+        let address = IpAddr::from([10, 0, 0, 1]);
+        for _ in 0..3 {
+            viewers.saw(&a, address, b"x", None);
+        }
+        viewers.saw(&a, address, b"x", Some("page"));
+        viewers.saw(&a, address, b"y", None);
+        viewers.saw(&b, address, b"x", None);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        viewers.saw(&b, address, b"x", None);
+        assert_eq!(viewers.count(), HashMap::from([(a, 3), (b.clone(), 1)]));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(viewers.count(), HashMap::from([(b, 1)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_table_is_bounded_and_makes_room_in_time() {
+        let viewers = Viewers::new(SHARDS * 4);
+        let channel = ChannelName::parse("a").unwrap();
+        let flood = |from: u32| {
+            for n in from..from + 10_000 {
+                viewers.saw(&channel, IpAddr::from(n.to_be_bytes()), b"x", None);
+            }
+        };
+        flood(0);
+        let most = (SHARDS * 4) as u64;
+        assert_eq!(viewers.count()[&channel], most);
+        tokio::time::advance(WITHIN).await;
+        flood(1 << 20);
+        assert_eq!(viewers.count()[&channel], most);
+    }
+}

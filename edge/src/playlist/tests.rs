@@ -1,0 +1,726 @@
+//! The rules H1 to H15 as far as a text can hold them, read back with an
+//! independent parser.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{
+    live::{Listing, PartFlags, SegmentFlags, Track},
+    media::{Ticks, Timescale},
+    names::{Epoch, InitId, Kind, Msn, TrackName},
+};
+use proptest::prelude::*;
+use quick_m3u8::{
+    HlsLine, Reader,
+    config::ParsingOptionsBuilder,
+    tag::{KnownTag, hls::Tag},
+};
+
+use super::{Skip, Verdict, Want, media, multivariant, part_limit, verdict};
+use crate::fixture::{A, FRAME, PART, PARTS, Studio, V, audio, plan, video};
+
+const INDEPENDENT: PartFlags = PartFlags {
+    independent: true,
+    gap: false,
+};
+const GAP: PartFlags = PartFlags {
+    independent: false,
+    gap: true,
+};
+const DEPENDENT: PartFlags = PartFlags {
+    independent: false,
+    gap: false,
+};
+
+/// A media playlist as a player understands it.
+#[derive(Debug, Default)]
+struct Read {
+    version: u64,
+    target_duration: u64,
+    /// CAN-SKIP-UNTIL, HOLD-BACK, PART-HOLD-BACK
+    control: (f64, f64, f64),
+    part_target: f64,
+    msn: u64,
+    discontinuities: u64,
+    skipped: Option<u64>,
+    segments: Vec<ReadSegment>,
+    hints: Vec<(String, String)>,
+    reports: Vec<(String, u64, Option<u64>)>,
+    ended: bool,
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+struct ReadSegment {
+    discontinuity: bool,
+    map: Option<String>,
+    date: Option<String>,
+    gap: bool,
+    parts: Vec<ReadPart>,
+    duration: Option<f64>,
+    uri: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct ReadPart {
+    duration: f64,
+    uri: String,
+    independent: bool,
+    gap: bool,
+}
+
+impl Read {
+    fn of(text: &str) -> Self {
+        let options = ParsingOptionsBuilder::new()
+            .with_parsing_for_all_tags()
+            .build();
+        let mut reader = Reader::from_str(text, options);
+        let mut read = Self::default();
+        let mut next = ReadSegment::default();
+        while let Some(line) = reader.read_line().unwrap() {
+            match line {
+                HlsLine::KnownTag(KnownTag::Hls(tag)) => read.tag(tag, &mut next),
+                HlsLine::Uri(uri) => {
+                    next.uri = Some(uri.into_owned());
+                    read.segments.push(std::mem::take(&mut next));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        if next != ReadSegment::default() {
+            read.segments.push(next);
+        }
+        read
+    }
+
+    fn tag(&mut self, tag: Tag<'_>, next: &mut ReadSegment) {
+        match tag {
+            Tag::M3u(_) | Tag::IndependentSegments(_) => {}
+            Tag::Version(tag) => self.version = tag.version(),
+            Tag::Targetduration(tag) => self.target_duration = tag.target_duration(),
+            Tag::ServerControl(tag) => {
+                assert!(tag.can_block_reload());
+                self.control = (
+                    tag.can_skip_until().unwrap(),
+                    tag.hold_back().unwrap(),
+                    tag.part_hold_back().unwrap(),
+                );
+            }
+            Tag::PartInf(tag) => self.part_target = tag.part_target(),
+            Tag::MediaSequence(tag) => self.msn = tag.media_sequence(),
+            Tag::DiscontinuitySequence(tag) => self.discontinuities = tag.discontinuity_sequence(),
+            Tag::Skip(tag) => self.skipped = Some(tag.skipped_segments()),
+            // H11: these stand before the first PART of their segment.
+            Tag::Discontinuity(_) => {
+                assert!(next.parts.is_empty());
+                next.discontinuity = true;
+            }
+            Tag::Map(tag) => {
+                assert!(next.parts.is_empty());
+                next.map = Some(tag.uri().to_owned());
+            }
+            Tag::ProgramDateTime(tag) => {
+                assert!(next.parts.is_empty());
+                next.date = Some(format!("{:?}", tag.program_date_time()));
+            }
+            Tag::Gap(_) => next.gap = true,
+            Tag::Part(tag) => next.parts.push(ReadPart {
+                duration: tag.duration(),
+                uri: tag.uri().to_owned(),
+                independent: tag.independent(),
+                gap: tag.gap(),
+            }),
+            Tag::Inf(tag) => next.duration = Some(tag.duration()),
+            Tag::PreloadHint(tag) => {
+                let of = tag.hint_type().to_string();
+                self.hints.push((of, tag.uri().to_owned()));
+            }
+            Tag::RenditionReport(tag) => {
+                self.reports
+                    .push((tag.uri().to_owned(), tag.last_msn(), tag.last_part()));
+            }
+            Tag::Endlist(_) => self.ended = true,
+            other => panic!("not expected here: {other:?}"),
+        }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &ReadPart> {
+        self.segments.iter().flat_map(|segment| &segment.parts)
+    }
+}
+
+fn studio() -> Studio {
+    Studio::new(plan(2), vec![video(), audio()])
+}
+
+fn listing(studio: &Studio, name: TrackName) -> Arc<Listing> {
+    studio.track(name).window.listing().unwrap()
+}
+
+fn text(studio: &Studio, name: TrackName, skip: Skip) -> String {
+    let tracks: Vec<&Track> = studio.broadcast.tracks.iter().map(|t| &t.track).collect();
+    let track = &studio.track(name).track;
+    media(
+        &listing(studio, name),
+        &studio.broadcast.plan,
+        track,
+        &tracks,
+        skip,
+    )
+}
+
+fn read(studio: &Studio, name: TrackName) -> Read {
+    Read::of(&text(studio, name, Skip::No))
+}
+
+/// Six segments, then two parts of the seventh.
+fn live() -> Studio {
+    let mut studio = studio();
+    studio.segments(100, 106);
+    for name in [V, A] {
+        studio.open(name, 106);
+        studio.part(name, 106, 0);
+        studio.part(name, 106, 1);
+    }
+    studio
+}
+
+#[test]
+fn golden_media_playlist() {
+    let mut studio = studio();
+    studio.segments(100, 101);
+    studio.open(V, 101);
+    studio.part(V, 101, 0);
+    let expected = "#EXTM3U
+#EXT-X-VERSION:9
+#EXT-X-TARGETDURATION:2
+#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=12.000,HOLD-BACK=6.000,PART-HOLD-BACK=1.200
+#EXT-X-PART-INF:PART-TARGET=0.366667
+#EXT-X-MEDIA-SEQUENCE:100
+#EXT-X-DISCONTINUITY-SEQUENCE:0
+#EXT-X-INDEPENDENT-SEGMENTS
+#EXT-X-MAP:URI=\"7/v0/init-0.mp4\"
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T21:16:23.042Z
+#EXT-X-PART:DURATION=0.333333,URI=\"7/v0/100.0.m4s\",INDEPENDENT=YES
+#EXT-X-PART:DURATION=0.333333,URI=\"7/v0/100.1.m4s\"
+#EXT-X-PART:DURATION=0.333334,URI=\"7/v0/100.2.m4s\"
+#EXT-X-PART:DURATION=0.333333,URI=\"7/v0/100.3.m4s\"
+#EXT-X-PART:DURATION=0.333333,URI=\"7/v0/100.4.m4s\"
+#EXT-X-PART:DURATION=0.333334,URI=\"7/v0/100.5.m4s\"
+#EXTINF:2.000000,
+7/v0/100.m4s
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T21:16:25.042Z
+#EXT-X-PART:DURATION=0.333333,URI=\"7/v0/101.0.m4s\",INDEPENDENT=YES
+#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"7/v0/101.1.m4s\"
+#EXT-X-RENDITION-REPORT:URI=\"a0.m3u8\",LAST-MSN=101,LAST-PART=1
+";
+    assert_eq!(text(&studio, V, Skip::No), expected);
+}
+
+#[test]
+fn golden_multivariant_playlist() {
+    let mut low = video();
+    low.name = TrackName::video(1);
+    low.size = Some((640, 360));
+    low.bandwidth_bps = 900_000;
+    low.average_bandwidth_bps = 800_000;
+    low.frame_rate = Some((30, 1));
+    let expected = "#EXTM3U
+#EXT-X-VERSION:9
+#EXT-X-INDEPENDENT-SEGMENTS
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"mp4a\",NAME=\"a0\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"a0.m3u8\"
+#EXT-X-STREAM-INF:BANDWIDTH=3660000,AVERAGE-BANDWIDTH=3128000,CODECS=\"avc1.64001f,mp4a.40.2\",RESOLUTION=1280x720,FRAME-RATE=29.970,AUDIO=\"mp4a\"
+v0.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=1060000,AVERAGE-BANDWIDTH=928000,CODECS=\"avc1.64001f,mp4a.40.2\",RESOLUTION=640x360,FRAME-RATE=30.000,AUDIO=\"mp4a\"
+v1.m3u8
+";
+    let (video, audio) = (video(), audio());
+    assert_eq!(multivariant(&plan(2), &[&video, &low, &audio]), expected);
+}
+
+/// Durations on odd grids: 29.97 frames a second, an audio of 44.1 kHz.
+#[test]
+fn h1_extinf_follows_the_media() {
+    let mut odd = video();
+    odd.frame_rate = Some((30_000, 1_001));
+    let mut sound = audio();
+    sound.timescale = Timescale::new(44_100).unwrap();
+    sound.part_target = Ticks(15 * 1_024);
+    let mut studio = Studio::new(plan(60), vec![odd, sound]);
+    let (frame, mut media_ticks) = (4_004, [0, 0]);
+    for msn in 100..140 {
+        for (at, name, part) in [(0, V, frame * 10), (1, A, 15 * 1_024)] {
+            studio.open(name, msn);
+            for index in 0..PARTS {
+                studio.chunk(name, "x");
+                let next = (msn, index + 1);
+                studio.close(name, Ticks(part), INDEPENDENT, next);
+                media_ticks[at] += part;
+            }
+            studio.complete(name);
+        }
+    }
+    for (at, name, hz) in [(0, V, 120_000), (1, A, 44_100)] {
+        let read = read(&studio, name);
+        let listed: f64 = read.segments.iter().filter_map(|s| s.duration).sum();
+        let exact = media_ticks[at] as f64 / f64::from(hz);
+        assert_eq!(read.segments.len(), 40);
+        assert!((listed - exact).abs() < 0.000_01, "{listed} {exact}");
+        for segment in &read.segments {
+            let duration = segment.duration.unwrap();
+            assert!(duration.round() <= read.target_duration as f64);
+            let parts: f64 = segment.parts.iter().map(|part| part.duration).sum();
+            assert!((parts - duration).abs() < 1e-9);
+        }
+    }
+}
+
+#[test]
+fn h2_six_segments_are_listed() {
+    let mut studio = Studio::new(plan(1), vec![video(), audio()]);
+    studio.segments(100, 120);
+    let read = read(&studio, V);
+    assert!(read.segments.len() >= 6);
+}
+
+#[test]
+fn h5_independent_parts_are_marked() {
+    let read = read(&live(), V);
+    for segment in &read.segments {
+        assert!(segment.parts.is_empty() || segment.parts[0].independent);
+        let others = segment.parts.iter().skip(1);
+        assert!(others.clone().all(|part| !part.independent));
+    }
+}
+
+#[test]
+fn h6_h7_h8_server_control_is_the_same_in_all_renditions() {
+    let studio = live();
+    let (video, audio) = (read(&studio, V), read(&studio, A));
+    assert_eq!(video.control, audio.control);
+    assert_eq!(video.target_duration, audio.target_duration);
+    let (can_skip, hold_back, part_hold_back) = video.control;
+    let target = video.target_duration as f64;
+    assert!(can_skip >= 6.0 * target && hold_back >= 3.0 * target);
+    for read in [&video, &audio] {
+        assert!(part_hold_back >= 3.0 * read.part_target);
+    }
+    assert_ne!(video.part_target, audio.part_target);
+}
+
+#[test]
+fn h9_old_parts_are_not_listed() {
+    let read = read(&live(), V);
+    let mut from_end = 0.0;
+    for segment in read.segments.iter().rev() {
+        let duration = segment.duration;
+        from_end += duration.unwrap_or_else(|| segment.parts.iter().map(|p| p.duration).sum());
+        let recent = from_end <= 3.0 * read.target_duration as f64 + 1e-6;
+        assert_eq!(!segment.parts.is_empty(), recent);
+    }
+}
+
+#[test]
+fn h10_sequence_numbers_never_go_back() {
+    let mut studio = Studio::new(plan(1), vec![video()]);
+    let mut last: Option<Read> = None;
+    let mut seen = 0;
+    for msn in 100..130 {
+        // A republish every fourth segment.
+        if msn % 4 == 0 {
+            studio.epoch = Epoch(studio.epoch.0 + 1);
+            studio.discontinuities += 1;
+            let discontinuity = true;
+            let flags = SegmentFlags {
+                discontinuity,
+                ..SegmentFlags::default()
+            };
+            studio.open_with(V, msn, flags);
+            (0..PARTS).for_each(|part| studio.part(V, msn, part));
+            studio.complete(V);
+        } else {
+            studio.segment(V, msn);
+        }
+        let now = read(&studio, V);
+        if let Some(before) = &last {
+            let removed = usize::try_from(now.msn - before.msn).unwrap();
+            let gone = before.segments[..removed].iter();
+            let discontinuities = gone.filter(|s| s.discontinuity).count() as u64;
+            assert_eq!(
+                now.discontinuities,
+                before.discontinuities + discontinuities
+            );
+            seen += discontinuities;
+            // What stays is what was: a player matches segments by number.
+            let (stayed, before) = (&now.segments, &before.segments[removed..]);
+            for (a, b) in stayed.iter().zip(before) {
+                assert_eq!((&a.uri, a.discontinuity), (&b.uri, b.discontinuity));
+            }
+        }
+        last = Some(now);
+    }
+    assert!(seen > 3);
+}
+
+#[test]
+fn h11_dates_maps_and_discontinuities() {
+    let mut studio = live();
+    (2..PARTS).for_each(|part| studio.part(V, 106, part));
+    studio.complete(V);
+    studio.epoch = Epoch(8);
+    studio.init = InitId(1);
+    studio.discontinuities = 1;
+    let discontinuity = true;
+    let flags = SegmentFlags {
+        discontinuity,
+        ..SegmentFlags::default()
+    };
+    studio.open_with(V, 107, flags);
+    studio.part(V, 107, 0);
+    let text = text(&studio, V, Skip::No);
+    assert!(text.contains(
+        "#EXT-X-DISCONTINUITY
+#EXT-X-MAP:URI=\"8/v0/init-1.mp4\"
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T21:16:37.042Z
+#EXT-X-PART:DURATION=0.333333,URI=\"8/v0/107.0.m4s\",INDEPENDENT=YES
+"
+    ));
+    let video = Read::of(&text);
+    assert!(video.segments.iter().all(|segment| segment.date.is_some()));
+    let maps = video.segments.iter().filter(|s| s.map.is_some());
+    assert_eq!(maps.count(), 2);
+    // The same segment begins at the same time in every rendition.
+    let audio = read(&studio, A);
+    for (v, a) in video.segments.iter().zip(&audio.segments) {
+        assert_eq!(v.date, a.date);
+    }
+}
+
+#[test]
+fn h12_the_hint_names_the_next_part() {
+    let mut studio = live();
+    let hints = |studio: &Studio| read(studio, V).hints;
+    let part = |uri: &str| ("PART".to_owned(), uri.to_owned());
+    assert_eq!(hints(&studio), [part("7/v0/106.2.m4s")]);
+    (2..PARTS).for_each(|part| studio.part(V, 106, part));
+    assert_eq!(hints(&studio), [part("7/v0/107.0.m4s")]);
+    studio.complete(V);
+    assert_eq!(hints(&studio), [part("7/v0/107.0.m4s")]);
+    // A new init segment is hinted as soon as its segment opens.
+    studio.epoch = Epoch(8);
+    studio.init = InitId(1);
+    studio.open(V, 107);
+    let map = ("MAP".to_owned(), "8/v0/init-1.mp4".to_owned());
+    assert_eq!(hints(&studio), [map, part("8/v0/107.0.m4s")]);
+    studio.part(V, 107, 0);
+    assert_eq!(hints(&studio), [part("8/v0/107.1.m4s")]);
+    studio.track(V).window.end();
+    let read = read(&studio, V);
+    assert!(read.ended && read.hints.is_empty());
+}
+
+#[test]
+fn h13_every_other_rendition_is_reported() {
+    let mut second = video();
+    second.name = TrackName::video(1);
+    let mut studio = Studio::new(plan(2), vec![video(), audio(), second]);
+    studio.segments(100, 103);
+    for track in studio.broadcast.tracks.clone() {
+        let name = track.track.name;
+        let reports = read(&studio, name).reports;
+        let others = studio.broadcast.tracks.iter().map(|of| of.track.name);
+        let others = others.filter(|other| *other != name);
+        let expected: Vec<_> = others
+            .map(|other| (format!("{other}.m3u8"), 103, Some(0)))
+            .collect();
+        assert_eq!(reports, expected);
+    }
+}
+
+#[test]
+fn h14_version_and_type() {
+    let text = text(&live(), V, Skip::No);
+    assert_eq!(Read::of(&text).version, 9);
+    assert!(!text.contains("PLAYLIST-TYPE"));
+}
+
+#[test]
+fn h15_audio_alone_is_the_variant() {
+    let track = audio();
+    let text = multivariant(&plan(2), &[&track]);
+    let expected = "#EXT-X-STREAM-INF:BANDWIDTH=160000,AVERAGE-BANDWIDTH=128000,CODECS=\"mp4a.40.2\"\na0.m3u8\n";
+    assert!(text.ends_with(expected), "{text}");
+    assert!(!text.contains("EXT-X-MEDIA:"));
+    let track = video();
+    let text = multivariant(&plan(2), &[&track]);
+    assert!(text.contains("BANDWIDTH=3500000,") && !text.contains("AUDIO="));
+}
+
+#[test]
+fn h15_audio_codecs_are_groups_of_their_own() {
+    let (video, aac) = (video(), audio());
+    let mut opus = audio();
+    opus.name = TrackName::audio(1);
+    opus.codec = "opus".to_owned();
+    opus.bandwidth_bps = 200_000;
+    let mut dub = audio();
+    dub.name = TrackName::audio(2);
+    let text = multivariant(&plan(2), &[&video, &aac, &opus, &dub]);
+    let options = ParsingOptionsBuilder::new()
+        .with_parsing_for_all_tags()
+        .build();
+    let mut reader = Reader::from_str(&text, options);
+    let (mut variants, mut renditions) = (Vec::new(), 0);
+    while let Some(line) = reader.read_line().unwrap() {
+        match line {
+            HlsLine::KnownTag(KnownTag::Hls(Tag::StreamInf(tag))) => variants.push((
+                tag.bandwidth(),
+                tag.codecs().unwrap().to_owned(),
+                tag.audio().unwrap().to_owned(),
+            )),
+            HlsLine::KnownTag(KnownTag::Hls(Tag::Media(_))) => renditions += 1,
+            _ => {}
+        }
+    }
+    let variant = |bandwidth, codecs: &str, group: &str| (bandwidth, codecs.into(), group.into());
+    let expected: Vec<(u64, String, String)> = vec![
+        variant(3_660_000, "avc1.64001f,mp4a.40.2", "mp4a"),
+        variant(3_700_000, "avc1.64001f,opus", "opus"),
+    ];
+    assert_eq!((variants, renditions), (expected, 3));
+}
+
+#[test]
+fn a_codec_cannot_leave_its_quotes() {
+    let mut track = video();
+    track.codec = "avc1\"\n#EXT-X-ENDLIST\r\n,x=\"".to_owned();
+    let text = multivariant(&plan(2), &[&track]);
+    assert!(text.contains("CODECS=\"avc1EXT-X-ENDLISTx\","), "{text}");
+}
+
+#[test]
+fn holes_are_gap_parts_and_gap_segments() {
+    let mut studio = live();
+    studio.close(V, PART, GAP, (106, 3));
+    let read_now = read(&studio, V);
+    let parts = &read_now.segments.last().unwrap().parts;
+    assert!(parts[2].gap && parts[2].uri == "7/v0/106.2.m4s");
+    studio.complete(V);
+    // A segment with media behind its URI is no gap as a whole.
+    assert!(!read(&studio, V).segments.last().unwrap().gap);
+    let gap = true;
+    let flags = SegmentFlags {
+        gap,
+        ..SegmentFlags::default()
+    };
+    studio.open_with(V, 107, flags);
+    studio.close(V, PART, GAP, (107, 1));
+    studio.complete(V);
+    let last = read(&studio, V).segments.pop().unwrap();
+    assert!(last.gap && last.parts[0].gap && last.uri.is_some());
+}
+
+/// Skipped segments put back in front of a delta update give the whole playlist.
+#[test]
+fn r5_a_delta_update_is_the_whole_from_the_skip_boundary() {
+    let mut studio = studio();
+    studio.segments(100, 106);
+    studio.epoch = Epoch(8);
+    studio.discontinuities = 1;
+    let discontinuity = true;
+    let flags = SegmentFlags {
+        discontinuity,
+        ..SegmentFlags::default()
+    };
+    for name in [V, A] {
+        studio.open_with(name, 106, flags);
+        (0..PARTS).for_each(|part| studio.part(name, 106, part));
+        studio.complete(name);
+    }
+    let mut seen = 0;
+    for msn in 107..130 {
+        studio.segments(msn, msn + 1);
+        let (whole, delta) = (text(&studio, V, Skip::No), text(&studio, V, Skip::Yes));
+        let (whole, mut delta) = (Read::of(&whole), Read::of(&delta));
+        let total: f64 = whole.segments.iter().filter_map(|s| s.duration).sum();
+        let skipped = delta.skipped.map_or(0, |n| usize::try_from(n).unwrap());
+        // Exactly those that lie wholly before the boundary.
+        let boundary = 6.0 * whole.target_duration as f64;
+        let mut left = total;
+        let expected = whole.segments.iter().take_while(|segment| {
+            left -= segment.duration.unwrap();
+            left >= boundary - 1e-6
+        });
+        assert_eq!(skipped, expected.count());
+        assert_eq!(
+            (delta.msn, delta.discontinuities),
+            (whole.msn, whole.discontinuities)
+        );
+        if let Some(first) = delta.segments.first_mut()
+            && skipped > 0
+        {
+            // Said again so that a delta update is readable by itself.
+            assert!(first.map.is_some());
+            first.map.clone_from(&whole.segments[skipped].map);
+            seen += 1;
+        }
+        assert_eq!(delta.segments, whole.segments[skipped..]);
+        assert_eq!((delta.hints, delta.reports), (whole.hints, whole.reports));
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn r5_nothing_to_skip_is_the_whole_playlist() {
+    let mut studio = studio();
+    studio.segments(100, 103);
+    assert_eq!(text(&studio, V, Skip::Yes), text(&studio, V, Skip::No));
+}
+
+fn judged(studio: &Studio, msn: u64, part: Option<u32>) -> Verdict {
+    let limit = part_limit(&studio.track(V).track);
+    let msn = Msn(msn);
+    verdict(&listing(studio, V), limit, Want { msn, part })
+}
+
+/// 105 is complete, 106 has parts 0 and 1.
+#[test]
+fn r1_what_exists_is_answered_and_what_comes_is_held() {
+    let mut studio = live();
+    use Verdict::{Answer, Hold};
+    for (msn, part, expected) in [
+        (0, None, Answer),
+        (105, None, Answer),
+        (106, None, Hold),
+        (107, None, Hold),
+        (3, Some(9_999), Answer),
+        (105, Some(5), Answer),
+        (105, Some(6), Answer),
+        (106, Some(0), Answer),
+        (106, Some(1), Answer),
+        (106, Some(2), Hold),
+        (107, Some(0), Hold),
+    ] {
+        assert_eq!(judged(&studio, msn, part), expected, "{msn} {part:?}");
+    }
+    (2..PARTS).for_each(|part| studio.part(V, 106, part));
+    studio.complete(V);
+    // Past the last part of a complete segment: part 0 of the next.
+    assert_eq!(judged(&studio, 106, Some(6)), Hold);
+    studio.open(V, 107);
+    assert_eq!(judged(&studio, 106, Some(6)), Hold);
+    assert_eq!(judged(&studio, 106, None), Answer);
+    studio.part(V, 107, 0);
+    assert_eq!(judged(&studio, 106, Some(6)), Answer);
+}
+
+#[test]
+fn r3_what_is_too_far_away_is_refused() {
+    let studio = live();
+    use Verdict::{Answer, Hold, TooFar};
+    // ceil(3 / 0.3667) = 9 parts past the last one.
+    assert_eq!(part_limit(&studio.track(V).track), 9);
+    for (msn, part, expected) in [
+        (107, None, Hold),
+        (108, None, TooFar),
+        (u64::MAX, None, TooFar),
+        (u64::MAX, Some(0), TooFar),
+        (106, Some(10), Hold),
+        (106, Some(11), TooFar),
+        (106, Some(u32::MAX), TooFar),
+        (107, Some(8), Hold),
+        (107, Some(9), TooFar),
+        (105, Some(u32::MAX), TooFar),
+    ] {
+        assert_eq!(judged(&studio, msn, part), expected, "{msn} {part:?}");
+    }
+    studio.track(V).window.end();
+    assert_eq!(judged(&studio, u64::MAX, Some(0)), Answer);
+    let mut long = video();
+    long.part_target = Ticks(120_000);
+    assert_eq!(part_limit(&long), 3);
+    long.part_target = Ticks(0);
+    assert_eq!(part_limit(&long), 3);
+}
+
+proptest! {
+    /// H4 on any grid: no printed part is above the printed target, whatever the
+    /// frame rate, the sample rate and the history before it.
+    #[test]
+    fn h4_part_durations(
+        hz in 8_000_u32..200_000,
+        frame in 1_u64..6_000,
+        frames in 1_u64..60,
+        start in 0_u64..1 << 50,
+        parts in 1_u32..40,
+    ) {
+        let mut track = audio();
+        track.timescale = Timescale::new(hz).unwrap();
+        track.part_target = Ticks(frame * frames);
+        let mut studio = Studio::new(plan(60), vec![track]);
+        studio.open(A, 99);
+        studio.close(A, Ticks(start), GAP, (99, 1));
+        studio.complete(A);
+        studio.open(A, 100);
+        for part in 0..parts {
+            studio.close(A, Ticks(frame * frames), DEPENDENT, (100, part + 1));
+        }
+        let read = read(&studio, A);
+        let exact = (frame * frames) as f64 / f64::from(hz);
+        for part in read.parts().filter(|part| part.uri.contains("/100.")) {
+            prop_assert!(part.duration <= read.part_target);
+            prop_assert!(part.duration >= 0.85 * read.part_target - 0.000_001);
+            prop_assert!((part.duration - exact).abs() <= 0.000_001_1);
+        }
+    }
+
+    /// Any run of parts, holes and republishes gives a text that parses, the
+    /// same for two windows that were written alike.
+    #[test]
+    fn any_history_is_a_playlist(
+        steps in prop::collection::vec((0_u8..5, 1_u64..60), 1..120),
+    ) {
+        let write = || {
+            let mut studio = Studio::new(plan(2), vec![video(), audio()]);
+            let (mut msn, mut part) = (100, 0);
+            studio.open(V, msn);
+            for (kind, frames) in &steps {
+                match kind {
+                    0 => {
+                        studio.complete(V);
+                        (msn, part) = (msn + 1, 0);
+                        studio.open(V, msn);
+                    }
+                    1 => {
+                        studio.track(V).window.abort();
+                        studio.epoch = Epoch(studio.epoch.0 + 1);
+                        studio.discontinuities += 1;
+                        (msn, part) = (msn + 1, 0);
+                        let discontinuity = true;
+                        studio.open_with(V, msn, SegmentFlags { discontinuity, gap: false });
+                    }
+                    2 => {
+                        studio.close(V, Ticks(frames * FRAME), GAP, (msn, part + 1));
+                        part += 1;
+                    }
+                    _ => {
+                        studio.chunk(V, Bytes::from_static(b"x"));
+                        studio.close(V, Ticks(frames * FRAME), INDEPENDENT, (msn, part + 1));
+                        part += 1;
+                    }
+                }
+            }
+            studio
+        };
+        let (one, two) = (write(), write());
+        if one.track(V).window.listing().is_some() {
+            for skip in [Skip::No, Skip::Yes] {
+                let printed = text(&one, V, skip);
+                prop_assert_eq!(&printed, &text(&two, V, skip));
+                let read = Read::of(&printed);
+                prop_assert!(!read.segments.is_empty());
+                prop_assert_eq!(read.segments.iter().filter(|s| s.uri.is_none()).count() <= 1, true);
+            }
+        }
+        prop_assert_eq!(one.track(V).track.kind(), Kind::Video);
+    }
+}

@@ -1,0 +1,159 @@
+// The watch page: carries out what core/session.js decides, shows its state in
+// words, and feeds it a tick every quarter of a second.
+
+import { channelOfPath, readChannels } from './core/channels.js';
+import { duration, viewers } from './core/format.js';
+import { Session } from './core/session.js';
+import { BADGES, words } from './core/words.js';
+import { Controls } from './controls.js';
+import { showFigures } from './figures.js';
+import { Player } from './player.js';
+import { probe } from './probe.js';
+
+const TICK_MS = 250;
+const META_MS = 15_000;
+const BEHIND_S = 3;
+
+const byId = (id) => document.getElementById(id);
+const channel = channelOfPath(location.pathname) ?? '';
+const url = `/live/${channel}/index.m3u8`;
+const video = byId('video');
+const stage = byId('stage');
+
+const session = new Session();
+const player = new Player(video, url, (event) => dispatch(event));
+const controls = new Controls({ stage, video, goLive, seekBy });
+
+// False once the viewer moved back in time, until they return to the edge.
+let following = true;
+let probeTimer = null;
+let shown = '';
+
+function dispatch(event) {
+  run(session.on(event, performance.now()));
+  showState();
+}
+
+function run(actions) {
+  for (const action of actions) ACTIONS[action.do](action);
+}
+
+const ACTIONS = {
+  load: () => {
+    following = true;
+    player.load();
+  },
+  unload: () => player.unload(),
+  probe: ({ afterMs }) => probeAfter(afterMs),
+  'recover-media': () => player.recoverMedia(),
+  'seek-live': () => player.seekLive(),
+  'forgive-stalls': () => player.forgiveStalls(),
+};
+
+function probeAfter(afterMs) {
+  clearTimeout(probeTimer);
+  probeTimer = setTimeout(async () => {
+    dispatch({ type: 'probed', outcome: await probe(url) });
+  }, afterMs);
+}
+
+function goLive() {
+  following = true;
+  player.seekLive();
+}
+
+function seekBy(deltaS) {
+  const edge = player.livePosition();
+  if (edge === null) return;
+  const to = video.currentTime + deltaS;
+  following = to >= edge;
+  const start = video.buffered.length > 0 ? video.buffered.start(0) : 0;
+  video.currentTime = Math.max(start, Math.min(to, edge));
+}
+
+function isBehind() {
+  return session.state === 'live' && (player.lag() ?? 0) > BEHIND_S;
+}
+
+function showState() {
+  const { state, reason } = session;
+  stage.dataset.behind = String(isBehind());
+  controls.showBadge(BADGES[state], isBehind());
+  const soundOnly = state === 'live' && video.readyState > 1 && video.videoWidth === 0;
+  const key = `${state}/${soundOnly ? 'sound' : reason}`;
+  if (key === shown) return;
+  shown = key;
+  stage.dataset.state = state;
+  byId('chip').dataset.state = state;
+  byId('chip').textContent = BADGES[state];
+  const { title, detail } = words(state, soundOnly ? 'sound' : reason);
+  byId('notice').hidden = state === 'live' && !soundOnly;
+  byId('notice-title').textContent = title;
+  byId('notice-detail').textContent = detail;
+  byId('announce').textContent = `${channel}: ${title}. ${detail}`;
+  document.title = state === 'live' ? `${channel} live - Millrace` : `${channel} - Millrace`;
+}
+
+function tick() {
+  const nowMs = performance.now();
+  dispatch(player.sample(nowMs, following));
+  player.keepPace(nowMs, following);
+  controls.tick(player);
+  showFigures(stats());
+}
+
+// What the tests and the strip of figures read.
+function stats() {
+  const quality = video.getVideoPlaybackQuality?.();
+  const hls = player.hls;
+  const level = hls?.levels?.[hls.currentLevel];
+  return {
+    state: session.state,
+    reason: session.reason,
+    latency: player.latency(),
+    edgeLatencyTarget: hls?.targetLatency ?? null,
+    buffer: player.bufferAhead(),
+    dropped: quality?.droppedVideoFrames ?? null,
+    frames: quality?.totalVideoFrames ?? null,
+    stalls: player.stalls.count,
+    stalledMs: Math.round(player.stalls.totalMs),
+    rate: video.playbackRate,
+    loads: player.loads,
+    playingDate: hls?.playingDate?.getTime() ?? null,
+    level: level
+      ? { height: level.height, frameRate: level.frameRate, bitrate: level.bitrate, codecs: level.codecSet }
+      : null,
+    native: player.native,
+  };
+}
+
+async function showMeta() {
+  try {
+    const response = await fetch('/api/v1/channels', { cache: 'no-store', signal: AbortSignal.timeout(10_000) });
+    const found = readChannels(await response.json()).find(({ name }) => name === channel);
+    const parts = [];
+    if (found) {
+      if (found.viewers !== null) parts.push(viewers(found.viewers));
+      if (found.liveSinceMs !== null) parts.push(`live for ${duration(Date.now() - found.liveSinceMs)}`);
+    }
+    byId('meta').textContent = parts.join(' \u00b7 ');
+  } catch {
+    // The player says in words what is wrong; an old count would only mislead.
+    byId('meta').textContent = '';
+  }
+}
+
+byId('channel').textContent = channel;
+Object.defineProperty(window, 'millrace', {
+  value: { get hls() { return player.hls; }, video, stats },
+});
+video.addEventListener('pause', () => controls.showPlaying());
+// A pause ends at the edge, where a live picture belongs.
+video.addEventListener('play', () => {
+  if (following && (player.lag() ?? 0) > BEHIND_S) player.seekLive();
+});
+run(session.start(performance.now()));
+showState();
+setInterval(tick, TICK_MS);
+showMeta();
+setInterval(() => document.hidden || showMeta(), META_MS);

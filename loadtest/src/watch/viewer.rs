@@ -1,0 +1,211 @@
+//! One viewer: choose the tracks, watch them, feed the playout model.
+//!
+//! In: a URL and a deadline. Out: [`Seen`]. A viewer waits for a channel that
+//! isn't live yet, and begins again when a broadcast has ended.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{
+    media::{self, Event, Job, Watched},
+    reload::load,
+};
+use crate::{
+    boxes::Kind,
+    client::{Lane, Net},
+    clock,
+    figures::{Counts, Latency},
+    follow::Mode,
+    m3u8::{Multivariant, Playlist},
+    playout::Playout,
+    url::Url,
+};
+
+/// Arrivals between a track's task and its viewer: half a minute of 30 frames a
+/// second on two tracks, should the viewer's task be starved that long.
+const EVENTS: usize = 2048;
+
+/// Between looks at a channel that isn't live.
+const OFFLINE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Picture and sound.
+const TRACKS: usize = 2;
+
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub url: Url,
+    pub net: Arc<Net>,
+    pub mode: Mode,
+    pub digits: u8,
+    pub deadline: Instant,
+}
+
+/// What one viewer saw.
+#[derive(Debug)]
+pub struct Seen {
+    pub counts: Counts,
+    pub stamped: Latency,
+    pub dated_video: Latency,
+    pub dated_audio: Latency,
+    /// From the first request of the session that brought it, microseconds.
+    pub first_video_us: Option<i64>,
+    pub first_audio_us: Option<i64>,
+    /// An init segment of video was read.
+    pub has_video: bool,
+    pub started: bool,
+    pub stalls: u64,
+    pub stalled_us: i64,
+    pub hold_back_us: u64,
+    pub part_us: u64,
+}
+
+pub async fn run(plan: Plan) -> Seen {
+    let mut seen = Seen {
+        counts: Counts::default(),
+        stamped: Latency::new(plan.digits),
+        dated_video: Latency::new(plan.digits),
+        dated_audio: Latency::new(plan.digits),
+        first_video_us: None,
+        first_audio_us: None,
+        has_video: false,
+        started: false,
+        stalls: 0,
+        stalled_us: 0,
+        hold_back_us: 0,
+        part_us: 0,
+    };
+    while Instant::now() < plan.deadline {
+        let asked_us = clock::unix_us();
+        match tracks(&plan).await {
+            Some(Ok(urls)) => {
+                watch(&plan, urls, asked_us, &mut seen).await;
+            }
+            Some(Err(kind)) => seen.counts.error(format!("playlist {kind}")),
+            None => break,
+        }
+        if Instant::now() + OFFLINE_PAUSE >= plan.deadline {
+            break;
+        }
+        sleep(OFFLINE_PAUSE).await;
+    }
+    seen
+}
+
+/// The media playlists of the first variant; `None` at the deadline.
+async fn tracks(plan: &Plan) -> Option<Result<Vec<Url>, String>> {
+    let mut lane = Lane::new(plan.net.clone());
+    let loading = load(&mut lane, &plan.url);
+    let list = match timeout_at(plan.deadline, loading).await.ok()? {
+        Ok(list) => list,
+        Err(kind) => return Some(Err(kind)),
+    };
+    Some(match list {
+        Playlist::Media(list) if list.ended => Err("ended".to_owned()),
+        Playlist::Media(_) => Ok(vec![plan.url.clone()]),
+        Playlist::Multivariant(list) => {
+            choose(&list, &plan.url).ok_or_else(|| "without a variant".to_owned())
+        }
+    })
+}
+
+fn choose(list: &Multivariant, base: &Url) -> Option<Vec<Url>> {
+    let variant = list.variants.first()?;
+    let mut urls = vec![base.join(&variant.uri).ok()?];
+    let group = variant.attributes.get("AUDIO");
+    let mut audio = list
+        .renditions
+        .iter()
+        .filter(|rendition| rendition.kind == "AUDIO" && Some(&rendition.group) == group);
+    let chosen = audio
+        .clone()
+        .find(|rendition| rendition.is_default)
+        .or_else(|| audio.next());
+    if let Some(uri) = chosen.and_then(|rendition| rendition.uri.as_ref()) {
+        let url = base.join(uri).ok()?;
+        // An audio-only variant may name its own playlist as its rendition.
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    urls.truncate(TRACKS);
+    Some(urls)
+}
+
+async fn watch(plan: &Plan, urls: Vec<Url>, asked_us: i64, seen: &mut Seen) {
+    let (events, mut arrivals) = mpsc::channel(EVENTS);
+    let mut tasks = JoinSet::new();
+    let count = urls.len();
+    for (index, url) in urls.into_iter().enumerate() {
+        tasks.spawn(media::run(Job {
+            index,
+            url,
+            net: plan.net.clone(),
+            mode: plan.mode,
+            digits: plan.digits,
+            deadline: plan.deadline,
+            events: events.clone(),
+        }));
+    }
+    drop(events);
+    let mut terms: Option<(u64, u64)> = None;
+    let mut model: Option<Playout> = None;
+    while let Some(event) = arrivals.recv().await {
+        match event {
+            Event::Terms {
+                hold_back_us,
+                part_us,
+            } => {
+                let (hold_back, part) = terms.unwrap_or_default();
+                terms = Some((hold_back.max(hold_back_us), part.max(part_us)));
+            }
+            Event::Media(arrival) => {
+                let (hold_back, part) = terms.unwrap_or_default();
+                let signed = |us: u64| i64::try_from(us).unwrap_or(i64::MAX);
+                model
+                    .get_or_insert_with(|| Playout::new(count, signed(hold_back), signed(part)))
+                    .arrive(arrival);
+            }
+        }
+    }
+    let stopped_us = clock::unix_us();
+    let mut ended = false;
+    while let Some(Ok(watched)) = tasks.join_next().await {
+        ended |= watched.ended;
+        add(seen, &watched, asked_us);
+    }
+    if let Some((hold_back, part)) = terms {
+        (seen.hold_back_us, seen.part_us) = (hold_back, part);
+    }
+    if let Some(mut model) = model {
+        // What is buffered at the end of a broadcast is played out, not stalled on.
+        if ended {
+            model.end();
+        }
+        let outcome = model.finish(stopped_us);
+        seen.started |= outcome.started;
+        seen.stalls += outcome.stalls;
+        seen.stalled_us += outcome.stalled_us;
+    }
+}
+
+fn add(seen: &mut Seen, watched: &Watched, asked_us: i64) {
+    let track = &watched.track;
+    seen.counts.add(&track.counts);
+    let kind = track.init.as_ref().map(|init| init.kind);
+    seen.has_video |= kind == Some(Kind::Video);
+    seen.stamped.add(&track.stamped);
+    let took = track
+        .first_frame_us
+        .map(|at_us| at_us.saturating_sub(asked_us));
+    let (dated, first) = match kind {
+        Some(Kind::Video) => (&mut seen.dated_video, &mut seen.first_video_us),
+        _ => (&mut seen.dated_audio, &mut seen.first_audio_us),
+    };
+    dated.add(&track.dated);
+    *first = first.or(took);
+}

@@ -1,0 +1,3 @@
+//! From publishes to broadcasts.
+
+pub mod journal;

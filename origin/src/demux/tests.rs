@@ -1,0 +1,2 @@
+mod ffmpeg;
+mod payloads;

@@ -1,0 +1,422 @@
+//! One publisher's connection: a thin loop round a [`ServerSession`].
+//!
+//! Comes in: a byte stream, the keys, the drain; goes out: a [`Publish`] and its
+//! events, and answers to the peer. The task owns its socket and session; the
+//! only things shared are the keys, the metrics and the door.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::names::ChannelName;
+use common::rtmp::enhanced::Capabilities;
+use common::rtmp::{PublishRequest, RtmpError, ServerEvent, ServerSession};
+use common::shutdown::Shutdown;
+use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+use super::admission::Admission;
+use super::metrics::RtmpMetrics;
+use super::{CloseHandle, EndReason, PUBLISH_QUEUE, Publish, PublishEvent};
+use crate::keys::KeyRing;
+
+/// The application that publishers name: `rtmp://host/live/{key}`.
+const APP: &str = "live";
+/// What a stranger may have us hold unread.
+const READ_BUFFER_BYTES: usize = 4 << 10;
+/// What a publisher may: fewer system calls for a fast one.
+const PUBLISHER_READ_BUFFER_BYTES: usize = 64 << 10;
+/// A peer that takes none of our answers for this long is gone.
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+/// An owner that takes no publish for this long is overloaded.
+const HAND_ON_DEADLINE: Duration = Duration::from_secs(5);
+/// How long we read on after our last words, so that a reset does not overtake
+/// them on their way.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) keys: Arc<KeyRing>,
+    pub(super) metrics: RtmpMetrics,
+    pub(super) publishes: mpsc::Sender<Publish>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) offered: Capabilities,
+}
+
+/// Why the loop is over.
+#[derive(Debug)]
+enum Stop {
+    PeerClosed,
+    Io(io::Error),
+    Protocol(RtmpError),
+    /// The owner of the publish closed it.
+    Closed(String),
+    /// The key or the application; the peer has its status already.
+    Refused(&'static str),
+    Shutdown,
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<RtmpError> for Stop {
+    fn from(error: RtmpError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+/// The running publish of a connection.
+struct Live {
+    channel: ChannelName,
+    events: mpsc::Sender<PublishEvent>,
+    close: mpsc::Receiver<String>,
+    since: Instant,
+    from_byte: u64,
+}
+
+/// A share of a gauge that goes when its owner goes.
+pub(super) struct Share {
+    gauge: IntGauge,
+    held: i64,
+}
+
+impl Share {
+    pub(super) fn new(gauge: &IntGauge, held: i64) -> Self {
+        gauge.add(held);
+        Self {
+            gauge: gauge.clone(),
+            held,
+        }
+    }
+
+    fn set(&mut self, held: i64) {
+        self.gauge.add(held - self.held);
+        self.held = held;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.gauge.sub(self.held);
+    }
+}
+
+struct Connection<S> {
+    stream: S,
+    peer: SocketAddr,
+    session: ServerSession,
+    context: Arc<Context>,
+    shutdown: Shutdown,
+    live: Option<Live>,
+    sender: String,
+    partial: Share,
+    publishing: Share,
+}
+
+/// Serves one connection to its end. The stream has no publisher's bytes read
+/// yet; a TLS handshake is over.
+pub(super) async fn run<S>(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let metrics = context.metrics.clone();
+    let now = Instant::now().into_std();
+    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), peer);
+    let mut connection = Connection {
+        stream,
+        peer,
+        session: ServerSession::new(seed, context.offered.clone(), now),
+        context,
+        shutdown,
+        live: None,
+        sender: String::new(),
+        partial: Share::new(&metrics.partial_message_bytes, 0),
+        publishing: Share::new(&metrics.publishing, 0),
+    };
+    // Boxed: the loop's state is much larger than what a slot of the set needs.
+    let stop = Box::pin(connection.drive()).await;
+    connection.finish(stop).await;
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    async fn drive(&mut self) -> Stop {
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        loop {
+            let count = match self.read(&mut buffer).await {
+                Ok(0) => return Stop::PeerClosed,
+                Ok(count) => count,
+                Err(stop) => return stop,
+            };
+            self.context.metrics.received_bytes.inc_by(count as u64);
+            let received = Instant::now();
+            let mut input = buffer.get(..count).unwrap_or_default();
+            if let Err(stop) = self.take(&mut input, received).await {
+                return stop;
+            }
+            let held = i64::try_from(self.session.partial_bytes());
+            self.partial.set(held.unwrap_or(i64::MAX));
+            if self.live.is_some() && buffer.len() < PUBLISHER_READ_BUFFER_BYTES {
+                buffer.resize(PUBLISHER_READ_BUFFER_BYTES, 0);
+            }
+        }
+    }
+
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Stop> {
+        let deadline = self.session.deadline();
+        tokio::select! {
+            biased;
+            () = self.shutdown.draining() => Err(Stop::Shutdown),
+            reason = closed(&mut self.live) => Err(Stop::Closed(reason)),
+            read = self.stream.read(buffer) => Ok(read?),
+            () = at(deadline) => {
+                let now = Instant::now().into_std();
+                self.session.check(deadline.map_or(now, |deadline| deadline.max(now)))?;
+                Err(Stop::Io(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    /// Acts on all of `input`.
+    async fn take(&mut self, input: &mut &[u8], received: Instant) -> Result<(), Stop> {
+        while let Some(event) = self.session.next_event(input, received.into_std())? {
+            match event {
+                ServerEvent::Connect(request) => {
+                    self.sender = request.flash_version;
+                    let capabilities = request.capabilities;
+                    debug!(sender = ?self.sender, ?capabilities, "connected");
+                }
+                ServerEvent::Publish(request) => self.on_publish(&request, received).await?,
+                ServerEvent::Metadata(properties) => {
+                    self.forward(PublishEvent::Metadata(properties)).await?;
+                }
+                ServerEvent::Media(media) => {
+                    let event = PublishEvent::Media {
+                        kind: media.kind,
+                        timestamp_ms: media.timestamp_ms,
+                        payload: media.payload,
+                        received,
+                    };
+                    self.forward(event).await?;
+                }
+                ServerEvent::Unpublish => self.end_publish(EndReason::Unpublished).await,
+            }
+        }
+        self.flush().await
+    }
+
+    async fn on_publish(&mut self, request: &PublishRequest, now: Instant) -> Result<(), Stop> {
+        let std_now = now.into_std();
+        let address = self.peer.ip();
+        let admission = &self.context.admission;
+        let refused = |description| Err((description, "NetStream.Publish.BadName"));
+        let authorised = if request.app != APP {
+            refused("publish to rtmp://HOST/live/KEY: there is no other application")
+        } else if admission.keys_blocked(address, std_now) {
+            refused("too many wrong stream keys; wait a minute")
+        } else if let Some(channel) = self.context.keys.authorise(&request.key) {
+            Ok(channel)
+        } else {
+            admission.wrong_key(address, std_now);
+            refused("wrong stream key")
+        };
+        let handed_on = match authorised {
+            Ok(channel) => self.hand_on(channel, now).await,
+            Err(refusal) => {
+                self.context.metrics.auth_failures.inc();
+                Err(refusal)
+            }
+        };
+        match handed_on {
+            Ok(live) => {
+                info!(channel = %live.channel, sender = ?self.sender, "publish accepted");
+                self.context.metrics.publishes.inc();
+                self.publishing.set(1);
+                self.live = Some(live);
+                self.session.accept_publish(std_now);
+                self.flush().await
+            }
+            Err((description, code)) => {
+                self.session.reject_publish(code, description, std_now);
+                Err(Stop::Refused(description))
+            }
+        }
+    }
+
+    /// Gives the publish to its owner, before the publisher hears of it.
+    async fn hand_on(
+        &self,
+        channel: ChannelName,
+        now: Instant,
+    ) -> Result<Live, (&'static str, &'static str)> {
+        let (events, receiver) = mpsc::channel(PUBLISH_QUEUE);
+        let (handle, close) = CloseHandle::channel();
+        let publish = Publish {
+            channel: channel.clone(),
+            peer: self.peer,
+            events: receiver,
+            close: handle,
+        };
+        let code = "NetStream.Publish.Failed";
+        let sending = timeout(HAND_ON_DEADLINE, self.context.publishes.send(publish));
+        tokio::select! {
+            () = self.shutdown.draining() => Err(("the server is shutting down", code)),
+            sent = sending => match sent {
+                Ok(Ok(())) => Ok(Live {
+                    channel,
+                    events,
+                    close,
+                    since: now,
+                    from_byte: self.session.offset(),
+                }),
+                Ok(Err(_)) => Err(("the server is shutting down", code)),
+                Err(_) => Err(("the server is overloaded", code)),
+            }
+        }
+    }
+
+    /// Queues an event for the owner. While the queue is full this connection
+    /// reads nothing; what it has to say is said first.
+    async fn forward(&mut self, event: PublishEvent) -> Result<(), Stop> {
+        let Some(live) = &self.live else {
+            return Ok(());
+        };
+        let event = match live.events.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(
+                mpsc::error::TrySendError::Full(event) | mpsc::error::TrySendError::Closed(event),
+            ) => event,
+        };
+        self.flush().await?;
+        let Some(live) = &mut self.live else {
+            return Ok(());
+        };
+        tokio::select! {
+            biased;
+            () = self.shutdown.draining() => Err(Stop::Shutdown),
+            Some(reason) = live.close.recv() => Err(Stop::Closed(reason)),
+            sent = live.events.send(event) => match sent {
+                Ok(()) => {
+                    self.session.resume(Instant::now().into_std());
+                    Ok(())
+                }
+                Err(_) => Err(Stop::Closed(last_words(live))),
+            },
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Stop> {
+        if !self.session.has_output() {
+            return Ok(());
+        }
+        let output = self.session.take_output();
+        let writing = async {
+            self.stream.write_all(&output).await?;
+            self.stream.flush().await
+        };
+        match timeout(WRITE_DEADLINE, writing).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(Stop::Io(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    async fn end_publish(&mut self, reason: EndReason) {
+        let Some(live) = self.live.take() else {
+            return;
+        };
+        let seconds = live.since.elapsed().as_secs();
+        let bytes = self.session.offset() - live.from_byte;
+        info!(channel = %live.channel, %reason, seconds, bytes, "publish ended");
+        self.publishing.set(0);
+        // An owner that takes no more events learns of the end by the queue's own.
+        let _ = timeout(
+            HAND_ON_DEADLINE,
+            live.events.send(PublishEvent::Ended(reason)),
+        )
+        .await;
+    }
+
+    async fn finish(mut self, stop: Stop) {
+        let now = Instant::now().into_std();
+        let failed = "NetStream.Publish.Failed";
+        let reason = match stop {
+            Stop::PeerClosed => EndReason::Disconnected,
+            Stop::Io(error) => {
+                debug!(%error, "connection lost");
+                EndReason::Disconnected
+            }
+            Stop::Protocol(error) => {
+                let kind = error.kind.label();
+                self.context
+                    .metrics
+                    .protocol_errors
+                    .with_label_values(&[kind])
+                    .inc();
+                let (peer, offset) = (self.peer, error.offset);
+                warn!(%peer, offset, "RTMP connection closed: {}", error.kind);
+                self.session
+                    .reject_publish(failed, &error.kind.to_string(), now);
+                EndReason::Protocol(error.to_string())
+            }
+            Stop::Closed(reason) => {
+                self.session.reject_publish(failed, &reason, now);
+                EndReason::Closed(reason)
+            }
+            Stop::Refused(why) => {
+                info!(sender = ?self.sender, "publish refused: {why}");
+                EndReason::Closed(why.to_owned())
+            }
+            Stop::Shutdown => {
+                self.session
+                    .reject_publish(failed, "the server is shutting down", now);
+                EndReason::Shutdown
+            }
+        };
+        let gone = reason == EndReason::Disconnected;
+        self.end_publish(reason).await;
+        if !gone && self.flush().await.is_ok() {
+            let _ = timeout(LINGER, linger(&mut self.stream)).await;
+        }
+    }
+}
+
+/// Ends our side and reads until the peer ends its own.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut ignored = [0; 1024];
+    while stream.read(&mut ignored).await? > 0 {}
+    Ok(())
+}
+
+async fn at(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(Instant::from_std(deadline)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves with the reason once the owner has closed the publish or let go of
+/// its events; never without a publish.
+async fn closed(live: &mut Option<Live>) -> String {
+    let Some(live) = live else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        biased;
+        Some(reason) = live.close.recv() => reason,
+        () = live.events.closed() => last_words(live),
+    }
+}
+
+/// The owner may close and let go in either order.
+fn last_words(live: &mut Live) -> String {
+    let reason = live.close.try_recv();
+    reason.unwrap_or_else(|_| "the server ended this publish".to_owned())
+}
