@@ -1,6 +1,5 @@
 //! The edge: CMAF in over the link, HTTP out.
 
-pub mod page;
 pub mod api;
 #[cfg(test)]
 mod fixture;

@@ -189,7 +189,8 @@ impl Upstream {
     }
 
     /// The window that holds media of this epoch, whether its broadcast is the
-    /// current one or one that ended a moment ago. Never goes upstream.
+    /// current one or one that ended a moment ago. Never goes upstream. `None`
+    /// also while [`Self::track`] could make current what nobody follows now.
     #[must_use]
     pub fn held(
         &self,
@@ -202,12 +203,16 @@ impl Upstream {
             _ => None,
         };
         let broadcast = match &self.pulled {
-            Some(pulled) => pulled.shared.of_epoch(channel, epoch, current)?,
-            None => current?,
+            Some(pulled) => pulled.shared.of_epoch(channel, epoch, current.as_ref())?,
+            None => current.clone()?,
         };
         let track = broadcast.track(name)?.clone();
-        if let Some(pulled) = &self.pulled {
-            pulled.shared.touch(&broadcast, name);
+        if let (Some(pulled), Some(current)) = (&self.pulled, current) {
+            let followed = pulled.shared.touch(&broadcast, name);
+            let stale = broadcast.id == current.id && !followed;
+            if stale && pulled.shared.is_connected() {
+                return None;
+            }
         }
         Some((broadcast, track))
     }
@@ -363,7 +368,7 @@ impl Shared {
         &self,
         channel: &ChannelName,
         epoch: Epoch,
-        current: Option<Arc<Broadcast>>,
+        current: Option<&Arc<Broadcast>>,
     ) -> Option<Arc<Broadcast>> {
         let now = Instant::now();
         let mut retired = self.retired.lock();
@@ -371,7 +376,7 @@ impl Shared {
         let retired = retired.iter().map(|(_, broadcast)| broadcast);
         retired
             .filter(|broadcast| broadcast.channel == *channel)
-            .chain(&current)
+            .chain(current)
             .filter(|broadcast| broadcast.id.0 <= epoch.0)
             .max_by_key(|broadcast| broadcast.id)
             .cloned()
