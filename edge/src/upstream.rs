@@ -107,18 +107,12 @@ impl Upstream {
         directory: Arc<Directory>,
         metrics: UpstreamMetrics,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            node: node.clone(),
-            directory: directory.clone(),
+        let shared = Arc::new(Shared::new(
+            node.clone(),
+            directory.clone(),
             metrics,
-            session: watch::Sender::new(None),
-            synced: watch::Sender::new(false),
-            alone_since: Mutex::new(Some(Instant::now())),
-            channels: Mutex::default(),
-            tracks: Mutex::default(),
-            retired: Mutex::default(),
-            past: Past::new(config.cache_bytes),
-        });
+            config.cache_bytes,
+        ));
         let parents = Parents::new(shared.clone(), dialer, node, config.parents.clone());
         let parents = tokio::spawn(parents.run()).abort_handle();
         Self {
@@ -144,7 +138,12 @@ impl Upstream {
     pub async fn until_synced(&self) {
         if let Some(pulled) = &self.pulled {
             // Fails only with the sender gone, which `self` holds.
-            let _ = pulled.shared.synced.subscribe().wait_for(|seen| *seen).await;
+            let _ = pulled
+                .shared
+                .synced
+                .subscribe()
+                .wait_for(|seen| *seen)
+                .await;
         }
     }
 
@@ -245,6 +244,26 @@ impl Drop for Upstream {
 }
 
 impl Shared {
+    fn new(
+        node: NodeId,
+        directory: Arc<Directory>,
+        metrics: UpstreamMetrics,
+        cache_bytes: u64,
+    ) -> Self {
+        Self {
+            node,
+            directory,
+            metrics,
+            session: watch::Sender::new(None),
+            synced: watch::Sender::new(false),
+            alone_since: Mutex::new(Some(Instant::now())),
+            channels: Mutex::default(),
+            tracks: Mutex::default(),
+            retired: Mutex::default(),
+            past: Past::new(cache_bytes),
+        }
+    }
+
     fn is_connected(&self) -> bool {
         self.session.borrow().is_some()
     }

@@ -97,9 +97,18 @@ const fn most_bytes(kind: u64) -> Option<usize> {
 #[derive(Debug)]
 enum State {
     /// Type and length: at most two varints of eight bytes.
-    Header { held: [u8; 16], len: usize },
-    Body { kind: u64, left: usize, body: BytesMut },
-    Skip { left: u64 },
+    Header {
+        held: [u8; 16],
+        len: usize,
+    },
+    Body {
+        kind: u64,
+        left: usize,
+        body: BytesMut,
+    },
+    Skip {
+        left: u64,
+    },
 }
 
 /// See the module's text.

@@ -357,9 +357,13 @@ pub struct List {
 pub enum Message {
     Error(Refusal),
     Hello(Hello),
-    Watch { prefix: String },
+    Watch {
+        prefix: String,
+    },
     Live(Live),
-    Snapshot { channels: u64 },
+    Snapshot {
+        channels: u64,
+    },
     Gone {
         channel: ChannelName,
         broadcast: BroadcastId,
@@ -378,8 +382,14 @@ pub enum Message {
         bytes: Bytes,
     },
     Index(Index),
-    Dropped { from: Msn, to: Msn, code: Code },
-    Ended { last: Option<Msn> },
+    Dropped {
+        from: Msn,
+        to: Msn,
+        code: Code,
+    },
+    Ended {
+        last: Option<Msn>,
+    },
     Update(Update),
     State {
         state: BroadcastState,
@@ -387,7 +397,10 @@ pub enum Message {
     },
     Segment(SegmentStart),
     Chunk(Chunk),
-    Part { index: u32, end: PartEnd },
+    Part {
+        index: u32,
+        end: PartEnd,
+    },
     End(SegmentEnd),
     Fetch(Fetch),
     List(List),

@@ -116,8 +116,7 @@ impl Fields {
 
     pub fn int(&mut self, field: &'static str) -> Result<u64, WireError> {
         let message = self.message;
-        let (value, len) =
-            peek_int(&self.rest).ok_or(WireError::Truncated { message, field })?;
+        let (value, len) = peek_int(&self.rest).ok_or(WireError::Truncated { message, field })?;
         self.rest.advance(len);
         Ok(value)
     }

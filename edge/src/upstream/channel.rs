@@ -127,8 +127,9 @@ impl ChannelTask {
                     None => {}
                 },
                 Message::State { state, epoch } => {
-                    let broadcast = broadcast
-                        .get_or_insert_with(|| self.ready(&accepted, std::mem::take(&mut manifest)));
+                    let broadcast = broadcast.get_or_insert_with(|| {
+                        self.ready(&accepted, std::mem::take(&mut manifest))
+                    });
                     self.shared.directory.update(&self.channel, |known| {
                         if known.announcement.broadcast == broadcast.id {
                             known.announcement.epoch = epoch;

@@ -255,7 +255,11 @@ impl Follower<'_> {
             if let Some(at) = covered {
                 let (from, to) = self.dropped.swap_remove(at);
                 let count = to.0.saturating_sub(from.0).saturating_add(1);
-                self.task.shared.metrics.dropped_segments.inc_by(count.min(1024));
+                self.task
+                    .shared
+                    .metrics
+                    .dropped_segments
+                    .inc_by(count.min(1024));
                 self.expected = to.next();
                 self.explain_by = None;
                 self.waiting = self.waiting.split_off(&self.expected);

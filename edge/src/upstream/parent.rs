@@ -45,10 +45,10 @@ const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// See the module's text.
 pub(super) struct Parents {
-    pub(super) shared: Arc<Shared>,
-    pub(super) dialer: Dialer,
-    pub(super) node: NodeId,
-    pub(super) addresses: Vec<String>,
+    shared: Arc<Shared>,
+    dialer: Dialer,
+    node: NodeId,
+    addresses: Vec<String>,
     /// Channels that go unless they come back: when, and which broadcast.
     leaving: HashMap<ChannelName, (Instant, BroadcastId)>,
 }
@@ -73,7 +73,10 @@ impl Parents {
         let mut pause = FIRST_PAUSE;
         let mut turn = 0usize;
         loop {
-            let Some(address) = self.addresses.get(turn % self.addresses.len().max(1)).cloned()
+            let Some(address) = self
+                .addresses
+                .get(turn % self.addresses.len().max(1))
+                .cloned()
             else {
                 return;
             };
@@ -207,7 +210,7 @@ impl Parents {
         }
     }
 
-    fn live(&mut self, live: Live, watch: &mut Watch) {
+    pub(super) fn live(&mut self, live: Live, watch: &mut Watch) {
         let directory = &self.shared.directory;
         let announcement = live.announcement.clone();
         let channel = announcement.channel.clone();
@@ -238,7 +241,7 @@ impl Parents {
         self.shared.announced(&channel, &live.announcement);
     }
 
-    fn snapshot(&mut self, watch: &mut Watch) {
+    pub(super) fn snapshot(&mut self, watch: &mut Watch) {
         watch.synced = true;
         for channel in self.shared.directory.snapshot() {
             let announcement = channel.announcement;
@@ -252,7 +255,12 @@ impl Parents {
         self.shared.synced.send_replace(true);
     }
 
-    fn gone(&mut self, channel: &ChannelName, broadcast: BroadcastId, reason: GoneReason) {
+    pub(super) fn gone(
+        &mut self,
+        channel: &ChannelName,
+        broadcast: BroadcastId,
+        reason: GoneReason,
+    ) {
         let Some(known) = self.shared.directory.get(channel) else {
             return;
         };
@@ -278,7 +286,7 @@ impl Parents {
         self.leaving.values().map(|(at, _)| *at).min()
     }
 
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         let now = Instant::now();
         let shared = &self.shared;
         self.leaving.retain(|channel, (at, broadcast)| {
@@ -293,7 +301,7 @@ impl Parents {
 
 /// What one WATCH has told so far.
 #[derive(Debug, Default)]
-struct Watch {
+pub(super) struct Watch {
     seen: HashSet<ChannelName>,
     synced: bool,
 }

@@ -34,8 +34,8 @@ use crate::{
     tls::{Identity, Role},
 };
 
-pub use metrics::LinkServerMetrics;
 use metrics::Counted;
+pub use metrics::LinkServerMetrics;
 
 /// Subscriptions of one connection: manifest and four tracks of a hundred
 /// channels, as many as the transport lets it open request streams.

@@ -238,9 +238,7 @@ impl Peer {
         self.shared.metrics.fetches.inc();
         writer.set_priority(priority::PAST);
         let track = self.held(&fetch.channel, fetch.broadcast, fetch.track)?;
-        let held = track
-            .window
-            .look(|log| log.segment(fetch.msn).map(is_held));
+        let held = track.window.look(|log| log.segment(fetch.msn).map(is_held));
         match held {
             Some(true) => {}
             Some(false) => return Err(refused(Code::NotHere, "known by its index only")),

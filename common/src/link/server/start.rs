@@ -29,9 +29,8 @@ pub(super) fn live(log: &Log) -> Msn {
 /// How long ago a segment ended, on the track's own clock.
 pub(super) fn age(log: &Log, segment: &Segment) -> Ticks {
     let end = |segment: &Segment| segment.head.dts + segment.duration();
-    log.newest().map_or(Ticks(0), |newest| {
-        end(newest).saturating_sub(end(segment))
-    })
+    log.newest()
+        .map_or(Ticks(0), |newest| end(newest).saturating_sub(end(segment)))
 }
 
 /// As asked, unless that is no longer held whole, older than `max_age`, or

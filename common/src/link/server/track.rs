@@ -167,12 +167,14 @@ impl Follow {
             let step = self.track.window.step(&mut self.cursor);
             let go_on = match step {
                 Step::Record(record) => self.record(record, control, reader).await?,
-                Step::Wait => self.flush(control, reader).await? && {
-                    tokio::select! {
-                        changed = appended.changed() => changed.is_ok(),
-                        message = reader.next() => self.heard(message?),
+                Step::Wait => {
+                    self.flush(control, reader).await? && {
+                        tokio::select! {
+                            changed = appended.changed() => changed.is_ok(),
+                            message = reader.next() => self.heard(message?),
+                        }
                     }
-                },
+                }
                 Step::Aborted => {
                     self.pieces.clear();
                     self.cut(Code::OriginLost);
@@ -379,12 +381,7 @@ impl Follow {
 }
 
 /// Resolves once `msn` is complete and older than `max_age_ms`.
-async fn late(
-    track: &TrackWindow,
-    appended: &mut watch::Receiver<u64>,
-    msn: Msn,
-    max_age_ms: u32,
-) {
+async fn late(track: &TrackWindow, appended: &mut watch::Receiver<u64>, msn: Msn, max_age_ms: u32) {
     let max_age = track.track.timescale.from_ms(max_age_ms.into());
     loop {
         let late = track.window.look(|log| match log.segment(msn) {

@@ -19,7 +19,10 @@ use common::{
 };
 use prometheus::Registry;
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
 
 use crate::upstream::{Upstream, UpstreamConfig, UpstreamMetrics};
 
@@ -76,10 +79,25 @@ pub struct Parent {
     pub registry: Registry,
     shutdown: Shutdown,
     task: JoinHandle<()>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Parent {
     pub fn start(certs: &Certs, directory: &Arc<Directory>, listen: SocketAddr) -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let entered = runtime.enter();
         let registry = Registry::new();
         let link = certs.config("origin");
         let listener =
@@ -96,23 +114,30 @@ impl Parent {
         let metrics = LinkServerMetrics::register(&registry);
         let server = LinkServer::new(hello, directory.clone(), metrics);
         let shutdown = Shutdown::new();
-        let task = tokio::spawn(server.run(listener, shutdown.clone()));
+        let task = runtime.spawn(server.run(listener, shutdown.clone()));
+        drop(entered);
         Self {
             address,
             registry,
             shutdown,
             task,
+            runtime: Some(runtime),
         }
     }
 
-    /// As kill -9 does: nobody is told.
-    pub async fn kill(self) {
-        self.task.abort();
-        let _ = self.task.await;
+    /// As kill -9 does: nobody is told, and the port is free again.
+    pub async fn kill(mut self) {
+        let runtime = self.runtime.take().unwrap();
+        let killed = move || runtime.shutdown_timeout(Duration::from_secs(30));
+        tokio::task::spawn_blocking(killed).await.unwrap();
     }
 
     pub fn drain(&self) {
         self.shutdown.drain();
+    }
+
+    pub async fn ended(&mut self) {
+        (&mut self.task).await.unwrap();
     }
 }
 
@@ -276,7 +301,9 @@ pub fn open(window: &Window, epoch: u64, msn: u64) {
 
 pub fn part(window: &Window, msn: u64, part: u32, len: usize) {
     for at in 0..CHUNKS {
-        window.apply(Record::Chunk(chunk(msn, part, at, len))).unwrap();
+        window
+            .apply(Record::Chunk(chunk(msn, part, at, len)))
+            .unwrap();
     }
     window.apply(Record::Part(part_end(msn, part))).unwrap();
 }
@@ -317,4 +344,18 @@ pub fn same_bytes(child: &Window, parent: &Window, msns: impl Iterator<Item = u6
         assert_eq!(Some(held), chunks(parent, msn), "{msn}");
     }
     count
+}
+
+/// Waits until the window holds so many chunks of a segment.
+pub async fn holds(window: &Window, msn: u64, chunks: usize) {
+    let mut appended = window.appended();
+    let there = || {
+        window.look(|log| {
+            log.segment(Msn(msn))
+                .is_some_and(|segment| segment.chunks.len() >= chunks)
+        })
+    };
+    while !there() {
+        within(appended.changed()).await.unwrap();
+    }
 }
