@@ -89,7 +89,7 @@ impl Parents {
                 }
             }
             // Others are tried at once; only a full round without luck waits.
-            if turn % self.addresses.len() == 0 || pause == FIRST_PAUSE {
+            if turn.is_multiple_of(self.addresses.len()) || pause == FIRST_PAUSE {
                 let until = Instant::now() + jittered(pause);
                 self.leave_until(until).await;
                 pause = (pause * 2).min(LAST_PAUSE);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use common::{
     link::{
-        Accepted, Code, Index, Live, Message, Reader, Start, StreamError, Subscribe, Target,
-        Writer, priority, stream,
+        Accepted, Code, Index, Live, Message, Reader, SegmentStart, Start, StreamError, Subscribe,
+        Target, Writer, priority, stream,
     },
     live::{BroadcastState, Directory, Record, SegmentEnd},
     names::{BroadcastId, Epoch, Msn},
@@ -67,7 +67,7 @@ impl Played {
 
     async fn segment(&self, subscription: u64, msn: u64, first_chunk: u32) -> Writer {
         let mut writer = Writer::new(self.connection.open_uni().await.unwrap(), 0);
-        let start = common::link::SegmentStart {
+        let start = SegmentStart {
             subscription,
             head: head(7, msn),
             first_chunk,
@@ -256,6 +256,16 @@ async fn what_a_parent_drops_is_known_by_its_index_before_what_follows() {
     assert_eq!(dropped, 2.0);
 }
 
+/// HELLO, which comes when it comes, is passed over.
+async fn next_segment(connection: &Connection) -> (SegmentStart, Reader) {
+    loop {
+        let mut stream = Reader::new(within(connection.accept_uni()).await.unwrap());
+        if let Message::Segment(start) = within(stream.expect()).await.unwrap() {
+            return (start, stream);
+        }
+    }
+}
+
 /// The parent neither waits for the child that does not read nor keeps more
 /// for it than the flow-control window.
 #[tokio::test]
@@ -282,18 +292,14 @@ async fn a_child_that_does_not_read_is_told_what_it_missed() {
     let (_writer, mut control) = stream::request(&connection, &subscribe, priority::CONTROL)
         .await
         .unwrap();
+    while !matches!(within(control.expect()).await.unwrap(), Message::Index(_)) {}
     for at in 0..PARTS {
         part(source, 100, at, 2_000_000);
     }
     source.complete().unwrap();
     // The follower is in the middle of 100 before anything behind it exists.
-    let mut unread = loop {
-        let mut stream = Reader::new(within(connection.accept_uni()).await.unwrap());
-        if let Message::Segment(start) = within(stream.expect()).await.unwrap() {
-            assert_eq!(start.head.msn, Msn(100));
-            break stream;
-        }
-    };
+    let (start, mut unread) = next_segment(&connection).await;
+    assert_eq!(start.head.msn, Msn(100));
     for msn in 101..110 {
         segment(source, 7, msn, 100);
     }
@@ -318,11 +324,7 @@ async fn a_child_that_does_not_read_is_told_what_it_missed() {
     // And the subscription goes on.
     segment(source, 7, 110, 100);
     let next = dropped.1.next();
-    let mut stream = Reader::new(within(connection.accept_uni()).await.unwrap());
-    let start = within(stream.expect()).await.unwrap();
-    assert!(
-        matches!(start, Message::Segment(start) if start.head.msn == next),
-        "{start:?}"
-    );
+    let (start, _stream) = next_segment(&connection).await;
+    assert_eq!(start.head.msn, next);
     assert!(connection.close_reason().is_none());
 }
