@@ -4,5 +4,6 @@ pub mod broadcast;
 pub mod cmaf;
 pub mod demux;
 pub mod keys;
+pub mod packager;
 pub mod rtmp;
 pub mod sample;

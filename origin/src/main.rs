@@ -1,3 +1,213 @@
 //! Command line of `origin`.
 
-fn main() {}
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
+use common::{
+    certs::{self, CertsArgs},
+    link::{Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES},
+    live::Directory,
+    quic::{self, LinkConfig, LinkListenConfig},
+    shutdown::{Shutdown, ShutdownConfig, Signals},
+    telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
+    tls::Role,
+};
+use origin::{
+    broadcast::{BroadcastConfig, BroadcastMetrics, Broadcasts},
+    keys::{KeyRing, KeysConfig},
+    rtmp::{RtmpConfig, RtmpMetrics, RtmpServer},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+/// The ops port of an origin unless told otherwise.
+const OPS_PORT: u16 = 9100;
+
+/// Authorised publishes that the broadcasts have not looked at yet: a burst of
+/// reconnects. Further ones wait in their own connections.
+const PUBLISHES_WAITING: usize = 64;
+
+/// One hop costs one: with nothing else known the shorter path is the better.
+const LINK_COST: u32 = 1;
+
+/// Takes live video in over RTMP and hands it to edges as low-latency CMAF.
+///
+/// Streamers publish to rtmp://HOST/live/KEY; the keys file says which channel
+/// a key owns. Edges connect to --link-listen with certificates of the same CA.
+#[derive(Debug, Parser)]
+#[command(
+    name = "origin",
+    version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
+        origin certs --out certs --edge edge-1 --edge edge-2\n  \
+        origin --keys keys.txt --journal journal --link-ca certs/ca.pem \\\n    \
+        --link-cert certs/origin.pem --link-key certs/origin.key\n\n\
+        The keys file has a line for each key: KEY CHANNEL. It is read again when it changes and on SIGHUP.\n\
+        SIGTERM drains: publishers are told, edges keep what they have."
+)]
+struct Serve {
+    #[command(flatten)]
+    rtmp: RtmpConfig,
+    #[command(flatten)]
+    keys: KeysConfig,
+    #[command(flatten)]
+    broadcast: BroadcastConfig,
+    #[command(flatten)]
+    link_listen: LinkListenConfig,
+    #[command(flatten)]
+    link: LinkConfig,
+    #[command(flatten)]
+    ops: OpsConfig,
+    #[command(flatten)]
+    shutdown: ShutdownConfig,
+    #[command(flatten)]
+    log: LogConfig,
+}
+
+fn command() -> Command {
+    let certs = Command::new("certs")
+        .about("Make a development CA and certificates for an origin, edges and a web server");
+    Serve::command().subcommand(CertsArgs::augment_args(certs))
+}
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let outcome = match matches.subcommand() {
+        Some(("certs", matches)) => {
+            parsed(CertsArgs::from_arg_matches(matches)).and_then(|args| make_certs(&args))
+        }
+        _ => parsed(Serve::from_arg_matches(&matches)).and_then(run),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("origin: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// clap prints its own errors best.
+fn parsed<T>(arguments: Result<T, clap::Error>) -> anyhow::Result<T> {
+    Ok(arguments.unwrap_or_else(|error| error.exit()))
+}
+
+fn make_certs(args: &CertsArgs) -> anyhow::Result<()> {
+    for path in certs::run(args)? {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn run(serve: Serve) -> anyhow::Result<()> {
+    telemetry::init(&serve.log)?;
+    let registry = metrics::registry("origin");
+    let readiness = Readiness::new();
+    let shutdown = Shutdown::new();
+    let signals = Signals::install().context("can't listen to signals")?;
+
+    let credentials = serve.link.credentials()?;
+    let node = credentials.identity().node.clone();
+    let keys = KeyRing::from_config(&serve.keys)?;
+    let directory = Arc::new(Directory::default());
+
+    // Every port is bound before any of them serves: a taken one ends the start
+    // with one line and nothing half alive.
+    let (publishes, arriving) = mpsc::channel(PUBLISHES_WAITING);
+    let rtmp = RtmpServer::bind(
+        &serve.rtmp,
+        keys.clone(),
+        RtmpMetrics::register(&registry)?,
+        publishes,
+    )
+    .await?;
+    let listener = quic::server_endpoint(
+        serve.link_listen.link_listen,
+        &serve.link,
+        &credentials,
+        &registry,
+    )
+    .context("--link-listen")?;
+    let ops_listen = serve.ops.listen(OPS_PORT);
+    let ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
+        .await
+        .with_context(|| format!("--ops-listen {ops_listen}"))?;
+    let broadcasts = Broadcasts::new(
+        serve.broadcast,
+        node.clone(),
+        directory.clone(),
+        BroadcastMetrics::register(&registry),
+        shutdown.clone(),
+    )
+    .context("--journal")?;
+
+    let link = LinkServer::new(
+        Hello {
+            node: node.clone(),
+            role: Role::Origin,
+            region: String::new(),
+            location: String::new(),
+            cost: LINK_COST,
+            max_chunk_bytes: u32::try_from(MAX_CHUNK_BYTES).unwrap_or(u32::MAX),
+        },
+        directory,
+        LinkServerMetrics::register(&registry),
+    );
+    tracing::info!(%node, link = %listener.local_addr()?, ops = %ops_listen, "origin is up");
+    tokio::spawn(ops.run());
+    tokio::spawn(keys.clone().watch());
+    tokio::spawn(reload_on_hangup(keys, rtmp.certificate())?);
+    tokio::spawn(link.run(listener, shutdown.clone()));
+    tokio::spawn(broadcasts.run(arriving));
+    tokio::spawn(rtmp.run(shutdown.clone()));
+
+    let draining = shutdown.clone();
+    tokio::spawn(async move {
+        draining.draining().await;
+        readiness.set_draining();
+    });
+    signals.drain_on_signal(&shutdown, &serve.shutdown).await;
+    Ok(())
+}
+
+/// SIGHUP reads the keys and the certificate of rtmps:// again.
+fn reload_on_hangup(
+    keys: Arc<KeyRing>,
+    certificate: Option<Arc<common::tls::WebCertificate>>,
+) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut hangups = signal(SignalKind::hangup()).context("can't listen to SIGHUP")?;
+    Ok(async move {
+        while hangups.recv().await.is_some() {
+            keys.reload_or_log();
+            if let Some(Err(error)) = certificate.as_ref().map(|web| web.reload()) {
+                tracing::error!("{error}; the certificate before it stays in use");
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_also_an_environment_variable() {
+        for argument in command().get_arguments() {
+            let id = argument.get_id().as_str();
+            if !["help", "version"].contains(&id) {
+                assert!(argument.get_env().is_some(), "--{id} has no variable");
+            }
+        }
+    }
+}

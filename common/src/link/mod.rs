@@ -27,8 +27,8 @@
 //! ignores bytes behind the fields it knows, and ignores unknown bits of flags.
 //! A length is held against the bound of its type before anything is allocated:
 //! CHUNK 8 MiB + 64 KiB (+ 8), INIT 256 KiB (+ 32), INDEX 1 MiB, all others
-//! 16 KiB. A stranger change than these is a new ALPN. Bytes that break a rule
-//! close the connection with code 2.
+//! 16 KiB. Any other change is a new ALPN. A parent closes the connection of a
+//! child that breaks a rule with code 2; a child subscribes again.
 //!
 //! Times are ticks of the track's timescale, programme time is milliseconds
 //! since the Unix epoch. Names: channel `[a-z0-9_]{1,32}`, node `[a-z0-9-]{1,63}`,
@@ -84,7 +84,8 @@
 //! ever a LIVE for each new or changed channel and a GONE for each that went.
 //! `hops` leads from the origin to the sender, both included; a child passes
 //! over a LIVE that contains itself. A channel that a new parent's SNAPSHOT lacks
-//! is lost, not ended. `ended` in LIVE or GONE says that its last playlist stands.
+//! is lost, not ended. LIVE with flag ended: its last playlist is on show; GONE
+//! with reason ended: not any more, or not at this parent.
 //!
 //! **SUBSCRIBE** (bidirectional, child): `broadcast` none is whichever is on;
 //! `track` empty is the manifest. The parent holds it until the channel can be

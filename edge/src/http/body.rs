@@ -36,7 +36,15 @@ enum Content {
         left: u64,
     },
     /// Chunks as they appear.
-    Live(mpsc::Receiver<Result<Bytes, CutOff>>),
+    Live(mpsc::Receiver<Chunk>),
+}
+
+/// A piece of a body whose end is not known yet. A sender that goes away
+/// without [`Chunk::End`] leaves a broken transfer.
+#[derive(Debug)]
+pub(super) enum Chunk {
+    Data(Bytes),
+    End,
 }
 
 impl Body {
@@ -56,7 +64,7 @@ impl Body {
         Self::of(Content::Frames { frames, left })
     }
 
-    pub(super) const fn live(chunks: mpsc::Receiver<Result<Bytes, CutOff>>) -> Self {
+    pub(super) const fn live(chunks: mpsc::Receiver<Chunk>) -> Self {
         Self::of(Content::Live(chunks))
     }
 
@@ -96,18 +104,32 @@ impl HttpBody for Body {
             Content::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.content = Content::Empty;
-                Some(Ok(Frame::data(bytes)))
+                Some(Ok(bytes))
             }
             Content::Frames { frames, left } => frames.pop_front().map(|frame| {
                 *left = left.saturating_sub(frame.len() as u64);
-                Ok(Frame::data(frame))
+                Ok(frame)
             }),
             Content::Live(chunks) => match chunks.poll_recv(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(next) => next.map(|chunk| chunk.map(Frame::data)),
+                Poll::Ready(Some(Chunk::Data(data))) => Some(Ok(data)),
+                Poll::Ready(Some(Chunk::End)) => {
+                    self.content = Content::Empty;
+                    None
+                }
+                Poll::Ready(None) => Some(Err(CutOff)),
             },
         };
-        Poll::Ready(next)
+        if self.is_end_stream()
+            && let Some(Ok(last)) = next
+        {
+            let last = match self.active.take() {
+                Some(active) => active.until_sent(last),
+                None => last,
+            };
+            return Poll::Ready(Some(Ok(Frame::data(last))));
+        }
+        Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -2,6 +2,7 @@
 //! for too long, and the task that serves and drains it.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     net::IpAddr,
     sync::{
@@ -11,12 +12,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use common::shutdown::Shutdown;
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep_until},
@@ -30,6 +33,9 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Reset streams that the peer has not yet been made to see: past it a client
 /// that opens and resets is sent GOAWAY (rapid reset).
 const MAX_PENDING_RESETS: usize = 20;
+
+/// Answers below it cost a peer that does not read them nothing worth a clock.
+const LARGE: u64 = 16_384;
 
 /// What the tasks of one connection share. Times are milliseconds since it was
 /// accepted.
@@ -45,11 +51,18 @@ pub(super) struct Connection {
     last_end_ms: AtomicU64,
     /// When bytes came that are no request yet, plus one; 0 for none.
     partial_since_ms: AtomicU64,
+    /// On HTTP/2, until when each answer must have left: a peer that grants no
+    /// window never fills the socket. At most one entry a stream.
+    sending: Mutex<BTreeMap<u64, Instant>>,
+    next_answer: AtomicU64,
 }
 
-/// A request in progress.
+/// A request in progress, until the last byte of its answer has left.
 #[derive(Debug)]
-pub(super) struct Active(Arc<Connection>);
+pub(super) struct Active {
+    connection: Arc<Connection>,
+    answer: Option<u64>,
+}
 
 impl Connection {
     pub(super) fn new(peer: IpAddr) -> Arc<Self> {
@@ -62,6 +75,8 @@ impl Connection {
             multiplexed: AtomicBool::new(false),
             last_end_ms: AtomicU64::new(0),
             partial_since_ms: AtomicU64::new(0),
+            sending: Mutex::default(),
+            next_answer: AtomicU64::new(0),
         })
     }
 
@@ -70,7 +85,10 @@ impl Connection {
         self.requested.store(true, Relaxed);
         self.multiplexed.store(multiplexed, Relaxed);
         self.partial_since_ms.store(0, Relaxed);
-        Active(self.clone())
+        Active {
+            connection: self.clone(),
+            answer: None,
+        }
     }
 
     /// Bytes came. They are the start of a request when none is in progress;
@@ -93,7 +111,12 @@ impl Connection {
         let header = Duration::from_secs(config.header_deadline);
         let idle = Duration::from_secs(config.idle_timeout);
         if self.active.load(Relaxed) > 0 {
-            return (Instant::now() + header.min(idle), Rejected::Idle);
+            let sent_by = self.sending.lock().values().min().copied();
+            let look_again = Instant::now() + header.min(idle);
+            return match sent_by {
+                Some(by) if by < look_again => (by, Rejected::SlowReader),
+                _ => (look_again, Rejected::Idle),
+            };
         }
         if !self.requested.load(Relaxed) {
             return (self.accepted + header, Rejected::HeaderDeadline);
@@ -108,10 +131,50 @@ impl Connection {
     }
 }
 
+impl Active {
+    /// Sets the deadline for an answer that shares its connection with others.
+    pub(super) fn must_send(&mut self, bytes: u64, config: &HttpConfig) {
+        let connection = &self.connection;
+        if bytes < LARGE || !connection.multiplexed.load(Relaxed) {
+            return;
+        }
+        let seconds = config.write_deadline + bytes / config.min_read_rate.max(1);
+        let id = connection.next_answer.fetch_add(1, Relaxed);
+        let by = Instant::now() + Duration::from_secs(seconds);
+        connection.sending.lock().insert(id, by);
+        self.answer = Some(id);
+    }
+
+    /// The bytes, and with them this: HTTP/2 takes a frame from its body long
+    /// before the peer's window lets it go.
+    pub(super) fn until_sent(self, bytes: Bytes) -> Bytes {
+        struct Sending {
+            bytes: Bytes,
+            _active: Active,
+        }
+        impl AsRef<[u8]> for Sending {
+            fn as_ref(&self) -> &[u8] {
+                &self.bytes
+            }
+        }
+        if self.answer.is_none() {
+            return bytes;
+        }
+        Bytes::from_owner(Sending {
+            bytes,
+            _active: self,
+        })
+    }
+}
+
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.last_end_ms.store(self.0.now_ms(), Relaxed);
-        self.0.active.fetch_sub(1, Relaxed);
+        let connection = &self.connection;
+        if let Some(id) = self.answer {
+            connection.sending.lock().remove(&id);
+        }
+        connection.last_end_ms.store(connection.now_ms(), Relaxed);
+        connection.active.fetch_sub(1, Relaxed);
     }
 }
 
@@ -176,7 +239,10 @@ pub(super) async fn run<I>(
                     continue;
                 }
                 server.metrics.rejected(why);
-                if why == Rejected::HeaderDeadline {
+                if why == Rejected::SlowReader {
+                    server.metrics.slow_viewers.inc();
+                }
+                if why != Rejected::Idle {
                     return;
                 }
                 closing = true;

@@ -15,7 +15,7 @@ use hyper::{
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    body::{Body, CutOff},
+    body::{Body, Chunk},
     negotiate::{self, Wanted},
     playlists,
     response::{self, AUDIO, Answer, BRIEF, IMMUTABLE, VIDEO},
@@ -206,7 +206,7 @@ impl Place {
 
     /// Sends the chunks of an open segment as they come, to its end or not at
     /// all to an end: what was cut off must not look complete.
-    fn follow(&self, msn: Msn) -> mpsc::Receiver<Result<Bytes, CutOff>> {
+    fn follow(&self, msn: Msn) -> mpsc::Receiver<Chunk> {
         let (chunks, out) = mpsc::channel(CHUNKS_AHEAD);
         let track = self.track.clone();
         let longest = self.longest_hold();
@@ -215,20 +215,22 @@ impl Place {
             let mut cursor = Cursor::at(msn);
             loop {
                 let next = match track.window.step(&mut cursor) {
-                    Step::Record(Record::Chunk(chunk)) => Ok(chunk.data),
-                    Step::Record(Record::End(_)) => return,
+                    Step::Record(Record::Chunk(chunk)) => Chunk::Data(chunk.data),
+                    Step::Record(Record::End(_)) => Chunk::End,
                     Step::Record(Record::Open(_) | Record::Part(_)) => continue,
-                    Step::Aborted | Step::Skipped { .. } | Step::Ended => Err(CutOff),
+                    Step::Aborted | Step::Skipped { .. } | Step::Ended => return,
                     Step::Wait => tokio::select! {
                         changed = timeout(longest, appended.changed()) => match changed {
                             Ok(Ok(())) => continue,
-                            Ok(Err(_)) | Err(_) => Err(CutOff),
+                            Ok(Err(_)) | Err(_) => return,
                         },
                         () = chunks.closed() => return,
                     },
                 };
-                let last = next.is_err();
-                if chunks.send(next).await.is_err() || last {
+                let last = matches!(next, Chunk::End);
+                // A viewer this far behind keeps nothing of the window alive.
+                let sent = timeout(longest, chunks.send(next)).await;
+                if last || !matches!(sent, Ok(Ok(()))) {
                     return;
                 }
             }

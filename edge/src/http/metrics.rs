@@ -30,6 +30,8 @@ pub enum Rejected {
     RequestBody,
     Method,
     Handshake,
+    HeaderLength,
+    SlowReader,
 }
 
 /// Handles on the registered metrics; clones share them.
@@ -60,7 +62,7 @@ const ROUTES: [&str; 8] = [
 /// 2xx to 5xx.
 const CLASSES: usize = 4;
 const STATUS: [&str; CLASSES] = ["2xx", "3xx", "4xx", "5xx"];
-const REASONS: [&str; 10] = [
+const REASONS: [&str; 12] = [
     "connections",
     "connections_of_address",
     "held_by_connection",
@@ -71,6 +73,8 @@ const REASONS: [&str; 10] = [
     "request_body",
     "method",
     "handshake",
+    "header_length",
+    "slow_reader",
 ];
 
 impl HttpMetrics {

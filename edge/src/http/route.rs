@@ -265,4 +265,15 @@ mod tests {
             assert_eq!(parsed.skip, skip, "{query}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_a_stranger_sends_panics(path in ".{0,60}", query in "[_HLSmsnpartki=&0-9+-]{0,60}") {
+            let _ = Route::parse(&path);
+            let _ = Route::parse(&format!("/live/{path}"));
+            let _ = Route::parse(&format!("/live/a/1/v0/{path}"));
+            let _ = Directives::parse(Some(&path));
+            let _ = Directives::parse(Some(&query));
+        }
+    }
 }

@@ -121,12 +121,15 @@ pub(super) async fn serve(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Answer {
-    let active = connection.begin(request.version() == Version::HTTP_2);
+    let mut active = connection.begin(request.version() == Version::HTTP_2);
     let (class, mut answer) = respond(&server, &connection, &request).await;
     let metrics = &server.metrics;
     metrics.answered(class, answer.status());
     if request.method() == Method::HEAD {
         answer = response::without_body(answer);
+    }
+    if let Some(bytes) = answer.body().len() {
+        active.must_send(bytes, &server.config);
     }
     answer.body_mut().hold(active);
     answer
@@ -145,6 +148,16 @@ async fn respond(
     let length = uri.path_and_query().map_or(0, |both| both.as_str().len());
     if length > server.config.max_uri_bytes {
         return refuse(Rejected::UriLength, StatusCode::URI_TOO_LONG);
+    }
+    // hyper bounds the buffer that a header is read into; this is the limit.
+    let header_bytes: usize = request
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if header_bytes > server.config.max_header_bytes as usize {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return refuse(Rejected::HeaderLength, status);
     }
     // No resource takes a body. What follows an unread one on HTTP/1.1 could be
     // read as a request, so the connection ends.

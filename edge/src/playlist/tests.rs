@@ -16,136 +16,23 @@ use quick_m3u8::{
     tag::{KnownTag, hls::Tag},
 };
 
+mod read;
+
+use self::read::Read;
 use super::{Skip, Verdict, Want, media, multivariant, part_limit, verdict};
 use crate::fixture::{A, FRAME, PART, PARTS, Studio, V, audio, plan, video};
 
-const INDEPENDENT: PartFlags = PartFlags {
-    independent: true,
-    gap: false,
-};
-const GAP: PartFlags = PartFlags {
-    independent: false,
-    gap: true,
-};
-const DEPENDENT: PartFlags = PartFlags {
-    independent: false,
+const INDEPENDENT: PartFlags = flags(true, false);
+const GAP: PartFlags = flags(false, true);
+const DEPENDENT: PartFlags = flags(false, false);
+
+const DISCONTINUITY: SegmentFlags = SegmentFlags {
+    discontinuity: true,
     gap: false,
 };
 
-/// A media playlist as a player understands it.
-#[derive(Debug, Default)]
-struct Read {
-    version: u64,
-    target_duration: u64,
-    /// CAN-SKIP-UNTIL, HOLD-BACK, PART-HOLD-BACK
-    control: (f64, f64, f64),
-    part_target: f64,
-    msn: u64,
-    discontinuities: u64,
-    skipped: Option<u64>,
-    segments: Vec<ReadSegment>,
-    hints: Vec<(String, String)>,
-    reports: Vec<(String, u64, Option<u64>)>,
-    ended: bool,
-}
-
-#[derive(Debug, Default, Clone, PartialEq)]
-struct ReadSegment {
-    discontinuity: bool,
-    map: Option<String>,
-    date: Option<String>,
-    gap: bool,
-    parts: Vec<ReadPart>,
-    duration: Option<f64>,
-    uri: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct ReadPart {
-    duration: f64,
-    uri: String,
-    independent: bool,
-    gap: bool,
-}
-
-impl Read {
-    fn of(text: &str) -> Self {
-        let options = ParsingOptionsBuilder::new()
-            .with_parsing_for_all_tags()
-            .build();
-        let mut reader = Reader::from_str(text, options);
-        let mut read = Self::default();
-        let mut next = ReadSegment::default();
-        while let Some(line) = reader.read_line().unwrap() {
-            match line {
-                HlsLine::KnownTag(KnownTag::Hls(tag)) => read.tag(tag, &mut next),
-                HlsLine::Uri(uri) => {
-                    next.uri = Some(uri.into_owned());
-                    read.segments.push(std::mem::take(&mut next));
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-        if next != ReadSegment::default() {
-            read.segments.push(next);
-        }
-        read
-    }
-
-    fn tag(&mut self, tag: Tag<'_>, next: &mut ReadSegment) {
-        match tag {
-            Tag::M3u(_) | Tag::IndependentSegments(_) => {}
-            Tag::Version(tag) => self.version = tag.version(),
-            Tag::Targetduration(tag) => self.target_duration = tag.target_duration(),
-            Tag::ServerControl(tag) => {
-                assert!(tag.can_block_reload());
-                self.control = (
-                    tag.can_skip_until().unwrap(),
-                    tag.hold_back().unwrap(),
-                    tag.part_hold_back().unwrap(),
-                );
-            }
-            Tag::PartInf(tag) => self.part_target = tag.part_target(),
-            Tag::MediaSequence(tag) => self.msn = tag.media_sequence(),
-            Tag::DiscontinuitySequence(tag) => self.discontinuities = tag.discontinuity_sequence(),
-            Tag::Skip(tag) => self.skipped = Some(tag.skipped_segments()),
-            // H11: these stand before the first PART of their segment.
-            Tag::Discontinuity(_) => {
-                assert!(next.parts.is_empty());
-                next.discontinuity = true;
-            }
-            Tag::Map(tag) => {
-                assert!(next.parts.is_empty());
-                next.map = Some(tag.uri().to_owned());
-            }
-            Tag::ProgramDateTime(tag) => {
-                assert!(next.parts.is_empty());
-                next.date = Some(format!("{:?}", tag.program_date_time()));
-            }
-            Tag::Gap(_) => next.gap = true,
-            Tag::Part(tag) => next.parts.push(ReadPart {
-                duration: tag.duration(),
-                uri: tag.uri().to_owned(),
-                independent: tag.independent(),
-                gap: tag.gap(),
-            }),
-            Tag::Inf(tag) => next.duration = Some(tag.duration()),
-            Tag::PreloadHint(tag) => {
-                let of = tag.hint_type().to_string();
-                self.hints.push((of, tag.uri().to_owned()));
-            }
-            Tag::RenditionReport(tag) => {
-                self.reports
-                    .push((tag.uri().to_owned(), tag.last_msn(), tag.last_part()));
-            }
-            Tag::Endlist(_) => self.ended = true,
-            other => panic!("not expected here: {other:?}"),
-        }
-    }
-
-    fn parts(&self) -> impl Iterator<Item = &ReadPart> {
-        self.segments.iter().flat_map(|segment| &segment.parts)
-    }
+const fn flags(independent: bool, gap: bool) -> PartFlags {
+    PartFlags { independent, gap }
 }
 
 fn studio() -> Studio {
@@ -329,12 +216,7 @@ fn h10_sequence_numbers_never_go_back() {
         if msn % 4 == 0 {
             studio.epoch = Epoch(studio.epoch.0 + 1);
             studio.discontinuities += 1;
-            let discontinuity = true;
-            let flags = SegmentFlags {
-                discontinuity,
-                ..SegmentFlags::default()
-            };
-            studio.open_with(V, msn, flags);
+            studio.open_with(V, msn, DISCONTINUITY);
             (0..PARTS).for_each(|part| studio.part(V, msn, part));
             studio.complete(V);
         } else {
@@ -369,11 +251,7 @@ fn h11_dates_maps_and_discontinuities() {
     studio.epoch = Epoch(8);
     studio.init = InitId(1);
     studio.discontinuities = 1;
-    let discontinuity = true;
-    let flags = SegmentFlags {
-        discontinuity,
-        ..SegmentFlags::default()
-    };
+    let flags = DISCONTINUITY;
     studio.open_with(V, 107, flags);
     studio.part(V, 107, 0);
     let text = text(&studio, V, Skip::No);
@@ -526,11 +404,7 @@ fn r5_a_delta_update_is_the_whole_from_the_skip_boundary() {
     studio.segments(100, 106);
     studio.epoch = Epoch(8);
     studio.discontinuities = 1;
-    let discontinuity = true;
-    let flags = SegmentFlags {
-        discontinuity,
-        ..SegmentFlags::default()
-    };
+    let flags = DISCONTINUITY;
     for name in [V, A] {
         studio.open_with(name, 106, flags);
         (0..PARTS).for_each(|part| studio.part(name, 106, part));

@@ -267,7 +267,11 @@ impl Parents {
         let stays = match known.stage {
             Stage::Ready(held) => {
                 let current = held.id == broadcast || known.announcement.broadcast == broadcast;
-                if current && reason == GoneReason::Ended {
+                let ended = current && reason == GoneReason::Ended;
+                if ended && held.state() == BroadcastState::Ended {
+                    // Its last playlist was on show here for as long as there.
+                    Duration::ZERO
+                } else if ended {
                     held.set_state(BroadcastState::Ended);
                     Duration::from_millis(held.plan.window_ms.into())
                 } else {

@@ -19,6 +19,8 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::packager::{Anchor, Continuation, ContinuedTrack};
+
 /// Channels remembered at most; with `--open` any stranger can name one.
 pub const MAX_CHANNELS: usize = 65_536;
 
@@ -42,6 +44,36 @@ pub struct TrackBookmark {
     /// Decode time at which its newest segment opened.
     pub dts: Ticks,
     pub init: InitId,
+}
+
+impl Bookmark {
+    /// Where the next process goes on: after the msn that may have reached an
+    /// edge, and as much later in media time as on the wall clock, so that no
+    /// decode time is used twice and programme time stays true.
+    #[must_use]
+    pub fn continuation(&self, now: UnixMs) -> Continuation {
+        let away_ms = now.0.saturating_sub(self.at.0);
+        let track = |mark: &TrackBookmark| ContinuedTrack {
+            track: mark.track.clone(),
+            next_dts: mark.dts + mark.track.timescale.from_ms(away_ms),
+            next_init: InitId(mark.init.0.saturating_add(1)),
+            init: None,
+            position: None,
+        };
+        let anchored = self.tracks.first().map_or(Ticks(0), |mark| {
+            mark.track.timescale.convert(mark.dts, Timescale::VIDEO)
+        });
+        Continuation {
+            plan: self.plan,
+            tracks: self.tracks.iter().map(track).collect(),
+            next_msn: self.msn.next(),
+            discontinuity_sequence: self.discontinuity_sequence,
+            anchor: Anchor {
+                media: anchored,
+                at: self.at,
+            },
+        }
+    }
 }
 
 /// All bookmarks, on disk where a directory was given.

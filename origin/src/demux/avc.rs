@@ -26,8 +26,10 @@ const NAL_FILLER: u8 = 12;
 
 /// avcC counts its sequence parameter sets in five bits.
 const MAX_SPS: usize = 31;
-/// A picture parameter set's id is at most 255 (7.4.2.2).
+/// A picture parameter set's id is at most 255 (7.4.2.2), so there may be 256;
+/// avcC counts them in eight bits.
 const MAX_PPS_ID: u32 = 255;
+const MAX_PPS: usize = 255;
 /// x264 puts its options in the first kilobyte or two of an SEI.
 const MAX_SEI_SEARCHED: usize = 4_096;
 /// The uuid_iso_iec_11578 of x264's user data.
@@ -191,14 +193,14 @@ impl Stream {
         };
         let Some(id) = id else { return false };
         let is_sps = nal.first().is_some_and(|header| header & 0x1f == NAL_SPS);
-        let held: usize = self
-            .sps
-            .values()
-            .chain(self.pps.values())
-            .map(Bytes::len)
-            .sum();
-        let sets = if is_sps { &mut self.sps } else { &mut self.pps };
-        let full = is_sps && sets.len() >= MAX_SPS && !sets.contains_key(&id);
+        let all = self.sps.values().chain(self.pps.values());
+        let held: usize = all.map(Bytes::len).sum();
+        let (sets, max) = if is_sps {
+            (&mut self.sps, MAX_SPS)
+        } else {
+            (&mut self.pps, MAX_PPS)
+        };
+        let full = sets.len() >= max && !sets.contains_key(&id);
         // A set's length is 16 bits in avcC.
         if full || nal.len() > usize::from(u16::MAX) || held + nal.len() > MAX_CONFIG_LEN {
             return false;

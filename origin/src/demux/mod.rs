@@ -8,7 +8,8 @@
 //! The invariant: whatever the payloads hold, nothing panics, a track's decode
 //! times never go back, a track's samples follow its configuration, and what is
 //! kept between calls is bounded ([`MAX_TRACKS`], [`MAX_CONFIG_LEN`]). Damage in
-//! a sample is skipped and counted; damage in a configuration is an error.
+//! a sample is skipped and counted; damage in a configuration is an error, and
+//! an error ends the publish.
 //!
 //! FLV 10.1 annex E, Enhanced RTMP v2, ISO/IEC 14496-3, -10 and -15.
 

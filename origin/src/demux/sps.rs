@@ -83,7 +83,7 @@ impl Sps {
 
     /// Profiles whose avcC says chroma format and bit depths (14496-15 5.3.3.1.2).
     pub(super) const fn has_record_ext(&self) -> bool {
-        matches!(self.profile, 100 | 110 | 122 | 144)
+        !matches!(self.profile, 66 | 77 | 88)
     }
 }
 

@@ -24,7 +24,11 @@ struct Cli {
 
 pub(super) fn config(flags: &[&str]) -> HttpConfig {
     let base = ["edge", "--http-listen", "127.0.0.1:0"];
-    Cli::parse_from(base.iter().chain(flags)).http
+    parse(&[&base, flags].concat())
+}
+
+pub(super) fn parse(arguments: &[&str]) -> HttpConfig {
+    Cli::parse_from(arguments).http
 }
 
 pub(super) struct Rig {
@@ -155,7 +159,7 @@ impl Client {
 
     /// `false` at the end of the stream.
     async fn more(&mut self) -> bool {
-        let mut chunk = [0; 65_536];
+        let mut chunk = vec![0; 65_536];
         match self.stream.read(&mut chunk).await {
             Ok(0) | Err(_) => false,
             Ok(n) => {
@@ -177,7 +181,7 @@ impl Client {
         }
     }
 
-    async fn exactly(&mut self, len: usize) -> (Vec<u8>, bool) {
+    pub(super) async fn exactly(&mut self, len: usize) -> (Vec<u8>, bool) {
         while self.buffer.len() < len {
             if !self.more().await {
                 return (std::mem::take(&mut self.buffer), false);
@@ -211,6 +215,16 @@ impl Client {
         let (bytes, whole) = self.exactly(len).await;
         self.line().await?;
         whole.then_some(bytes)
+    }
+
+    /// As [`Client::chunk`], where the connection may end before any length.
+    pub(super) async fn chunk_or_end(&mut self) -> Option<Vec<u8>> {
+        while self.buffer.is_empty() {
+            if !self.more().await {
+                return None;
+            }
+        }
+        self.chunk().await
     }
 
     /// `None` when the connection ends instead.

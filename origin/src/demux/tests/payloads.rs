@@ -104,6 +104,32 @@ fn a_new_set_in_the_sample_is_a_new_configuration() {
 }
 
 #[test]
+fn parameter_sets_are_bounded() {
+    let mut demuxer = Demuxer::new();
+    let long = [&[0x17, 0, 0, 0, 0][..], &vec![0; MAX_CONFIG_LEN + 1]].concat();
+    let error = demuxer.video(0, long.into()).unwrap_err();
+    assert!(matches!(error.reason, Reason::ConfigTooLong { .. }));
+
+    // Every id there is, and each set as long as it may be.
+    let mut demuxer = ready();
+    let mut accepted = 0;
+    for id in 0..256u32 {
+        // Exp-Golomb, flush left.
+        let code = (id + 1) << (31 - 2 * (id + 1).ilog2());
+        let mut pps = [&[0x68][..], &code.to_be_bytes()].concat();
+        pps.resize(400, 0x55);
+        let inputs = demuxer.video(0, picture(&[&pps, &[0x65, 1]])).unwrap();
+        for input in inputs {
+            if let Input::Config { config, .. } = input {
+                accepted += 1;
+                assert!(config.init.len() <= MAX_CONFIG_LEN + 2_048);
+            }
+        }
+    }
+    assert_eq!(accepted, (MAX_CONFIG_LEN - SPS.len()) / 400);
+}
+
+#[test]
 fn short_lengths_become_four_bytes() {
     let mut demuxer = Demuxer::new();
     demuxer.video(0, sequence_header(2)).unwrap();
