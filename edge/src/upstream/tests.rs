@@ -1,5 +1,6 @@
 //! The edge's side of the link against the real server, over loopback QUIC.
 
+mod lossy;
 mod played;
 mod stage;
 mod timed;
@@ -303,7 +304,5 @@ async fn a_drain_tells_the_edge_and_ends() {
     within(edge.upstream.until_synced()).await;
     parent.drain();
     within(parent.ended()).await;
-    while edge.upstream.connected() {
-        tokio::task::yield_now().await;
-    }
+    edge.disconnected().await;
 }

@@ -168,6 +168,12 @@ impl Edge {
         }
     }
 
+    pub async fn disconnected(&self) {
+        let shared = &self.upstream.pulled.as_ref().unwrap().shared;
+        let mut sessions = shared.session.subscribe();
+        within(sessions.wait_for(Option::is_none)).await.unwrap();
+    }
+
     pub async fn broadcast(&self) -> Arc<Broadcast> {
         self.upstream.until_synced().await;
         within(self.upstream.broadcast(&channel())).await.unwrap()
