@@ -107,18 +107,12 @@ impl Upstream {
         directory: Arc<Directory>,
         metrics: UpstreamMetrics,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            node: node.clone(),
-            directory: directory.clone(),
+        let shared = Arc::new(Shared::new(
+            node.clone(),
+            directory.clone(),
             metrics,
-            session: watch::Sender::new(None),
-            synced: watch::Sender::new(false),
-            alone_since: Mutex::new(Some(Instant::now())),
-            channels: Mutex::default(),
-            tracks: Mutex::default(),
-            retired: Mutex::default(),
-            past: Past::new(config.cache_bytes),
-        });
+            config.cache_bytes,
+        ));
         let parents = Parents::new(shared.clone(), dialer, node, config.parents.clone());
         let parents = tokio::spawn(parents.run()).abort_handle();
         Self {
@@ -194,7 +188,8 @@ impl Upstream {
     }
 
     /// The window that holds media of this epoch, whether its broadcast is the
-    /// current one or one that ended a moment ago. Never goes upstream.
+    /// current one or one that ended a moment ago. Never goes upstream. `None`
+    /// also while [`Self::track`] could make current what nobody follows now.
     #[must_use]
     pub fn held(
         &self,
@@ -207,12 +202,16 @@ impl Upstream {
             _ => None,
         };
         let broadcast = match &self.pulled {
-            Some(pulled) => pulled.shared.of_epoch(channel, epoch, current)?,
-            None => current?,
+            Some(pulled) => pulled.shared.of_epoch(channel, epoch, current.as_ref())?,
+            None => current.clone()?,
         };
         let track = broadcast.track(name)?.clone();
-        if let Some(pulled) = &self.pulled {
-            pulled.shared.touch(&broadcast, name);
+        if let (Some(pulled), Some(current)) = (&self.pulled, current) {
+            let followed = pulled.shared.touch(&broadcast, name);
+            let stale = broadcast.id == current.id && !followed;
+            if stale && pulled.shared.is_connected() {
+                return None;
+            }
         }
         Some((broadcast, track))
     }
@@ -245,6 +244,26 @@ impl Drop for Upstream {
 }
 
 impl Shared {
+    fn new(
+        node: NodeId,
+        directory: Arc<Directory>,
+        metrics: UpstreamMetrics,
+        cache_bytes: u64,
+    ) -> Self {
+        Self {
+            node,
+            directory,
+            metrics,
+            session: watch::Sender::new(None),
+            synced: watch::Sender::new(false),
+            alone_since: Mutex::new(Some(Instant::now())),
+            channels: Mutex::default(),
+            tracks: Mutex::default(),
+            retired: Mutex::default(),
+            past: Past::new(cache_bytes),
+        }
+    }
+
     fn is_connected(&self) -> bool {
         self.session.borrow().is_some()
     }
@@ -368,7 +387,7 @@ impl Shared {
         &self,
         channel: &ChannelName,
         epoch: Epoch,
-        current: Option<Arc<Broadcast>>,
+        current: Option<&Arc<Broadcast>>,
     ) -> Option<Arc<Broadcast>> {
         let now = Instant::now();
         let mut retired = self.retired.lock();
@@ -376,7 +395,7 @@ impl Shared {
         let retired = retired.iter().map(|(_, broadcast)| broadcast);
         retired
             .filter(|broadcast| broadcast.channel == *channel)
-            .chain(&current)
+            .chain(current)
             .filter(|broadcast| broadcast.id.0 <= epoch.0)
             .max_by_key(|broadcast| broadcast.id)
             .cloned()
@@ -398,3 +417,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,148 @@
-//! The link between nodes (spec to follow).
+//! The link between nodes, ALPN `millrace/1`: how live media and its index get
+//! from a parent (an origin, or an edge) to its children (edges). This text is
+//! the protocol; another implementation needs nothing else.
+//!
+//! In: windows and a directory. Out: the same windows and directory in another
+//! process. Who owns what: [`server`] reads the parent's windows, the edge's
+//! `upstream` writes the child's. Invariant: a record that a child applied is
+//! the record its origin appended, in the same order, or it is not applied.
+//!
+//! # Transport
+//! QUIC with TLS 1.3, no 0-RTT. Both ends show a certificate of the private CA
+//! that names one node id and one role ([`crate::tls`]); a child must have the
+//! role edge. An endpoint without one is closed with code 3. Media flows from
+//! parent to child only.
+//!
+//! # Encoding
+//! `i` is a QUIC varint (RFC 9000, 16): 0 to 2^62 - 1 in 1, 2, 4 or 8 bytes;
+//! any length is accepted, the shortest is sent. `s` is `i` bytes of UTF-8.
+//! `o` is an optional number: 0 for none, else the number plus one. `x*` is a
+//! count `i` and that many x. Every stream is a run of messages:
+//!
+//! ```text
+//! type(i) length(i) body
+//! ```
+//!
+//! A reader passes over a message whose type it does not know (at most 16 MiB),
+//! ignores bytes behind the fields it knows, and ignores unknown bits of flags.
+//! A length is held against the bound of its type before anything is allocated:
+//! CHUNK 8 MiB + 64 KiB (+ 8), INIT 256 KiB (+ 32), INDEX 1 MiB, all others
+//! 16 KiB. Any other change is a new ALPN. A parent closes the connection of a
+//! child that breaks a rule with code 2; a child subscribes again.
+//!
+//! Times are ticks of the track's timescale, programme time is milliseconds
+//! since the Unix epoch. Names: channel `[a-z0-9_]{1,32}`, node `[a-z0-9-]{1,63}`,
+//! track `v` or `a` and 0 to 255 without leading zeros.
+//!
+//! # Messages
+//! ```text
+//! 00 ERROR     code(i) retry_ms(i) reason(s) alternatives(s*)
+//! 01 HELLO     node(s) role(i: 0 origin, 1 edge) region(s) location(s) cost(i) max_chunk_bytes(i)
+//! 02 WATCH     prefix(s)
+//! 03 LIVE      channel(s) broadcast(i) epoch(i) flags(i: 1 lost, 2 ended) cost(i) hops(s*)
+//! 04 SNAPSHOT  channels(i)
+//! 05 GONE      channel(s) broadcast(i) reason(i: 0 ended, else lost)
+//! 06 GOAWAY    drain_ms(i) alternatives(s*)
+//! 10 SUBSCRIBE subscription(i) channel(s) broadcast(o) track(s) msn(o) chunk(i) priority(i) max_age_ms(i) hops(s*)
+//! 11 OK        broadcast(i) epoch(i) target_duration_s(i) part_hold_back_ms(i) window_ms(i)
+//!              first_msn(i) first_chunk(i) live_msn(i) live_chunk(i)
+//! 12 TRACK     name(s) codec(s) timescale(i) part_target(i) bandwidth(i) average_bandwidth(i)
+//!              width(i) height(i) rate_num(i) rate_den(i) channels(o) sample_rate_hz(o)
+//! 13 INIT      track(s) id(i) bytes(length i)
+//! 14 INDEX     next_msn(i) segments*: head parts*: { duration(i) flags(i) chunks(i) bytes(i) }
+//!              crc32c(i) tail(i: 0 none, 1 hint and siblings follow)
+//! 15 DROPPED   from(i) to(i) code(i)
+//! 16 ENDED     last_msn(o)
+//! 17 UPDATE    priority(i) max_age_ms(i) end_msn(o)
+//! 18 STATE     state(i: 0 live, 1 lost, 2 ended) epoch(i)
+//! 20 SEGMENT   subscription(i) head first_chunk(i)
+//! 21 CHUNK     duration(i) payload: the rest
+//! 22 PART      index(i) duration(i) flags(i) hint siblings
+//! 23 END       chunks(i) bytes(i) crc32c(i)
+//! 30 FETCH     channel(s) broadcast(i) track(s) msn(i) first_chunk(i)
+//! 31 LIST      channel(s) broadcast(i) track(s) from(i) to(i)
+//! 40           reserved for chat
+//!
+//! head     = epoch(i) msn(i) discontinuity_sequence(i) init_id(i) dts(i) programme_time(i)
+//!            flags(i: 1 discontinuity, 2 gap)
+//! hint     = msn(i) part(i)
+//! siblings = { track(s) msn(i) part(i) }*
+//! part flags: 1 independent, 2 gap
+//! ```
+//! Types are hexadecimal. At most 64 tracks and siblings, 16 hops, 16
+//! alternatives, 1,024 segments of an index; texts 256 bytes, codecs 128.
+//! A size or rate of 0, 0 is unknown.
+//!
+//! # Streams
+//! A stream is named by its first message.
+//!
+//! **HELLO** (unidirectional, both ends, neither waits) says who speaks; the
+//! node id must be the certificate's. `cost` is added to what the node announces.
+//!
+//! **WATCH** (bidirectional, child) asks for channels that begin with `prefix`.
+//! The answer: a LIVE for each channel, then SNAPSHOT ("that was all"), then for
+//! ever a LIVE for each new or changed channel and a GONE for each that went.
+//! `hops` leads from the origin to the sender, both included; a child passes
+//! over a LIVE that contains itself. A channel that a new parent's SNAPSHOT lacks
+//! is lost, not ended. LIVE with flag ended: its last playlist is on show; GONE
+//! with reason ended: not any more, or not at this parent.
+//!
+//! **SUBSCRIBE** (bidirectional, child): `broadcast` none is whichever is on;
+//! `track` empty is the manifest. The parent holds it until the channel can be
+//! played (at most 15 s, then ERROR 10). The child ends it by closing or
+//! resetting its half, and may send UPDATEs before; the parent ends it with
+//! ENDED, STATE ended or ERROR, and a FIN.
+//! - Manifest: OK (its msns are 0), TRACK for each track, INIT for each init
+//!   segment, STATE. The first STATE says that all was told; later ones tell
+//!   each change, after the INITs that came with it.
+//! - Track: OK, INITs, INDEX, all as of one moment; then segment streams, and
+//!   here an INIT before the first segment that needs it, DROPPED, ENDED.
+//!   The subscription belongs to the broadcast's track and goes on across its
+//!   epochs. `msn` none asks for the open segment from its first chunk; otherwise
+//!   the child has everything before chunk `chunk` of segment `msn`, and the
+//!   parent goes on there, or, where that is not held, older than `max_age_ms`
+//!   or ahead of the parent, at a later or the live segment: `first_msn` and
+//!   `first_chunk` say where. INDEX tells every listed complete segment before
+//!   `next_msn` = `first_msn`; the tail stands on its last segment only, and is
+//!   what its last part told. What the INDEX does not list the child lists no more.
+//!
+//! **SEGMENT** (unidirectional, parent): one segment of the subscription that
+//! `subscription` names (chosen by the child, once a connection), from
+//! `first_chunk` on, as it is made: CHUNK for each chunk, PART when a part
+//! closes (its chunks are those since the PART before), END when the segment is
+//! complete, FIN. A chunk's decode time is the head's plus the durations of the
+//! chunks and gap parts before it. A stream that starts behind chunk 0 tells
+//! the earlier PARTs again: a child ignores those whose `index` it has. END sums
+//! the whole segment from chunk 0. **A FIN without END is a cut-off segment**,
+//! as is a reset; the child subscribes again from where it stands. Records
+//! apply in the order of msn however streams arrive: after END of n comes n + 1
+//! unless DROPPED covers it.
+//!
+//! **DROPPED**: segments `from` to `to` (both included) are not sent, or not to
+//! their end: older than the maximum age (8), not held (7), or never finished
+//! (12). Only bytes are dropped: before it goes on the child LISTs up to `to` + 1
+//! and applies the answer as it did INDEX.
+//!
+//! **FETCH** (bidirectional, child): one segment of the past; the answer is the
+//! stream that SEGMENT describes, with subscription 0, or ERROR: 4 no such
+//! channel or track, 5 known here by index only, 6 another broadcast, 7 not
+//! held any more. **LIST** asks for the INDEX of listed segments in `from` to
+//! `to`, `to` excluded.
+//!
+//! **GOAWAY** (bidirectional, parent): this node leaves in `drain_ms`; the child
+//! turns to `alternatives` or its own list.
+//!
+//! # Order on a narrow path
+//! Control > init segments (they travel on control streams) > audio > video by
+//! ascending bit rate > fetches; `priority` (0 to 255, higher first) decides
+//! within a class. Segments of a track go oldest first, and a complete one is
+//! dropped only past `max_age_ms`.
+//!
+//! # Codes, in ERROR, DROPPED, resets, stops and closes
+//! ```text
+//! 0 ok 1 internal 2 protocol 3 unauthorised 4 not_found 5 not_here 6 epoch_mismatch 7 expired
+//! 8 too_far_behind 9 loop 10 overloaded 11 cancelled 12 origin_lost
+//! ```
 
 pub mod decode;
 pub mod encode;
@@ -14,3 +158,6 @@ pub use message::*;
 pub use server::{LinkServer, LinkServerMetrics};
 pub use stream::{Reader, StreamError, Writer};
 pub use wire::WireError;
+
+#[cfg(test)]
+mod wire_tests;

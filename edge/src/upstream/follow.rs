@@ -180,7 +180,9 @@ impl TrackTask {
             }
             let explain_by = follower.explain_by;
             tokio::select! {
-                message = control.next() => follower.told(message?)?,
+                message = control.next(), if follower.ended.is_none() => {
+                    follower.told(message?)?;
+                }
                 Some(arrival) = route.arrivals.recv() => follower.arrived(arrival)?,
                 message = follower.next() => follower.received(message)?,
                 () = until(explain_by) => return Err(FollowError::CutOff(follower.expected)),
@@ -334,6 +336,8 @@ impl Follower<'_> {
             Some(Message::Init { track, id, bytes }) if track == self.task.track.track.name => {
                 self.task.init(id, bytes);
             }
+            // Told late: what it speaks of was had.
+            Some(Message::Dropped { from, to, .. }) if from <= to && to < self.expected => {}
             Some(Message::Dropped { from, to, .. })
                 if from <= to && self.dropped.len() < MAX_DROPPED =>
             {
@@ -347,7 +351,6 @@ impl Follower<'_> {
             Some(Message::Ended { last }) => self.ended = Some(last),
             Some(Message::Error(refusal)) => return Err(FollowError::Refused(refusal.code)),
             Some(_) => {}
-            None if self.ended.is_some() => {}
             None => return Err(FollowError::OutOfPlace("the end of a subscription")),
         }
         Ok(())

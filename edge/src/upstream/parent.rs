@@ -45,10 +45,10 @@ const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// See the module's text.
 pub(super) struct Parents {
-    pub(super) shared: Arc<Shared>,
-    pub(super) dialer: Dialer,
-    pub(super) node: NodeId,
-    pub(super) addresses: Vec<String>,
+    shared: Arc<Shared>,
+    dialer: Dialer,
+    node: NodeId,
+    addresses: Vec<String>,
     /// Channels that go unless they come back: when, and which broadcast.
     leaving: HashMap<ChannelName, (Instant, BroadcastId)>,
 }
@@ -89,7 +89,7 @@ impl Parents {
                 }
             }
             // Others are tried at once; only a full round without luck waits.
-            if turn % self.addresses.len() == 0 || pause == FIRST_PAUSE {
+            if turn.is_multiple_of(self.addresses.len()) || pause == FIRST_PAUSE {
                 let until = Instant::now() + jittered(pause);
                 self.leave_until(until).await;
                 pause = (pause * 2).min(LAST_PAUSE);
@@ -210,7 +210,7 @@ impl Parents {
         }
     }
 
-    fn live(&mut self, live: Live, watch: &mut Watch) {
+    pub(super) fn live(&mut self, live: Live, watch: &mut Watch) {
         let directory = &self.shared.directory;
         let announcement = live.announcement.clone();
         let channel = announcement.channel.clone();
@@ -241,7 +241,7 @@ impl Parents {
         self.shared.announced(&channel, &live.announcement);
     }
 
-    fn snapshot(&mut self, watch: &mut Watch) {
+    pub(super) fn snapshot(&mut self, watch: &mut Watch) {
         watch.synced = true;
         for channel in self.shared.directory.snapshot() {
             let announcement = channel.announcement;
@@ -255,14 +255,23 @@ impl Parents {
         self.shared.synced.send_replace(true);
     }
 
-    fn gone(&mut self, channel: &ChannelName, broadcast: BroadcastId, reason: GoneReason) {
+    pub(super) fn gone(
+        &mut self,
+        channel: &ChannelName,
+        broadcast: BroadcastId,
+        reason: GoneReason,
+    ) {
         let Some(known) = self.shared.directory.get(channel) else {
             return;
         };
         let stays = match known.stage {
             Stage::Ready(held) => {
                 let current = held.id == broadcast || known.announcement.broadcast == broadcast;
-                if current && reason == GoneReason::Ended {
+                let ended = current && reason == GoneReason::Ended;
+                if ended && held.state() == BroadcastState::Ended {
+                    // Its last playlist was on show here for as long as there.
+                    Duration::ZERO
+                } else if ended {
                     held.set_state(BroadcastState::Ended);
                     Duration::from_millis(held.plan.window_ms.into())
                 } else {
@@ -281,7 +290,7 @@ impl Parents {
         self.leaving.values().map(|(at, _)| *at).min()
     }
 
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         let now = Instant::now();
         let shared = &self.shared;
         self.leaving.retain(|channel, (at, broadcast)| {
@@ -296,7 +305,7 @@ impl Parents {
 
 /// What one WATCH has told so far.
 #[derive(Debug, Default)]
-struct Watch {
+pub(super) struct Watch {
     seen: HashSet<ChannelName>,
     synced: bool,
 }

@@ -152,10 +152,11 @@ impl Shared {
         }
     }
 
-    pub(super) fn touch(&self, broadcast: &Broadcast, name: TrackName) {
+    /// Keeps a followed track from idling; `false` when nobody follows it.
+    pub(super) fn touch(&self, broadcast: &Broadcast, name: TrackName) -> bool {
         let key = (broadcast.channel.clone(), broadcast.id, name);
-        if let Some(handle) = self.tracks.lock().get(&key) {
-            handle.usage.touch();
-        }
+        let tracks = self.tracks.lock();
+        let handle = tracks.get(&key);
+        handle.map(|handle| handle.usage.touch()).is_some()
     }
 }

@@ -95,7 +95,7 @@ impl LinkServer {
         }
     }
 
-    /// Serves until the drain; then children are told, get [`DRAIN`], and the
+    /// Serves until the drain; then children are told, get three seconds, and the
     /// listener closes.
     pub async fn run(self, listener: Listener, shutdown: Shutdown) {
         let _guard = shutdown.guard();

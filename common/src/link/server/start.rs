@@ -76,3 +76,129 @@ pub(super) fn is_held(segment: &Segment) -> bool {
         SegmentState::Aborted => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        live::{
+            Chunk, Hint, PartEnd, PartFlags, Plan, Record, SegmentFlags, SegmentHead, Track, UnixMs,
+        },
+        media::Timescale,
+        names::{Epoch, InitId, TrackName},
+    };
+
+    const SECOND: Ticks = Ticks(120_000);
+
+    fn log() -> Log {
+        let plan = Plan {
+            target_duration_s: 2,
+            part_hold_back_ms: 1_200,
+            window_ms: 16_000,
+        };
+        let track = Track {
+            name: TrackName::video(0),
+            codec: String::new(),
+            timescale: Timescale::VIDEO,
+            part_target: SECOND,
+            bandwidth_bps: 0,
+            average_bandwidth_bps: 0,
+            size: None,
+            frame_rate: None,
+            channels: None,
+            sample_rate_hz: None,
+        };
+        Log::new(&plan, &track)
+    }
+
+    fn open(log: &mut Log, msn: u64) {
+        log.apply(Record::Open(SegmentHead {
+            epoch: Epoch(1),
+            msn: Msn(msn),
+            init: InitId(0),
+            dts: Ticks(msn * SECOND.0),
+            program_time: UnixMs(0),
+            discontinuity_sequence: 0,
+            flags: SegmentFlags::default(),
+        }))
+        .unwrap();
+        let chunk = Chunk {
+            duration: SECOND,
+            data: "chunk".into(),
+        };
+        log.apply(Record::Chunk(chunk)).unwrap();
+        let end = PartEnd {
+            duration: SECOND,
+            flags: PartFlags::default(),
+            hint: Hint {
+                msn: Msn(msn + 1),
+                part: 0,
+            },
+            siblings: [].into(),
+        };
+        log.apply(Record::Part(end)).unwrap();
+    }
+
+    /// Segments 10 to 15, the last one open.
+    fn filled() -> Log {
+        let mut log = log();
+        for msn in 10..16 {
+            open(&mut log, msn);
+            if msn < 15 {
+                log.complete().unwrap();
+            }
+        }
+        log
+    }
+
+    fn from(log: &Log, msn: u64, chunk: u32, max_age_s: u64) -> (u64, u32) {
+        let start = Start::At {
+            msn: Msn(msn),
+            chunk,
+        };
+        let first = choose(log, start, Ticks(max_age_s * SECOND.0));
+        (first.msn.0, first.chunk)
+    }
+
+    #[test]
+    fn a_newcomer_begins_with_the_open_segment() {
+        let first = choose(&filled(), Start::Live, SECOND);
+        assert_eq!((first.msn, first.chunk), (Msn(15), 0));
+        let nothing = choose(&log(), Start::Live, SECOND);
+        assert_eq!(nothing.msn, Msn(0));
+    }
+
+    #[test]
+    fn a_resumption_goes_on_where_it_stood() {
+        let log = filled();
+        assert_eq!(from(&log, 13, 1, 10), (13, 1));
+        assert_eq!(from(&log, 15, 1, 10), (15, 1));
+    }
+
+    #[test]
+    fn the_next_segment_may_not_be_open_yet() {
+        let mut log = filled();
+        log.complete().unwrap();
+        assert_eq!(from(&log, 16, 0, 10), (16, 0));
+    }
+
+    #[test]
+    fn what_is_too_old_gone_or_ahead_is_not_sent() {
+        let log = filled();
+        // 12 ended three seconds before the newest second does.
+        assert_eq!(from(&log, 11, 1, 3), (12, 0));
+        assert_eq!(from(&log, 3, 1, 10), (10, 0));
+        assert_eq!(from(&log, 99, 1, 10), (15, 0));
+        assert_eq!(from(&log, u64::MAX, 1, 10), (15, 0));
+    }
+
+    #[test]
+    fn what_is_known_by_index_only_is_not_sent() {
+        let source = filled();
+        let index = crate::link::Index::of(Msn(15), source.index(Msn(15)));
+        let mut child = log();
+        child.seed(index.into_segments(), Msn(15));
+        open(&mut child, 15);
+        assert_eq!(from(&child, 12, 0, 10), (15, 0));
+    }
+}

@@ -66,7 +66,10 @@ impl Peer {
 
     fn told(&self, channel: Channel) -> Told {
         let mut announcement = channel.announcement;
-        announcement.hops.push(self.shared.hello.node.clone());
+        // An origin's path begins with itself already.
+        if announcement.hops.last() != Some(&self.shared.hello.node) {
+            announcement.hops.push(self.shared.hello.node.clone());
+        }
         announcement.cost = announcement.cost.saturating_add(self.shared.hello.cost);
         let broadcast = match channel.stage {
             Stage::Ready(broadcast) => Some(broadcast),

@@ -1,0 +1,139 @@
+//! What only time decides, on a clock that the test moves. No parent answers.
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    link::{GoneReason, Live},
+    live::{BroadcastState, Directory},
+    names::BroadcastId,
+    quic::client_endpoint,
+};
+use prometheus::Registry;
+use tokio::time::advance;
+
+use super::stage::*;
+use crate::upstream::{
+    Shared, Unavailable, UpstreamMetrics,
+    parent::{GRACE, Parents, Watch},
+    tracks::IDLE,
+};
+
+fn shared() -> Arc<Shared> {
+    let metrics = UpstreamMetrics::register(&Registry::new());
+    Arc::new(Shared::new(
+        node("edge-1"),
+        Arc::new(Directory::default()),
+        metrics,
+        1 << 20,
+    ))
+}
+
+fn parents(certs: &Certs, shared: &Arc<Shared>) -> Parents {
+    let link = certs.config("edge-1");
+    let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
+    Parents::new(shared.clone(), dialer, node("edge-1"), Vec::new())
+}
+
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_track_nobody_asks_for_is_let_go() {
+    let shared = shared();
+    let broadcast = publish(&shared.directory, 7);
+    let ask = shared.followed(&broadcast, V0).await;
+    assert_eq!(ask.unwrap_err(), Unavailable::Disconnected);
+    let followed = || shared.tracks.lock().len();
+    for _ in 0..5 {
+        assert_eq!(followed(), 1);
+        advance(IDLE - Duration::from_secs(1)).await;
+        settle().await;
+        assert!(shared.touch(&broadcast, V0), "a viewer kept it");
+    }
+    advance(IDLE + Duration::from_millis(1)).await;
+    settle().await;
+    assert_eq!(followed(), 0);
+    assert!(!shared.touch(&broadcast, V0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_missing_from_a_snapshot_is_lost_and_has_its_grace() {
+    let (certs, shared) = (Certs::new(), shared());
+    let mut parents = parents(&certs, &shared);
+    publish(&shared.directory, 7);
+    let live = || Live {
+        announcement: announcement(7),
+        ended: false,
+    };
+    let known = || shared.directory.get(&channel()).is_some();
+    let missing = |parents: &mut Parents| parents.snapshot(&mut Watch::default());
+
+    missing(&mut parents);
+    advance(GRACE - Duration::from_secs(1)).await;
+    parents.leave();
+    assert!(known());
+    // It came back in time; then it does not.
+    parents.live(live(), &mut Watch::default());
+    advance(GRACE * 2).await;
+    parents.leave();
+    assert!(known());
+    missing(&mut parents);
+    advance(GRACE).await;
+    parents.leave();
+    assert!(!known());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_channel_stays_for_one_window() {
+    let (certs, shared) = (Certs::new(), shared());
+    let mut parents = parents(&certs, &shared);
+    let broadcast = publish(&shared.directory, 7);
+    parents.gone(&channel(), BroadcastId(7), GoneReason::Ended);
+    assert_eq!(broadcast.state(), BroadcastState::Ended);
+    advance(Duration::from_millis(u64::from(plan().window_ms) - 1)).await;
+    parents.leave();
+    assert!(shared.directory.get(&channel()).is_some());
+    advance(Duration::from_millis(1)).await;
+    parents.leave();
+    assert!(shared.directory.get(&channel()).is_none());
+    let held = shared.of_epoch(&channel(), common::names::Epoch(7), None);
+    assert!(
+        held.is_some(),
+        "its media is readable for three target durations"
+    );
+    advance(Duration::from_millis(plan().parts_listed_ms().into())).await;
+    assert!(
+        shared
+            .of_epoch(&channel(), common::names::Epoch(7), None)
+            .is_none()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_is_passed_over() {
+    let (certs, shared) = (Certs::new(), shared());
+    let mut parents = parents(&certs, &shared);
+    let mut looped = announcement(7);
+    looped.hops = vec![node("origin"), node("edge-1"), node("edge-2")];
+    let live = Live {
+        announcement: looped,
+        ended: false,
+    };
+    parents.live(live, &mut Watch::default());
+    assert!(shared.directory.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_parent_what_is_held_answers_for_the_grace() {
+    let shared = shared();
+    let broadcast = publish(&shared.directory, 7);
+    shared.disconnected();
+    let held = shared.broadcast(&channel()).await.unwrap();
+    assert!(Arc::ptr_eq(&held, &broadcast));
+    advance(GRACE + Duration::from_millis(1)).await;
+    let forsaken = shared.broadcast(&channel()).await;
+    assert_eq!(forsaken.unwrap_err(), Unavailable::Disconnected);
+}
