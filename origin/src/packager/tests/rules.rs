@@ -182,8 +182,8 @@ fn ahead_of_arrival_ms(script: &Script) -> i64 {
     let replay = run(script);
     let track = replay.only().track(V0);
     let head = track.segments[0].head;
-    let zero = head.program_time.0.cast_signed()
-        - track.track.timescale.to_ms(head.dts).cast_signed();
+    let zero =
+        head.program_time.0.cast_signed() - track.track.timescale.to_ms(head.dts).cast_signed();
     let ahead = script.inputs.iter().filter_map(|(input, now)| match input {
         Input::Sample(one) => {
             let shown = one.dts_ms.cast_signed() + i64::from(one.composition_offset_ms);
