@@ -7,17 +7,16 @@ mod directory;
 mod log;
 mod plan;
 mod record;
+mod segment;
 mod window;
 
 pub use broadcast::{Broadcast, BroadcastState, TrackWindow};
 pub use directory::{Announcement, Channel, Directory, Stage};
-pub use log::{
-    Gone, ListedPart, ListedSegment, Listing, Log, LogError, Part, PartLookup, Segment,
-    SegmentState, Version,
-};
+pub use log::{Gone, ListedPart, ListedSegment, Listing, Log, LogError, PartLookup, Version};
 pub use plan::{Plan, Track};
 pub use record::{
     Chunk, Hint, PartEnd, PartFlags, Position, Record, SegmentEnd, SegmentFlags, SegmentHead,
     UnixMs,
 };
+pub use segment::{Part, Segment, SegmentState};
 pub use window::{Cursor, Step, Window};

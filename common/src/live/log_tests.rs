@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    live::record::{PartFlags, SegmentFlags, UnixMs},
+    live::record::{Chunk, PartEnd, PartFlags, SegmentFlags, UnixMs},
     media::Timescale,
     names::TrackName,
 };

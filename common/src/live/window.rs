@@ -11,9 +11,10 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::{
-    log::{Gone, Listing, Log, LogError, PartLookup, Segment, SegmentState, Version},
+    log::{Gone, Listing, Log, LogError, PartLookup, Version},
     plan::{Plan, Track},
     record::{Record, SegmentEnd},
+    segment::{Segment, SegmentState},
 };
 use crate::names::{Epoch, Msn};
 
