@@ -41,7 +41,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The web certificate's names; a development edge is opened by one of them.
 const WEB_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Arguments of `origin certs`.
+/// Make a development CA and certificates for an origin, edges and a web server.
 #[derive(Clone, Debug, Args)]
 pub struct CertsArgs {
     /// Directory for the files; made if it is not there

@@ -70,9 +70,7 @@ struct Serve {
 }
 
 fn command() -> Command {
-    let certs = Command::new("certs")
-        .about("Make a development CA and certificates for an origin, edges and a web server");
-    Serve::command().subcommand(CertsArgs::augment_args(certs))
+    Serve::command().subcommand(CertsArgs::augment_args(Command::new("certs")))
 }
 
 fn main() -> ExitCode {

@@ -28,6 +28,9 @@ const TRACKS_FIXED_MS: u64 = 2_000;
 /// Deltas from which a continued publish learns its rate: a fifth of a second
 /// once per republish, and no claim of a bitstream is believed unchecked.
 const LEARN_DELTAS: usize = 6;
+/// Composition offsets beyond this say nothing of when a frame was captured:
+/// 16 B-frames at 15 fps stay below it.
+const MAX_COMPOSITION_MS: i64 = 2_000;
 /// More tracks than one publish names: beyond them samples are dropped.
 pub(super) const MAX_TRACKS: usize = 16;
 
@@ -111,6 +114,11 @@ pub(super) struct Gather {
     samples: Vec<(Sample, UnixMs)>,
     bytes: usize,
     first: Option<(u64, UnixMs)>,
+    /// The wall clock of the publisher's time 0: the smallest (arrival less
+    /// presentation) heard. Frames arrive after they were captured, in bursts
+    /// or ahead of their turn, never before, so this keeps programme time from
+    /// running ahead of arrival (H11).
+    zero_ms: Option<i64>,
     newest_ms: u64,
 }
 
@@ -128,6 +136,7 @@ impl Gather {
             samples: Vec::new(),
             bytes: 0,
             first: None,
+            zero_ms: None,
             newest_ms: 0,
         }
     }
@@ -138,8 +147,14 @@ impl Gather {
             self.samples.clear();
             self.bytes = 0;
             self.first = None;
+            self.zero_ms = None;
         }
         self.first.get_or_insert((sample.dts_ms, now));
+        let composition = i64::from(sample.composition_offset_ms).clamp(0, MAX_COMPOSITION_MS);
+        let zero = signed(now.0)
+            .saturating_sub(signed(sample.dts_ms))
+            .saturating_sub(composition);
+        self.zero_ms = Some(self.zero_ms.map_or(zero, |least| least.min(zero)));
         self.newest_ms = self.newest_ms.max(sample.dts_ms);
         self.bytes += sample.data.len();
         self.samples.push((sample, now));
@@ -177,6 +192,12 @@ impl Gather {
                 self.resume(&broadcast, known, config, overdue)
             }
         }
+    }
+
+    /// The wall clock of what is presented at `media_ms` of the publisher's time.
+    fn captured(&self, media_ms: u64) -> UnixMs {
+        let at = self.zero_ms.unwrap_or(0).saturating_add(signed(media_ms));
+        UnixMs(at.max(0).unsigned_abs())
     }
 
     fn heard(&self) -> Vec<TrackName> {
@@ -251,13 +272,12 @@ impl Gather {
             let shape = self.shape(track.name, known, &names);
             lanes.push(Lane::new(track, shape, InitId(0), 0, fresh.first_msn));
         }
-        let (first_ms, heard) = self.first.unwrap_or((origin.dts_ms, UnixMs(0)));
         let live = Live {
             epoch: fresh.epoch,
             plan,
             anchor: Anchor {
-                media: Ticks(first_ms.saturating_mul(MS)),
-                at: heard,
+                media: Ticks(origin.dts_ms.saturating_mul(MS)),
+                at: self.captured(origin.dts_ms),
             },
             shift: 0,
             lanes,
@@ -349,12 +369,10 @@ impl Gather {
             Start::Fresh(fresh) => fresh.epoch,
             Start::Continue { epoch, .. } => *epoch,
         };
-        let (first_ms, heard) = self.first.unwrap_or((origin.dts_ms, UnixMs(0)));
-        let waited_ms =
-            Timescale::VIDEO.to_ms(Ticks((start - ticks(first_ms)).max(0).unsigned_abs()));
+        let start_ms = Timescale::VIDEO.to_ms(Ticks(start.max(0).unsigned_abs()));
         // Programme time never goes back within a broadcast.
         let ended = broadcast.anchor.program_time(base);
-        let at = UnixMs(heard.0.saturating_add(waited_ms)).max(ended);
+        let at = self.captured(start_ms).max(ended);
         Live {
             epoch,
             plan: broadcast.plan,
@@ -556,6 +574,10 @@ impl Gather {
             Ready::NotYet
         }
     }
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 fn ticks(ms: u64) -> i64 {

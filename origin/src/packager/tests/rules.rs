@@ -1,9 +1,10 @@
 //! Publishers that do nothing wrong, and what must hold for them.
 
 use super::{
-    publisher::{A0, V0, Video, publish},
+    publisher::{A0, Script, V0, Video, publish},
     replay::{Replay, run},
 };
+use crate::sample::Input;
 
 fn assert_clean(replay: &Replay) {
     let broadcast = replay.only();
@@ -174,6 +175,51 @@ fn h11_programme_time_is_the_arrival_of_the_first_sample_plus_media_time() {
             assert!(segment.head.program_time.0.abs_diff(want) <= 1);
         }
     }
+}
+
+/// Programme time of what the samples of `script` present, less their arrival.
+fn ahead_of_arrival_ms(script: &Script) -> i64 {
+    let replay = run(script);
+    let track = replay.only().track(V0);
+    let head = track.segments[0].head;
+    let zero =
+        head.program_time.0.cast_signed() - track.track.timescale.to_ms(head.dts).cast_signed();
+    let ahead = script.inputs.iter().filter_map(|(input, now)| match input {
+        Input::Sample(one) => {
+            let shown = one.dts_ms.cast_signed() + i64::from(one.composition_offset_ms);
+            Some(zero + shown - now.0.cast_signed())
+        }
+        _ => None,
+    });
+    ahead.max().unwrap()
+}
+
+#[test]
+fn h11_programme_time_never_runs_ahead_of_arrival() {
+    let mut video = Video::fps(30, 1, 60);
+    video.b_frames = true;
+    let script = publish(Some(&video), Some(48_000), 10);
+    assert!((-1..=1).contains(&ahead_of_arrival_ms(&script)));
+
+    // A publisher that sends its first 600 ms at once and then in real time,
+    // as ffmpeg does that has read ahead: time counts from the end of the burst.
+    let mut burst = script.clone();
+    let first = burst.inputs[0].1.0;
+    for (_, now) in &mut burst.inputs {
+        now.0 = first + (now.0 - first).saturating_sub(600);
+    }
+    assert!((-1..=1).contains(&ahead_of_arrival_ms(&burst)));
+
+    // One frame of a nonsensical offset doesn't move hours.
+    let mut odd = script;
+    let sample = odd.inputs.iter_mut().find_map(|(input, _)| match input {
+        Input::Sample(one) if !one.sync && one.track == V0 => Some(one),
+        _ => None,
+    });
+    sample.unwrap().composition_offset_ms = 8_000_000;
+    let replay = run(&odd);
+    let head = replay.only().track(V0).segments[0].head;
+    assert!(head.program_time.0 + 2_200 > super::publisher::EPOCH_MS);
 }
 
 #[test]
