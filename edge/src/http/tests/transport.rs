@@ -69,7 +69,8 @@ async fn with_segment(flags: &[&str], bytes: usize) -> Rig {
     let mut rig = Rig::start(flags, 4).await;
     rig.studio.open(V, 100);
     rig.studio.chunk(V, Bytes::from(vec![7; bytes]));
-    rig.studio.part(V, 100, 0);
+    // Four parts are PART-HOLD-BACK: a playlist is offered.
+    (0..4).for_each(|part| rig.studio.part(V, 100, part));
     rig.studio.announce(&rig.directory);
     rig
 }
