@@ -21,7 +21,8 @@ use tracing::{debug, info, warn};
 
 use super::admission::Admission;
 use super::metrics::RtmpMetrics;
-use super::{CloseHandle, EndReason, PUBLISH_QUEUE, Publish, PublishEvent};
+use super::queue::{EventSender, Refused, queue};
+use super::{CloseHandle, EndReason, Publish, PublishEvent};
 use crate::keys::KeyRing;
 
 /// The application that publishers name: `rtmp://host/live/{key}`.
@@ -76,7 +77,7 @@ impl From<RtmpError> for Stop {
 /// The running publish of a connection.
 struct Live {
     channel: ChannelName,
-    events: mpsc::Sender<PublishEvent>,
+    events: EventSender,
     close: mpsc::Receiver<String>,
     since: Instant,
     from_byte: u64,
@@ -260,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         channel: ChannelName,
         now: Instant,
     ) -> Result<Live, (&'static str, &'static str)> {
-        let (events, receiver) = mpsc::channel(PUBLISH_QUEUE);
+        let (events, receiver) = queue(&self.context.metrics.queued_bytes);
         let (handle, close) = CloseHandle::channel();
         let publish = Publish {
             channel: channel.clone(),
@@ -294,13 +295,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let event = match live.events.try_send(event) {
             Ok(()) => return Ok(()),
-            Err(
-                mpsc::error::TrySendError::Full(event) | mpsc::error::TrySendError::Closed(event),
-            ) => event,
+            Err(Refused::Full(event)) => Some(event),
+            Err(Refused::Closed) => None,
         };
         self.flush().await?;
         let Some(live) = &mut self.live else {
             return Ok(());
+        };
+        let Some(event) = event else {
+            return Err(Stop::Closed(last_words(live)));
         };
         tokio::select! {
             biased;

@@ -24,6 +24,8 @@ pub struct RtmpMetrics {
     pub auth_failures: IntCounter,
     /// Bytes held in unfinished messages, all connections together.
     pub partial_message_bytes: IntGauge,
+    /// Bytes read and not yet packaged, all publishes together.
+    pub queued_bytes: IntGauge,
 }
 
 impl RtmpMetrics {
@@ -77,6 +79,10 @@ impl RtmpMetrics {
             partial_message_bytes: gauge(
                 "millrace_rtmp_partial_message_bytes",
                 "Bytes held in unfinished RTMP messages",
+            )?,
+            queued_bytes: gauge(
+                "millrace_rtmp_queued_bytes",
+                "Bytes of publishes that wait for the packager",
             )?,
         })
     }

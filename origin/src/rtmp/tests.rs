@@ -85,6 +85,7 @@ impl Running {
         assert_eq!(self.metrics.connections.get(), 0);
         assert_eq!(self.metrics.publishing.get(), 0);
         assert_eq!(self.metrics.partial_message_bytes.get(), 0);
+        assert_eq!(self.metrics.queued_bytes.get(), 0);
     }
 }
 
