@@ -30,8 +30,8 @@ use tracing::debug;
 
 use crate::telemetry::metrics;
 use crate::tls::{
-    Identity, IdentityError, NODE_NAME, NodeCredentials, TlsError, identity, node_client_config,
-    node_server_config,
+    Identity, IdentityError, NODE_NAME, NodeCredentials, Role, TlsError, identity,
+    node_client_config, node_server_config,
 };
 
 pub use quinn::{
@@ -169,6 +169,21 @@ impl LinkConfig {
     /// Loads the node's certificate, key and CA.
     pub fn credentials(&self) -> Result<NodeCredentials, TlsError> {
         NodeCredentials::load(&self.link_ca, &self.link_cert, &self.link_key)
+    }
+
+    /// The same for a process that is an origin or an edge: its certificate must
+    /// grant that role.
+    pub fn credentials_as(&self, needed: Role) -> Result<NodeCredentials, TlsError> {
+        let credentials = self.credentials()?;
+        let names = credentials.identity().role;
+        if names != needed {
+            return Err(TlsError::Role {
+                path: self.link_cert.clone(),
+                names,
+                needed,
+            });
+        }
+        Ok(credentials)
     }
 }
 

@@ -160,6 +160,16 @@ pub enum TlsError {
         /// What is missing in it.
         source: IdentityError,
     },
+    /// A node's own certificate is for another kind of node.
+    #[error("{}: a certificate for an {}; this node needs one for an {}", path.display(), names.as_str(), needed.as_str())]
+    Role {
+        /// The file.
+        path: PathBuf,
+        /// The role in it.
+        names: Role,
+        /// The role of this process.
+        needed: Role,
+    },
     /// The library refuses the whole configuration.
     #[error("TLS configuration: {0}")]
     Configuration(#[from] rustls::Error),

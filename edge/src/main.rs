@@ -9,6 +9,7 @@ use common::{
     quic::{self, LinkConfig},
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
+    tls::Role,
 };
 use edge::{
     http::{self, HttpConfig, HttpMetrics},
@@ -66,7 +67,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
 
-    let credentials = cli.link.credentials()?;
+    let credentials = cli.link.credentials_as(Role::Edge)?;
     let node = credentials.identity().node.clone();
     let listeners = http::bind(&cli.http).await?;
     let ops_listen = cli.ops.listen(OPS_PORT);

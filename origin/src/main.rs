@@ -110,7 +110,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
 
-    let credentials = serve.link.credentials()?;
+    let credentials = serve.link.credentials_as(Role::Origin)?;
     let node = credentials.identity().node.clone();
     let keys = KeyRing::from_config(&serve.keys)?;
     let directory = Arc::new(Directory::default());

@@ -7,7 +7,7 @@ use rcgen::ExtendedKeyUsagePurpose;
 use super::*;
 use crate::certs::{Authority, CertsArgs, Validity, run};
 use crate::names::NodeId;
-use crate::tls::{LINK_ALPN, Role};
+use crate::tls::LINK_ALPN;
 
 fn made(dir: &Path) {
     run(&CertsArgs {
@@ -135,6 +135,19 @@ async fn a_parent_that_was_killed_and_is_back_resets_its_children() {
     let _again = server_endpoint(address, &config, &credentials, &Registry::new()).unwrap();
     // A link that is only silent ends as TimedOut.
     assert_eq!(child.closed().await, ConnectionError::Reset);
+}
+
+#[test]
+fn a_certificate_makes_one_kind_of_node() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let edge = config(dir.path(), "edge");
+    assert!(edge.credentials_as(Role::Edge).is_ok());
+    let posing = edge.credentials_as(Role::Origin).unwrap_err().to_string();
+    assert!(
+        posing.ends_with("edge.pem: a certificate for an edge; this node needs one for an origin"),
+        "{posing}"
+    );
 }
 
 #[tokio::test]

@@ -118,6 +118,8 @@ struct Connection<S> {
     shutdown: Shutdown,
     live: Option<Live>,
     sender: String,
+    /// Whether it ever had a publish, of whose end there is a line.
+    published: bool,
     partial: Share,
     publishing: Share,
 }
@@ -139,6 +141,7 @@ where
         shutdown,
         live: None,
         sender: String::new(),
+        published: false,
         partial: Share::new(&metrics.partial_message_bytes, 0),
         publishing: Share::new(&metrics.publishing, 0),
     };
@@ -241,6 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.context.metrics.publishes.inc();
                 self.publishing.set(1);
                 self.live = Some(live);
+                self.published = true;
                 self.session.accept_publish(std_now);
                 self.flush().await
             }
@@ -383,6 +387,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         let gone = reason == EndReason::Disconnected;
+        let offset = self.session.offset();
+        // Cut off on the way to a publish. Nothing at all is a port scan or a
+        // balancer's look, not worth a line.
+        if gone && !self.published && offset > 0 {
+            let peer = self.peer;
+            info!(%peer, offset, "RTMP connection cut off before a publish");
+        }
         self.end_publish(reason).await;
         if !gone && self.flush().await.is_ok() {
             let _ = timeout(LINGER, linger(&mut self.stream)).await;
