@@ -15,7 +15,7 @@ mod tests;
 
 pub use media::{Skip, media};
 pub use multivariant::multivariant;
-pub use reload::{Verdict, Want, part_limit, verdict};
+pub use reload::{Verdict, Want, is_offered, part_limit, verdict};
 
 /// The lowest EXT-X-VERSION that allows EXT-X-SKIP (H14); always written, so
 /// that a delta update and the full playlist agree.

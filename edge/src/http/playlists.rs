@@ -22,7 +22,7 @@ use super::{
     service::{Asked, varies},
 };
 use crate::{
-    playlist::{Skip, Verdict, Want, verdict},
+    playlist::{Skip, Verdict, Want, is_offered, verdict},
     upstream::Unavailable,
 };
 
@@ -60,7 +60,8 @@ pub(super) async fn media(asked: &Asked<'_>, channel: &ChannelName, name: TrackN
     };
     let started = asked.patiently(asked.server.config.starting(), async {
         let track = asked.server.upstream.track(&broadcast, name).await?;
-        listed(&track.window, |_| true).await;
+        let offered = |listing: &Listing| is_offered(listing, &broadcast.plan, &track.track);
+        listed(&track.window, offered).await;
         Ok::<_, Unavailable>(track)
     });
     let window = match started.await {

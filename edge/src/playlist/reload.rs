@@ -1,10 +1,22 @@
-//! Blocking reload as a rule over a listing: may a request be answered, must it
-//! wait, or does it ask for what is too far away (section 6.2.5.2, R1 and R3).
+//! Rules over a listing: is it a playlist yet (H2), and in a blocking reload,
+//! may a request be answered, must it wait, or does it ask for what is too far
+//! away (section 6.2.5.2, R1 and R3).
 
 use common::{
-    live::{Listing, Track},
+    live::{Listing, Plan, Track},
+    media::Ticks,
     names::Msn,
 };
+
+/// Whether a player could start with it: PART-HOLD-BACK of media is listed, or
+/// no more will come (H2). A subscription tells of an open segment chunk by
+/// chunk, so an edge has less than that for a moment.
+#[must_use]
+pub fn is_offered(listing: &Listing, plan: &Plan, track: &Track) -> bool {
+    let hold_back = track.timescale.from_ms(plan.part_hold_back_ms.into());
+    let listed: Ticks = listing.segments.iter().map(|one| one.duration).sum();
+    listing.ended || listed >= hold_back
+}
 
 /// What `_HLS_msn` and `_HLS_part` ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use quick_m3u8::{
 mod read;
 
 use self::read::Read;
-use super::{Skip, Verdict, Want, media, multivariant, part_limit, verdict};
+use super::{Skip, Verdict, Want, is_offered, media, multivariant, part_limit, verdict};
 use crate::fixture::{A, FRAME, PART, PARTS, Studio, V, audio, plan, video};
 
 const INDEPENDENT: PartFlags = flags(true, false);
@@ -167,6 +167,23 @@ fn h2_six_segments_are_listed() {
     studio.segments(100, 120);
     let read = read(&studio, V);
     assert!(read.segments.len() >= 6);
+}
+
+#[test]
+fn h2_a_playlist_is_offered_with_a_hold_back_of_media() {
+    let mut studio = studio();
+    let offered = |studio: &Studio| {
+        let (plan, track) = (&studio.broadcast.plan, &studio.track(V).track);
+        is_offered(&listing(studio, V), plan, track)
+    };
+    studio.open(V, 100);
+    // Parts of a third of a second, a hold-back of 1.2 s.
+    for part in 0..3 {
+        studio.part(V, 100, part);
+        assert!(!offered(&studio), "part {part}");
+    }
+    studio.part(V, 100, 3);
+    assert!(offered(&studio));
 }
 
 #[test]
