@@ -54,7 +54,7 @@ struct Running {
 
 impl Running {
     async fn start(config: RtmpConfig) -> Self {
-        let metrics = RtmpMetrics::register(&Registry::new()).unwrap();
+        let metrics = RtmpMetrics::register(&Registry::new());
         let (sender, publishes) = mpsc::channel(4);
         let server = RtmpServer::bind(&config, keys(), metrics.clone(), sender);
         let server = server.await.unwrap();
