@@ -2,6 +2,7 @@
 //! its tracks, and the directory of all channels. The origin's packager and
 //! the edge's link client write here; the link server and HTTP wait here.
 
+mod arrivals;
 mod broadcast;
 mod directory;
 mod log;

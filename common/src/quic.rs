@@ -15,11 +15,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use clap::{Args, ValueEnum};
 use prometheus::{IntCounterVec, Registry};
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connecting, Endpoint, EndpointConfig, ServerConfig, TransportConfig};
+use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
@@ -28,8 +30,8 @@ use tracing::debug;
 
 use crate::telemetry::metrics;
 use crate::tls::{
-    Identity, IdentityError, NODE_NAME, NodeCredentials, TlsError, identity, node_client_config,
-    node_server_config,
+    Identity, IdentityError, NODE_NAME, NodeCredentials, Role, TlsError, identity,
+    node_client_config, node_server_config,
 };
 
 pub use quinn::{
@@ -167,6 +169,21 @@ impl LinkConfig {
     /// Loads the node's certificate, key and CA.
     pub fn credentials(&self) -> Result<NodeCredentials, TlsError> {
         NodeCredentials::load(&self.link_ca, &self.link_cert, &self.link_key)
+    }
+
+    /// The same for a process that is an origin or an edge: its certificate must
+    /// grant that role.
+    pub fn credentials_as(&self, needed: Role) -> Result<NodeCredentials, TlsError> {
+        let credentials = self.credentials()?;
+        let names = credentials.identity().role;
+        if names != needed {
+            return Err(TlsError::Role {
+                path: self.link_cert.clone(),
+                names,
+                needed,
+            });
+        }
+        Ok(credentials)
     }
 }
 
@@ -327,11 +344,28 @@ fn bound(address: SocketAddr) -> io::Result<UdpSocket> {
 fn endpoint(
     socket: UdpSocket,
     address: SocketAddr,
+    config: EndpointConfig,
     server: Option<ServerConfig>,
 ) -> Result<Endpoint, EndpointError> {
     let runtime = Arc::new(quinn::TokioRuntime);
-    Endpoint::new(EndpointConfig::default(), server, socket, runtime)
+    Endpoint::new(config, server, socket, runtime)
         .map_err(|source| EndpointError::Socket { address, source })
+}
+
+/// A parent that was killed and started again knows the connection ids of before
+/// as its own and answers them with a reset that their owners believe (RFC 9000,
+/// 10.3): children come back at their next packet in place of after [`IDLE`].
+fn resetting(credentials: &NodeCredentials) -> EndpointConfig {
+    let secret = credentials.lasting_secret();
+    let reset_key = secret.for_purpose("quic stateless reset");
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key)));
+    // Only tells our ids from noise; it guards nothing.
+    let id_key = secret
+        .for_purpose("quic connection ids")
+        .iter()
+        .fold(0u64, |key, byte| key.rotate_left(8) ^ u64::from(*byte));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    config
 }
 
 /// Opens the port that children connect to. Needs a tokio runtime.
@@ -349,7 +383,7 @@ pub fn server_endpoint(
         .incoming_buffer_size(INCOMING_BUFFER_BYTES)
         .incoming_buffer_size_total(INCOMING_BUFFERS_BYTES);
     Ok(Listener {
-        endpoint: endpoint(bind(listen)?, listen, Some(server))?,
+        endpoint: endpoint(bind(listen)?, listen, resetting(credentials), Some(server))?,
         places: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
         retry_above: RETRY_ABOVE,
         handshakes: metrics::int_counter_vec(
@@ -469,7 +503,7 @@ pub fn client_endpoint(
         }
     };
     Ok(Dialer {
-        endpoint: endpoint(socket, address, None)?,
+        endpoint: endpoint(socket, address, EndpointConfig::default(), None)?,
         client,
     })
 }

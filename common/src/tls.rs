@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
@@ -159,6 +160,16 @@ pub enum TlsError {
         /// What is missing in it.
         source: IdentityError,
     },
+    /// A node's own certificate is for another kind of node.
+    #[error("{}: a certificate for an {}; this node needs one for an {}", path.display(), names.as_str(), needed.as_str())]
+    Role {
+        /// The file.
+        path: PathBuf,
+        /// The role in it.
+        names: Role,
+        /// The role of this process.
+        needed: Role,
+    },
     /// The library refuses the whole configuration.
     #[error("TLS configuration: {0}")]
     Configuration(#[from] rustls::Error),
@@ -187,12 +198,16 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(chain)
 }
 
-fn read_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
-    let chain = read_chain(cert)?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
+fn read_key(key: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
         path: key.to_owned(),
         source,
-    })?;
+    })
+}
+
+fn read_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    let chain = read_chain(cert)?;
+    let secret = read_key(key)?;
     CertifiedKey::from_der(chain, secret, &provider()).map_err(|source| TlsError::Refused {
         path: key.to_owned(),
         source,
@@ -205,6 +220,42 @@ pub struct NodeCredentials {
     roots: Arc<RootCertStore>,
     own: Arc<CertifiedKey>,
     identity: Identity,
+    lasting: LastingSecret,
+}
+
+/// What a node knows again after a restart and nobody else can know: derived
+/// from its private key, of which it tells nothing.
+#[derive(Clone)]
+pub(crate) struct LastingSecret([u8; 32]);
+
+impl LastingSecret {
+    fn of(key: &PrivateKeyDer<'_>) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
+        Self(signed(&key, b"millrace lasting secret"))
+    }
+
+    /// A secret for one purpose, independent of those for others.
+    pub(crate) fn for_purpose(&self, purpose: &str) -> [u8; 32] {
+        signed(
+            &hmac::Key::new(hmac::HMAC_SHA256, &self.0),
+            purpose.as_bytes(),
+        )
+    }
+}
+
+impl std::fmt::Debug for LastingSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LastingSecret")
+    }
+}
+
+fn signed(key: &hmac::Key, message: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    let tag = hmac::sign(key, message);
+    for (to, from) in out.iter_mut().zip(tag.as_ref()) {
+        *to = *from;
+    }
+    out
 }
 
 impl NodeCredentials {
@@ -236,6 +287,7 @@ impl NodeCredentials {
             roots,
             own: Arc::new(own),
             identity,
+            lasting: LastingSecret::of(&read_key(key)?),
         })
     }
 
@@ -260,7 +312,12 @@ impl NodeCredentials {
                 node: NodeId::parse("stranger").unwrap(),
                 role: Role::Edge,
             },
+            lasting: LastingSecret::of(&read_key(key).unwrap()),
         }
+    }
+
+    pub(crate) fn lasting_secret(&self) -> &LastingSecret {
+        &self.lasting
     }
 
     /// Who this node is.

@@ -1,51 +1,12 @@
-//! `/api/v1/channels`: what is on, as JSON. Pure but for [`Tracker`], which
-//! remembers since when this edge has known a broadcast.
+//! `/api/v1/channels`: what is on, as JSON. Pure.
 
-use std::{
-    collections::HashMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::HashMap;
 
 use common::{
     live::{BroadcastState, Channel, Stage, Track},
-    names::{BroadcastId, ChannelName, Kind},
+    names::{ChannelName, Kind},
 };
-use parking_lot::Mutex;
 use serde::Serialize;
-
-/// Unix milliseconds at which a broadcast was first known here, by channel.
-pub type Since = HashMap<ChannelName, u64>;
-
-/// Remembers when each broadcast was first seen; holds no more than the
-/// directory does.
-#[derive(Debug, Default)]
-pub struct Tracker(Mutex<HashMap<ChannelName, (BroadcastId, u64)>>);
-
-impl Tracker {
-    /// Looks at the directory as it is now.
-    #[must_use]
-    pub fn since(&self, known: &[Channel]) -> Since {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
-        let mut seen = self.0.lock();
-        let mut next = HashMap::with_capacity(known.len());
-        for channel in known {
-            let (name, id) = (
-                &channel.announcement.channel,
-                channel.announcement.broadcast,
-            );
-            let since = match seen.get(name) {
-                Some((same, since)) if *same == id => *since,
-                _ => now,
-            };
-            next.insert(name.clone(), (id, since));
-        }
-        let out = next.iter().map(|(name, (_, at))| (name.clone(), *at));
-        let out = out.collect();
-        *seen = next;
-        out
-    }
-}
 
 #[derive(Serialize)]
 struct ChannelList<'a> {
@@ -55,6 +16,8 @@ struct ChannelList<'a> {
 #[derive(Serialize)]
 struct ListedChannel<'a> {
     name: &'a str,
+    /// Unix milliseconds of the broadcast's first publish, which is what its id
+    /// counts: the same on every edge.
     live_since_ms: u64,
     viewers: u64,
     state: &'static str,
@@ -76,12 +39,12 @@ struct ListedTrack<'a> {
 
 /// The list in the order of the channels' names.
 #[must_use]
-pub fn channels(known: &[Channel], viewers: &HashMap<ChannelName, u64>, since: &Since) -> Vec<u8> {
+pub fn channels(known: &[Channel], viewers: &HashMap<ChannelName, u64>) -> Vec<u8> {
     let channels = known.iter().map(|channel| {
         let name = &channel.announcement.channel;
         ListedChannel {
             name: name.as_str(),
-            live_since_ms: since.get(name).copied().unwrap_or(0),
+            live_since_ms: channel.announcement.broadcast.0,
             viewers: viewers.get(name).copied().unwrap_or(0),
             state: state(channel),
             tracks: match &channel.stage {

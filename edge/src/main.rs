@@ -9,12 +9,14 @@ use common::{
     quic::{self, LinkConfig},
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
+    tls::{Role, WebCertificate},
 };
 use edge::{
     http::{self, HttpConfig, HttpMetrics},
     page,
     upstream::{Upstream, UpstreamConfig, UpstreamMetrics},
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The ops port of an edge unless told otherwise.
 const OPS_PORT: u16 = 9101;
@@ -31,6 +33,7 @@ const OPS_PORT: u16 = 9101;
         edge --parent origin.example.net:4443 --link-ca certs/ca.pem \\\n    \
         --link-cert certs/edge-1.pem --link-key certs/edge-1.key \\\n    \
         --https-listen 0.0.0.0:443 --tls-cert web.pem --tls-key web.key\n\n\
+        SIGHUP reads the certificate of --tls-cert and --tls-key again.\n\
         SIGTERM drains: requests under way are finished, connections are closed."
 )]
 struct Cli {
@@ -66,7 +69,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
 
-    let credentials = cli.link.credentials()?;
+    let credentials = cli.link.credentials_as(Role::Edge)?;
     let node = credentials.identity().node.clone();
     let listeners = http::bind(&cli.http).await?;
     let ops_listen = cli.ops.listen(OPS_PORT);
@@ -87,6 +90,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         tracing::warn!("this binary carries no player: build it after deploy/web");
     }
     tokio::spawn(ops.run());
+    tokio::spawn(reload_on_hangup(listeners.certificate())?);
     tokio::spawn(tell_readiness(
         readiness,
         upstream.clone(),
@@ -104,6 +108,25 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// SIGHUP reads the viewers' certificate again; without one it does nothing,
+/// and does not end the process either.
+fn reload_on_hangup(
+    certificate: Option<Arc<WebCertificate>>,
+) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut hangups = signal(SignalKind::hangup()).context("can't listen to SIGHUP")?;
+    Ok(async move {
+        while hangups.recv().await.is_some() {
+            match certificate.as_ref().map(|web| web.reload()) {
+                Some(Ok(())) => tracing::info!("the certificate was read again"),
+                Some(Err(error)) => {
+                    tracing::error!("{error}; the certificate before it stays in use");
+                }
+                None => {}
+            }
+        }
+    })
+}
+
 /// Ready once a parent has told what is live: before that, every channel would
 /// be answered 503.
 async fn tell_readiness(readiness: Readiness, upstream: Arc<Upstream>, shutdown: Shutdown) {
@@ -118,13 +141,87 @@ async fn tell_readiness(readiness: Readiness, upstream: Arc<Upstream>, shutdown:
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path, process::Command, time::Duration};
+
     use clap::CommandFactory;
+    use common::tls::web_server_config;
+    use rcgen::generate_simple_self_signed;
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
+        crypto::aws_lc_rs, pki_types::CertificateDer,
+    };
 
     use super::*;
+
+    fn make(cert: &Path, key: &Path) -> CertificateDer<'static> {
+        let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(key, made.signing_key.serialize_pem()).unwrap();
+        fs::write(cert, made.cert.pem()).unwrap();
+        made.cert.der().clone()
+    }
+
+    /// Whether a viewer that trusts this certificate alone is served.
+    fn shows(server: &Arc<ServerConfig>, only: &CertificateDer<'static>) -> bool {
+        let mut roots = RootCertStore::empty();
+        roots.add(only.clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut client =
+            ClientConnection::new(client.into(), "localhost".try_into().unwrap()).unwrap();
+        let mut server = ServerConnection::new(server.clone()).unwrap();
+        while client.is_handshaking() {
+            let mut flight = Vec::new();
+            client.write_tls(&mut flight).unwrap();
+            server.read_tls(&mut &flight[..]).unwrap();
+            server.process_new_packets().unwrap();
+            flight.clear();
+            server.write_tls(&mut flight).unwrap();
+            client.read_tls(&mut &flight[..]).unwrap();
+            if client.process_new_packets().is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[tokio::test]
+    async fn a_hangup_reads_the_certificate_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        let first = make(&cert, &key);
+        let web = WebCertificate::load(&cert, &key).unwrap();
+        let server = web_server_config(web.clone()).unwrap();
+        tokio::spawn(reload_on_hangup(Some(web)).unwrap());
+        let second = make(&cert, &key);
+        assert!(shows(&server, &first) && !shows(&server, &second));
+        let itself = std::process::id().to_string();
+        let sent = Command::new("kill").args(["-HUP", &itself]).status();
+        assert!(sent.unwrap().success());
+        let reloaded = async {
+            while !shows(&server, &second) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), reloaded)
+            .await
+            .unwrap();
+    }
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Registering checks each name, unit and help text.
+    #[test]
+    fn all_metrics_fit_in_one_registry() {
+        let registry = metrics::registry("edge");
+        let _http = HttpMetrics::register(&registry);
+        let _upstream = UpstreamMetrics::register(&registry);
+        assert!(registry.gather().len() > 15);
     }
 
     #[test]

@@ -18,7 +18,6 @@ mod tracks;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use common::{
     live::{Announcement, Broadcast, Directory, Stage, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, Msn, NodeId, TrackName},
@@ -32,6 +31,7 @@ pub use metrics::UpstreamMetrics;
 
 use channel::ChannelTask;
 use parent::{GRACE, Parents};
+pub use past::Kept;
 use past::Past;
 use session::Session;
 use tracks::{TrackHandle, TrackKey};
@@ -226,7 +226,7 @@ impl Upstream {
         broadcast: &Arc<Broadcast>,
         track: TrackName,
         msn: Msn,
-    ) -> Result<Bytes, Unavailable> {
+    ) -> Result<Kept, Unavailable> {
         match &self.pulled {
             Some(pulled) => pulled.shared.past(broadcast, track, msn).await,
             None => Err(Unavailable::Gone),

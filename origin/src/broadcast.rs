@@ -6,19 +6,26 @@
 //! the packager, the broadcast's windows and the journal's page.
 
 mod channel;
+mod current;
 pub mod journal;
 mod metrics;
+mod rivals;
+mod scribe;
+mod shown;
+
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use common::{
     live::{Directory, UnixMs},
-    names::{ChannelName, NodeId},
+    names::{ChannelName, Epoch, NodeId},
     shutdown::Shutdown,
 };
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{packager::PackagerConfig, rtmp::Publish};
 use channel::Actor;
@@ -28,6 +35,14 @@ pub use metrics::BroadcastMetrics;
 /// Publishes waiting for a channel's task: the one that takes over and one that
 /// follows on its heels. A third waits in its own connection.
 const PUBLISHES_WAITING: usize = 2;
+
+/// Channels with a task at once: publishers, and what they left on show for a
+/// minute or so. Four times the connections that `--rtmp-max-connections` allows
+/// by default; with `--open` any stranger can name a channel.
+const MAX_CHANNELS: usize = 4_096;
+
+/// Where the wall clock is read. Everything below gets the time from its caller.
+type Clock = fn() -> UnixMs;
 
 /// Flags of what becomes of a publish.
 #[derive(Clone, Debug, Args)]
@@ -80,6 +95,22 @@ struct Shared {
     journal: Mutex<Journal>,
     metrics: BroadcastMetrics,
     shutdown: Shutdown,
+    clock: Clock,
+    /// The highest epoch given out, over all channels: a wall clock that is set
+    /// back never makes one repeat, even after its channel is forgotten.
+    newest_epoch: Mutex<Epoch>,
+}
+
+impl Shared {
+    /// Greater than any epoch of this process and any journalled of this channel.
+    fn next_epoch(&self, channel: &ChannelName) -> Epoch {
+        let journalled = self.journal.lock().get(channel).map(|mark| mark.epoch);
+        let mut newest = self.newest_epoch.lock();
+        let floor = journalled.max(Some(*newest));
+        let floor = floor.map_or(0, |last| last.0.saturating_add(1));
+        *newest = Epoch(floor.max((self.clock)().0));
+        *newest
+    }
 }
 
 /// Hands each publish to its channel's task.
@@ -87,6 +118,9 @@ struct Shared {
 pub struct Broadcasts {
     shared: Arc<Shared>,
     channels: HashMap<ChannelName, mpsc::Sender<Publish>>,
+    /// Each ends with its queue: a publish that came while it was ending is
+    /// handed to the next one.
+    tasks: JoinSet<(ChannelName, mpsc::Receiver<Publish>)>,
 }
 
 impl Broadcasts {
@@ -107,49 +141,97 @@ impl Broadcasts {
             journal,
             metrics,
             shutdown,
+            clock: unix_now,
+            newest_epoch: Mutex::new(Epoch(0)),
         };
         Ok(Self {
             shared: Arc::new(shared),
             channels: HashMap::new(),
+            tasks: JoinSet::new(),
         })
     }
 
-    /// Runs until the RTMP side is gone or the node drains.
+    /// Runs until the RTMP side is gone or the node drains, and all channels
+    /// are done.
     pub async fn run(mut self, mut publishes: mpsc::Receiver<Publish>) {
+        let shutdown = self.shared.shutdown.clone();
+        let mut draining = std::pin::pin!(shutdown.draining());
         loop {
             tokio::select! {
                 next = publishes.recv() => match next {
                     Some(publish) => self.hand_over(publish),
-                    None => return,
+                    None => break,
                 },
-                () = self.shared.shutdown.draining() => return,
+                Some(ended) = self.tasks.join_next() => self.task_ended(ended),
+                () = draining.as_mut() => break,
             }
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            self.task_ended(ended);
         }
     }
 
     /// A full queue means that publishers of one key chase each other: the
     /// newest of them is turned away, as nothing waits for it here.
     fn hand_over(&mut self, publish: Publish) {
-        self.channels.retain(|_, task| !task.is_closed());
         let name = publish.channel.clone();
         let mut publish = publish;
         if let Some(task) = self.channels.get(&name) {
             match task.try_send(publish) {
                 Ok(()) => return,
                 Err(mpsc::error::TrySendError::Full(refused)) => {
-                    refused
-                        .close
-                        .close("another publisher is just taking over this channel");
+                    self.refuse(
+                        &refused,
+                        "queue",
+                        "another publisher is just taking over this channel",
+                    );
                     return;
                 }
+                // Only a task that panicked drops its queue.
                 Err(mpsc::error::TrySendError::Closed(back)) => publish = back,
             }
+        } else if self.channels.len() >= MAX_CHANNELS {
+            self.refuse(
+                &publish,
+                "channels",
+                "this origin has as many channels as it can carry",
+            );
+            return;
         }
         let (task, incoming) = mpsc::channel(PUBLISHES_WAITING);
         // The queue is fresh and holds two: this can't fail.
         if task.try_send(publish).is_ok() {
-            tokio::spawn(Actor::new(name.clone(), self.shared.clone(), incoming).run());
+            let actor = Actor::new(name.clone(), self.shared.clone(), incoming);
+            let ends_as = name.clone();
+            self.tasks
+                .spawn(async move { (ends_as, Box::pin(actor.run()).await) });
             self.channels.insert(name, task);
+        }
+    }
+
+    fn refuse(&self, publish: &Publish, label: &str, words: &str) {
+        let refused = &self.shared.metrics.refused;
+        refused.with_label_values(&[label]).inc();
+        publish.close.close(words);
+    }
+
+    fn task_ended(
+        &mut self,
+        ended: Result<(ChannelName, mpsc::Receiver<Publish>), tokio::task::JoinError>,
+    ) {
+        match ended {
+            Ok((name, mut left)) => {
+                self.channels.remove(&name);
+                while let Ok(publish) = left.try_recv() {
+                    if !self.shared.shutdown.is_draining() {
+                        self.hand_over(publish);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "a channel's task failed");
+                self.channels.retain(|_, task| !task.is_closed());
+            }
         }
     }
 }

@@ -110,7 +110,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
 
-    let credentials = serve.link.credentials()?;
+    let credentials = serve.link.credentials_as(Role::Origin)?;
     let node = credentials.identity().node.clone();
     let keys = KeyRing::from_config(&serve.keys)?;
     let directory = Arc::new(Directory::default());
@@ -121,7 +121,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let rtmp = RtmpServer::bind(
         &serve.rtmp,
         keys.clone(),
-        RtmpMetrics::register(&registry)?,
+        RtmpMetrics::register(&registry),
         publishes,
     )
     .await?;
@@ -197,6 +197,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         command().debug_assert();
+    }
+
+    /// Registering checks each name, unit and help text.
+    #[test]
+    fn all_metrics_fit_in_one_registry() {
+        let registry = metrics::registry("origin");
+        let _rtmp = RtmpMetrics::register(&registry);
+        let _broadcasts = BroadcastMetrics::register(&registry);
+        let _link = LinkServerMetrics::register(&registry);
+        assert!(registry.gather().len() > 20);
     }
 
     #[test]

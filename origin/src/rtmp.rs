@@ -18,6 +18,7 @@ mod admission;
 mod config;
 mod connection;
 mod metrics;
+mod queue;
 mod server;
 
 #[cfg(test)]
@@ -34,12 +35,8 @@ use tokio::time::Instant;
 
 pub use config::RtmpConfig;
 pub use metrics::RtmpMetrics;
+pub use queue::{Closed, EventSender, Events, PUBLISH_QUEUE, QUEUE_BUDGET_BYTES, queue};
 pub use server::{RtmpServer, RtmpServerError};
-
-/// Events of one publish waiting for the packager: about a second of media. The
-/// packager drains it at once; a publisher whose packager does not is slowed
-/// down by its own socket.
-pub const PUBLISH_QUEUE: usize = 64;
 
 /// An authorised publish. Dropping `events` disconnects the publisher.
 #[derive(Debug)]
@@ -50,7 +47,7 @@ pub struct Publish {
     pub peer: SocketAddr,
     /// All that it sends, in order. [`PublishEvent::Ended`] is the last; a queue
     /// that ends without it belongs to a connection that vanished.
-    pub events: mpsc::Receiver<PublishEvent>,
+    pub events: Events,
     /// Ends it from our side.
     pub close: CloseHandle,
 }

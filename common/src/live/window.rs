@@ -3,14 +3,16 @@
 //!
 //! Two clocks tick: `appended` at every record, for who follows chunks (the
 //! link server, a streamed segment), and `version` at every part, for the
-//! thousands who hold playlist and part requests.
+//! thousands who hold playlist and part requests. The wall is looked at once a
+//! part, to tell its `Age`; the log itself knows no clock.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::{
+    arrivals::Arrivals,
     log::{Gone, Listing, Log, LogError, PartLookup, Version},
     plan::{Plan, Track},
     record::{Record, SegmentEnd},
@@ -25,6 +27,7 @@ pub struct Window {
     listing: RwLock<Option<Arc<Listing>>>,
     appended: watch::Sender<u64>,
     version: watch::Sender<Option<Version>>,
+    arrivals: RwLock<Arrivals>,
 }
 
 /// Where a follower stands: everything before it was read.
@@ -94,6 +97,7 @@ impl Window {
             listing: RwLock::new(None),
             appended: watch::Sender::new(0),
             version: watch::Sender::new(None),
+            arrivals: RwLock::default(),
         }
     }
 
@@ -131,9 +135,21 @@ impl Window {
         let (out, listing) = {
             let mut log = self.log.write();
             let out = change(&mut log);
-            (out, new_version.then(|| (log.version(), log.listing())))
+            let news = || {
+                (
+                    log.version(),
+                    log.listing(),
+                    log.oldest().map(|s| s.head.msn),
+                )
+            };
+            (out, new_version.then(news))
         };
-        if let Some((version, listing)) = listing {
+        if let Some((version, listing, oldest)) = listing {
+            if let (Some(version), Some(oldest)) = (version, oldest) {
+                let (msn, parts) = (version.msn, version.parts as usize);
+                let mut arrivals = self.arrivals.write();
+                arrivals.saw(msn, parts, oldest, Instant::now());
+            }
             *self.listing.write() = listing.map(Arc::new);
             self.version.send_replace(version);
         }
@@ -163,6 +179,18 @@ impl Window {
     #[must_use]
     pub fn part(&self, epoch: Epoch, msn: Msn, part: u32) -> PartLookup {
         self.log.read().part(epoch, msn, part)
+    }
+
+    /// Since when this part has been available here, where that is known.
+    #[must_use]
+    pub fn part_since(&self, msn: Msn, part: u32) -> Option<Instant> {
+        self.arrivals.read().part(msn, part)
+    }
+
+    /// Since when the newest part of this segment has been available here.
+    #[must_use]
+    pub fn segment_since(&self, msn: Msn) -> Option<Instant> {
+        self.arrivals.read().segment(msn)
     }
 
     /// Reads the log under its lock: `look` must be short and must not block.

@@ -7,7 +7,7 @@ use rcgen::ExtendedKeyUsagePurpose;
 use super::*;
 use crate::certs::{Authority, CertsArgs, Validity, run};
 use crate::names::NodeId;
-use crate::tls::{LINK_ALPN, Role};
+use crate::tls::LINK_ALPN;
 
 fn made(dir: &Path) {
     run(&CertsArgs {
@@ -91,6 +91,63 @@ async fn two_nodes_connect_and_know_each_other() {
         child.close(0u32.into(), b"");
         server.closed().await;
     }
+}
+
+/// As a killed process: its socket is gone, and nobody was told.
+fn accept_once_and_die(dir: &Path) -> (std::thread::JoinHandle<()>, SocketAddr) {
+    let (told, listens) = std::sync::mpsc::channel();
+    let dir = dir.to_owned();
+    let parent = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        // What the runtime no longer drives can say no good-bye.
+        let left = runtime.block_on(async {
+            let listener = listener(&dir, &Registry::new());
+            told.send(listener.local_addr().unwrap()).unwrap();
+            let connection = accepted(&listener).await.unwrap();
+            connection.0.accept_uni().await.unwrap();
+            (listener, connection)
+        });
+        drop(runtime);
+        drop(left);
+    });
+    (parent, listens.recv().unwrap())
+}
+
+#[tokio::test]
+async fn a_parent_that_was_killed_and_is_back_resets_its_children() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let (parent, address) = accept_once_and_die(dir.path());
+    let dialer = dialer(&config(dir.path(), "edge"));
+    let (child, _) = dialer.connect(address).await.unwrap();
+    // Tells that this side has all of the handshake.
+    let mut last = child.open_uni().await.unwrap();
+    last.write_all(b"x").await.unwrap();
+    last.finish().unwrap();
+    tokio::task::spawn_blocking(|| parent.join().unwrap())
+        .await
+        .unwrap();
+    let config = config(dir.path(), "origin");
+    let credentials = config.credentials().unwrap();
+    let _again = server_endpoint(address, &config, &credentials, &Registry::new()).unwrap();
+    // A link that is only silent ends as TimedOut.
+    assert_eq!(child.closed().await, ConnectionError::Reset);
+}
+
+#[test]
+fn a_certificate_makes_one_kind_of_node() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let edge = config(dir.path(), "edge");
+    assert!(edge.credentials_as(Role::Edge).is_ok());
+    let posing = edge.credentials_as(Role::Origin).unwrap_err().to_string();
+    assert!(
+        posing.ends_with("edge.pem: a certificate for an edge; this node needs one for an origin"),
+        "{posing}"
+    );
 }
 
 #[tokio::test]

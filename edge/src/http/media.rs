@@ -1,7 +1,11 @@
 //! Requests for media: parts, segments and init segments, each behind a path
 //! that never names other bytes.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use common::{
@@ -10,7 +14,7 @@ use common::{
 };
 use hyper::{
     StatusCode,
-    header::{HeaderValue, RANGE},
+    header::{AGE, HeaderValue, RANGE},
 };
 use tokio::{sync::mpsc, time::timeout};
 
@@ -22,7 +26,7 @@ use super::{
     route::Resource,
     service::Asked,
 };
-use crate::upstream::Unavailable;
+use crate::upstream::{Kept, Unavailable};
 
 /// A path's bytes never change, so one strong tag does for all of them.
 const TAG: &[u8] = b"\"0\"";
@@ -126,13 +130,19 @@ impl Place {
             };
         }
         match found {
-            PartLookup::Ready(bytes) => self.bytes(asked, VecDeque::from([bytes])),
+            PartLookup::Ready(bytes) => {
+                let answer = self.bytes(asked, VecDeque::from([bytes]));
+                aged(answer, window.part_since(msn, part))
+            }
             PartLookup::NotHeld {
                 offset_bytes,
                 len_bytes,
             } => match self.past(asked, msn).await {
-                Ok(all) => match slice(&all, offset_bytes, len_bytes) {
-                    Some(bytes) => self.bytes(asked, VecDeque::from([bytes])),
+                Ok((all, since)) => match slice(&all, offset_bytes, len_bytes) {
+                    Some(bytes) => {
+                        let answer = self.bytes(asked, VecDeque::from([bytes]));
+                        aged(answer, Some(since))
+                    }
                     None => response::error(StatusCode::NOT_FOUND, BRIEF),
                 },
                 Err(answer) => answer,
@@ -147,9 +157,12 @@ impl Place {
 
     async fn segment(&self, asked: &Asked<'_>, msn: Msn) -> Answer {
         match self.whole(msn) {
-            Whole::Here(frames) => self.bytes(asked, frames),
+            Whole::Here(frames) => {
+                let since = self.track.window.segment_since(msn);
+                aged(self.bytes(asked, frames), since)
+            }
             Whole::Upstream => match self.past(asked, msn).await {
-                Ok(all) => self.bytes(asked, VecDeque::from([all])),
+                Ok((all, since)) => aged(self.bytes(asked, VecDeque::from([all])), Some(since)),
                 Err(answer) => answer,
             },
             Whole::Open if asked.head => self.found(Body::empty()),
@@ -191,11 +204,11 @@ impl Place {
         }
     }
 
-    async fn past(&self, asked: &Asked<'_>, msn: Msn) -> Result<Bytes, Answer> {
+    async fn past(&self, asked: &Asked<'_>, msn: Msn) -> Result<Kept, Answer> {
         let upstream = &asked.server.upstream;
         let fetch = upstream.past_segment(&self.broadcast, self.track.track.name, msn);
         match asked.patiently(self.longest_hold(), fetch).await {
-            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Ok(kept)) => Ok(kept),
             Ok(Err(Unavailable::Unknown | Unavailable::Gone)) => {
                 Err(response::error(StatusCode::NOT_FOUND, BRIEF))
             }
@@ -289,6 +302,19 @@ impl Place {
     }
 }
 
+/// T2: how long this edge has had what it sends.
+fn aged(mut answer: Answer, since: Option<Instant>) -> Answer {
+    // An error says nothing of the resource's age.
+    let status = answer.status();
+    if let Some(since) = since
+        && (status.is_success() || status == StatusCode::NOT_MODIFIED)
+    {
+        let age = HeaderValue::from(since.elapsed().as_secs());
+        answer.headers_mut().insert(AGE, age);
+    }
+    answer
+}
+
 /// The bytes from `first` to before `end`.
 fn cut(frames: VecDeque<Bytes>, first: u64, end: u64) -> VecDeque<Bytes> {
     let mut at = 0;
@@ -332,5 +358,24 @@ mod tests {
         for (offset, len) in [(1, 3), (4, 0), (u64::MAX, 1), (1, u64::MAX)] {
             assert_eq!(slice(&bytes, offset, len), None);
         }
+    }
+
+    #[test]
+    fn t2_age_is_in_whole_seconds_and_not_for_errors() {
+        let since = Instant::now().checked_sub(Duration::from_millis(61_500));
+        let age = |status, since| {
+            let answer = aged(response::answer(status, Body::empty()), since);
+            let age = answer.headers().get(AGE).cloned();
+            age.map(|age| age.to_str().unwrap().to_owned())
+        };
+        for status in [
+            StatusCode::OK,
+            StatusCode::PARTIAL_CONTENT,
+            StatusCode::NOT_MODIFIED,
+        ] {
+            assert_eq!(age(status, since).as_deref(), Some("61"));
+        }
+        assert_eq!(age(StatusCode::NOT_FOUND, since), None);
+        assert_eq!(age(StatusCode::OK, None), None);
     }
 }

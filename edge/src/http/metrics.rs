@@ -87,13 +87,13 @@ impl HttpMetrics {
         let requests: IntCounterVec = int_counter_vec(
             registry,
             "millrace_http_requests_total",
-            "Requests of viewers that were answered",
+            "Requests of viewers that were answered.",
             &["route", "status"],
         );
         let rejected: IntCounterVec = int_counter_vec(
             registry,
             "millrace_http_rejected_total",
-            "Connections and requests of viewers that met a limit",
+            "Connections and requests of viewers that met a limit.",
             &["reason"],
         );
         let counter = |name: &str, help: &str| int_counter(registry, name, help);
@@ -104,35 +104,35 @@ impl HttpMetrics {
             rejected: REASONS.map(|reason| rejected.with_label_values(&[reason])),
             sent_bytes: counter(
                 "millrace_http_sent_bytes_total",
-                "Bytes written to viewers' sockets",
+                "Bytes written to viewers' sockets.",
             ),
             connections: gauge(
                 "millrace_http_connections",
-                "Connections of viewers open now",
+                "Connections of viewers open now.",
             ),
             connections_accepted: counter(
                 "millrace_http_connections_total",
-                "Connections of viewers accepted",
+                "Connections of viewers accepted.",
             ),
             held: gauge(
                 "millrace_http_held_requests",
-                "Requests that wait for media now",
+                "Requests that wait for media now.",
             ),
             playlist_renders: counter(
                 "millrace_http_playlist_renders_total",
-                "Playlists rendered; each serves all viewers of its version",
+                "Playlists rendered; each serves all viewers of its version.",
             ),
             slow_viewers: counter(
                 "millrace_http_slow_viewers_total",
-                "Connections dropped because the viewer stopped reading",
+                "Connections dropped because the viewer stopped reading.",
             ),
             accept_errors: counter(
                 "millrace_http_accept_errors_total",
-                "Failed accepts, for example for want of descriptors",
+                "Failed accepts, for example for want of descriptors.",
             ),
             counted_viewers: gauge(
                 "millrace_http_counted_viewers",
-                "Distinct viewers that asked for a playlist within 10 s",
+                "Distinct viewers that asked for a playlist within 10 s.",
             ),
         }
     }

@@ -48,7 +48,6 @@ pub(super) struct Server {
     pub(super) builder: auto::Builder<TokioExecutor>,
     held: AtomicUsize,
     channels: Mutex<Option<(Instant, Bytes)>>,
-    tracker: api::Tracker,
 }
 
 /// A request as its handler sees it.
@@ -92,7 +91,6 @@ impl Server {
             cache: Cache::default(),
             held: AtomicUsize::new(0),
             channels: Mutex::default(),
-            tracker: api::Tracker::default(),
         })
     }
 
@@ -109,7 +107,7 @@ impl Server {
         let all = i64::try_from(all).unwrap_or(i64::MAX);
         self.metrics.counted_viewers.set(all);
         let known = self.upstream.directory().snapshot();
-        let text: Bytes = api::channels(&known, &counts, &self.tracker.since(&known)).into();
+        let text: Bytes = api::channels(&known, &counts).into();
         *made = Some((Instant::now(), text.clone()));
         text
     }

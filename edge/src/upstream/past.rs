@@ -1,7 +1,10 @@
 //! Segments that a window knows by index only: fetched whole, once however
 //! many ask, checked against their END, kept within a budget of bytes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use common::{
@@ -30,10 +33,13 @@ const OVERHEAD_BYTES: u32 = 256;
 
 type Key = (ChannelName, BroadcastId, TrackName, Msn);
 
+/// A segment, and since when it is kept here.
+pub type Kept = (Bytes, Instant);
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Past {
-    segments: Cache<Key, Bytes>,
+    segments: Cache<Key, Kept>,
     refusals: Cache<Key, Unavailable>,
 }
 
@@ -51,7 +57,7 @@ enum FetchError {
 
 impl Past {
     pub(super) fn new(budget_bytes: u64) -> Self {
-        let weigh = |_: &Key, bytes: &Bytes| {
+        let weigh = |_: &Key, (bytes, _): &Kept| {
             u32::try_from(bytes.len())
                 .unwrap_or(u32::MAX)
                 .saturating_add(OVERHEAD_BYTES)
@@ -75,9 +81,9 @@ impl Shared {
         broadcast: &Arc<Broadcast>,
         track: TrackName,
         msn: Msn,
-    ) -> Result<Bytes, Unavailable> {
-        if let Some(bytes) = held(broadcast, track, msn) {
-            return Ok(bytes);
+    ) -> Result<Kept, Unavailable> {
+        if let Some(kept) = held(broadcast, track, msn) {
+            return Ok(kept);
         }
         let key = (broadcast.channel.clone(), broadcast.id, track, msn);
         if let Some(refusal) = self.past.refusals.get(&key).await {
@@ -95,10 +101,11 @@ impl Shared {
         let shared = self.clone();
         let fetched = self.past.segments.try_get_with(key.clone(), async move {
             let task = tokio::spawn(async move { shared.fetch_counted(fetch).await });
-            task.await.unwrap_or(Err(Unavailable::Disconnected))
+            let fetched = task.await.unwrap_or(Err(Unavailable::Disconnected));
+            Ok((fetched?, Instant::now()))
         });
         match fetched.await {
-            Ok(bytes) => Ok(bytes),
+            Ok(kept) => Ok(kept),
             Err(refusal) => {
                 self.past.refusals.insert(key, *refusal).await;
                 Err(*refusal)
@@ -132,9 +139,9 @@ impl Shared {
 }
 
 /// The bytes of a complete segment that the window itself holds.
-fn held(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<Bytes> {
-    let track = broadcast.track(track)?;
-    let parts = track.window.look(|log| {
+fn held(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<Kept> {
+    let window = &broadcast.track(track)?.window;
+    let parts = window.look(|log| {
         let segment = log.segment(msn).filter(|segment| segment.is_complete())?;
         let data = segment.parts.iter().map(|part| part.data.clone());
         data.collect::<Option<Vec<Bytes>>>()
@@ -143,7 +150,8 @@ fn held(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<Bytes> {
     for part in parts {
         all.extend_from_slice(&part);
     }
-    Some(all.freeze())
+    let since = window.segment_since(msn).unwrap_or_else(Instant::now);
+    Some((all.freeze(), since))
 }
 
 async fn fetched(session: &super::session::Session, fetch: Fetch) -> Result<Bytes, FetchError> {

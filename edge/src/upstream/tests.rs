@@ -61,7 +61,7 @@ async fn a_live_window_is_followed_byte_for_byte() {
     assert_eq!(inits, source.inits());
 
     // What was before it is known by index, and fetched.
-    let past = within(edge.upstream.past_segment(&copy, V0, Msn(105)))
+    let (past, _) = within(edge.upstream.past_segment(&copy, V0, Msn(105)))
         .await
         .unwrap();
     let whole = source.window.look(|log| {
@@ -178,7 +178,7 @@ async fn two_hundred_viewers_are_one_subscription() {
                 let copy = upstream.broadcast(&channel()).await.unwrap();
                 let track = upstream.track(&copy, V0).await.unwrap();
                 assert!(track.window.listing().is_some());
-                upstream.past_segment(&copy, V0, Msn(100)).await.unwrap()
+                upstream.past_segment(&copy, V0, Msn(100)).await.unwrap().0
             })
         })
         .collect();

@@ -2,7 +2,7 @@
 //
 //   node e2e/play.mjs BASE_URL CHANNEL SECONDS [--expect-playing] [--json]
 //        [--frames FILE] [--screenshot FILE] [--size WxH] [--dark]
-//        [--first-frame-within SECONDS]
+//        [--first-frame-within SECONDS] [--ticks FILE] [--until-file FILE]
 //
 // The page is opened once and never reloaded. SECONDS count from its first
 // presented frame, or from the opening where there is none. With --json one line
@@ -12,9 +12,13 @@
 // `frame_log` holds one entry for each presented frame:
 // [epoch ms of its presentation, media time in s, programme date time in ms or
 // null]. --frames FILE writes it there and leaves it out of the line.
+//
+// For a page that outlives what a script does to its servers: --ticks FILE gets a
+// line of JSON four times a second, and --until-file FILE ends the watching when
+// FILE appears, or after SECONDS.
 
 import { existsSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { appendFile, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 
 const SAMPLE_MS = 250;
@@ -37,12 +41,14 @@ function arguments_() {
       size: { type: 'string', default: '1280x800' },
       dark: { type: 'boolean' },
       'first-frame-within': { type: 'string', default: '30' },
+      ticks: { type: 'string' },
+      'until-file': { type: 'string' },
     },
   });
   const [base, channel, seconds] = positionals;
   const [width, height] = values.size.split('x').map(Number);
   if (!base || !channel || !(Number(seconds) > 0) || !(width > 0 && height > 0)) {
-    fail('usage: play.mjs BASE_URL CHANNEL SECONDS [--expect-playing] [--json] [--frames FILE] [--screenshot FILE] [--size WxH] [--dark] [--first-frame-within SECONDS]');
+    fail('usage: play.mjs BASE_URL CHANNEL SECONDS [--expect-playing] [--json] [--frames FILE] [--screenshot FILE] [--size WxH] [--dark] [--first-frame-within SECONDS] [--ticks FILE] [--until-file FILE]');
   }
   return { ...values, base, channel, seconds: Number(seconds), width, height };
 }
@@ -85,7 +91,16 @@ function logFrames() {
 
 function sample() {
   const { video, stats } = window.millrace;
-  return { now: performance.timeOrigin + performance.now(), position: video.currentTime, frames: window.playLog.frames.length, stats: stats() };
+  const { frames } = window.playLog;
+  return {
+    now: performance.timeOrigin + performance.now(),
+    // Of this document: another one after a reload.
+    opened: performance.timeOrigin,
+    position: video.currentTime,
+    frames: frames.length,
+    frame: frames.at(-1) ?? null,
+    stats: stats(),
+  };
 }
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -104,6 +119,8 @@ async function watch(page, options) {
   while (Date.now() < endMs) {
     const taken = await page.evaluate(sample);
     samples.push(taken);
+    if (options.ticks) await appendFile(options.ticks, `${JSON.stringify(taken)}\n`);
+    if (options['until-file'] && existsSync(options['until-file'])) break;
     if (!playing && taken.frames > 0) {
       playing = true;
       endMs = Date.now() + options.seconds * 1000;
@@ -140,6 +157,7 @@ function summarise({ openedMs, samples, frameLog, consoleErrors }) {
   const latencies = samples.map(({ stats }) => stats).filter(({ state, latency }) => state === 'live' && latency !== null).map(({ latency }) => latency);
   const programme = frameLog.filter(([, , date]) => date !== null).map(([shown, , date]) => (shown - date) / 1000);
   const last = samples.at(-1);
+  const documents = new Set(samples.map(({ opened }) => opened));
   // A channel of sound alone presents no frames; there the position must move.
   const moves = frameLog.length > 0 ? last.now - frameLog.at(-1)[0] < 1000 : last.position > (samples.at(-5)?.position ?? last.position);
   return {
@@ -155,6 +173,7 @@ function summarise({ openedMs, samples, frameLog, consoleErrors }) {
     dropped: last.stats.dropped,
     frames: frameLog.length,
     loads: last.stats.loads,
+    documents: documents.size,
     level: last.stats.level,
     states,
     console_errors: consoleErrors,

@@ -7,31 +7,24 @@
 //! connection must not keep its own publisher out (design: Broadcast, epoch,
 //! republish).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod apply;
 
-use common::{
-    live::{
-        Announcement, Broadcast, BroadcastState, Channel, LogError, Record, SegmentHead, Stage,
-        TrackWindow,
-    },
-    media::Ticks,
-    names::{BroadcastId, ChannelName, Epoch, InitId, Msn, TrackName},
-    rtmp::MediaKind,
-};
+use std::{sync::Arc, time::Duration};
+
+use common::names::{ChannelName, Epoch, Msn};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
-    Shared,
-    journal::{Bookmark, Page, TrackBookmark},
-    unix_now,
+    Shared, current::Current, journal::Bookmark, metrics::Counted, rivals::Rivals, scribe::Scribe,
+    shown::Shown,
 };
 use crate::{
-    demux::{Demuxer, declared},
-    packager::{Continuation, Fresh, Output, Packager, Start},
+    demux::Demuxer,
+    packager::{Fresh, Output, Packager, Start},
     rtmp::{Publish, PublishEvent},
 };
 
@@ -46,8 +39,11 @@ pub(super) struct Actor {
     incoming: mpsc::Receiver<Publish>,
     air: Option<OnAir>,
     current: Option<Current>,
-    /// What happens next if no publisher comes.
-    due: Option<(Instant, Due)>,
+    shown: Shown,
+    /// While the publisher of a known broadcast is away.
+    grace: Option<Grace>,
+    rivals: Rivals,
+    scribe: Scribe,
     outputs: Vec<Output>,
 }
 
@@ -58,46 +54,22 @@ struct OnAir {
     demuxer: Demuxer,
     packager: Packager,
     dropped_samples: u64,
+    /// When it last sent something.
+    heard: Instant,
+    _counted: Counted,
 }
 
-/// The broadcast of the current or the last publish, until it is forgotten.
+/// The broadcast ends then if no publisher comes.
 #[derive(Debug)]
-struct Current {
-    id: BroadcastId,
-    epoch: Epoch,
-    /// Where it goes on; `None` while a publisher is on air and before a plan.
-    handover: Option<Continuation>,
-    /// `None` before the plan.
-    broadcast: Option<Arc<Broadcast>>,
-    /// The directory offers it.
-    offered: bool,
-    discontinuity_sequence: u64,
-    newest: Msn,
-    /// Where each track's newest segment began.
-    opened: BTreeMap<TrackName, (Ticks, InitId)>,
+struct Grace {
+    until: Instant,
+    _counted: Counted,
 }
 
-impl Current {
-    fn new(id: BroadcastId, epoch: Epoch, newest: Msn, discontinuity_sequence: u64) -> Self {
-        Self {
-            id,
-            epoch,
-            handover: None,
-            broadcast: None,
-            offered: false,
-            discontinuity_sequence,
-            newest,
-            opened: BTreeMap::new(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
-    /// The grace window is over: the broadcast ends.
-    End,
-    /// The ended playlist was shown for one window: the channel is forgotten.
-    Forget,
+/// Why a publisher is turned away: a metric's label, and words for it.
+struct TurnedAway {
+    label: &'static str,
+    words: String,
 }
 
 impl Actor {
@@ -106,77 +78,96 @@ impl Actor {
         shared: Arc<Shared>,
         incoming: mpsc::Receiver<Publish>,
     ) -> Self {
+        let shown = Shown::new(
+            channel.clone(),
+            shared.node.clone(),
+            shared.directory.clone(),
+        );
         Self {
             channel,
             shared,
             incoming,
             air: None,
             current: None,
-            due: None,
+            shown,
+            grace: None,
+            rivals: Rivals::default(),
+            scribe: Scribe::default(),
             outputs: Vec::new(),
         }
     }
 
+    /// Returns the queue, in which another publish may have arrived meanwhile.
     #[tracing::instrument(name = "channel", skip_all, fields(channel = %self.channel))]
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self) -> mpsc::Receiver<Publish> {
         let shutdown = self.shared.shutdown.clone();
         let _guard = shutdown.guard();
+        let _counted = Counted::one(&self.shared.metrics.channels);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The publish that this task was made for is in the queue already.
-        let mut newcomer = self.incoming.recv().await;
+        let mut newcomer = self.incoming.try_recv().ok();
         loop {
             if let Some(publish) = newcomer.take() {
                 self.begin(publish).await;
-            } else if self.air.is_none() && self.due.is_none() {
-                // From here on the registry makes a new task; what it has
-                // already handed to this one is still served.
-                self.incoming.close();
-                match self.incoming.try_recv() {
-                    Ok(publish) => newcomer = Some(publish),
-                    Err(_) => return,
-                }
-                continue;
+            }
+            let due = self.due();
+            if self.air.is_none() && due.is_none() {
+                break;
             }
             tokio::select! {
-                next = self.incoming.recv() => newcomer = next,
+                Some(next) = self.incoming.recv() => newcomer = Some(next),
                 event = next_event(&mut self.air) => self.event(event).await,
                 _ = tick.tick(), if self.air.is_some() => self.tick().await,
-                due = until(self.due) => self.fall_due(due),
+                () = until(due) => self.fall_due().await,
                 () = shutdown.draining() => {
                     self.take_off("the origin restarts; publish again in a moment").await;
-                    return;
+                    break;
                 }
             }
         }
+        self.scribe.settle(&self.shared.metrics).await;
+        self.incoming
     }
 
     /// A publisher was authorised: an older one makes way, and the broadcast
     /// goes on where it can.
     async fn begin(&mut self, publish: Publish) {
+        let peer = publish.peer;
+        if let Some(air) = &self.air {
+            let (on_air, now) = (air.publish.peer, Instant::now());
+            if !self.rivals.may_take_over(peer, on_air, air.heard, now) {
+                warn!(%peer, %on_air, "two publishers take this channel from each other; the one on air stays");
+                self.count_refused("rivals");
+                publish.close.close(
+                    "another encoder with this stream key is on air; stop it and try again in a minute",
+                );
+                return;
+            }
+        }
         self.take_off("another publisher took over this channel")
             .await;
-        let peer = publish.peer;
-        let start = self.start();
+        let start = self.start().await;
         let going_on = matches!(start, Start::Continue { .. });
         let packager = Packager::new(self.shared.config.packager(), start);
         let epoch = packager.epoch();
         info!(%peer, %epoch, going_on, "publisher is on air");
-        self.no_longer_due();
+        self.grace = None;
         self.air = Some(OnAir {
             publish,
             demuxer: Demuxer::new(),
             packager,
             dropped_samples: 0,
+            heard: Instant::now(),
+            _counted: Counted::one(&self.shared.metrics.live),
         });
-        self.shared.metrics.live.inc();
-        self.announce();
+        self.show();
     }
 
     /// Continues what this task or an earlier process carried, if its grace
     /// window is still open; else begins a broadcast.
-    fn start(&mut self) -> Start {
-        let epoch = self.next_epoch();
+    async fn start(&mut self) -> Start {
+        let epoch = self.shared.next_epoch(&self.channel);
         if let Some(current) = &mut self.current
             && let Some(broadcast) = current.handover.take()
         {
@@ -184,61 +175,39 @@ impl Actor {
             self.shared.metrics.continued.inc();
             return Start::Continue { epoch, broadcast };
         }
-        let bookmark = self.shared.journal.lock().get(&self.channel).cloned();
-        if let Some(mark) = bookmark.filter(|mark| self.current.is_none() && self.is_fresh(mark)) {
-            let broadcast = mark.continuation(unix_now());
+        let mark = self.shared.journal.lock().get(&self.channel).cloned();
+        if let Some(mark) = mark.filter(|mark| self.current.is_none() && self.is_fresh(mark)) {
+            let broadcast = mark.continuation((self.shared.clock)());
+            self.current = Some(Current::restored(&self.channel, &mark, epoch));
             self.shared.metrics.continued.inc();
-            let tracks = mark
-                .tracks
-                .iter()
-                .map(|known| known.track.clone())
-                .collect();
-            let restored = Broadcast::new(self.channel.clone(), mark.broadcast, mark.plan, tracks);
-            self.current = Some(Current {
-                broadcast: Some(Arc::new(restored)),
-                ..Current::new(mark.broadcast, epoch, mark.msn, mark.discontinuity_sequence)
-            });
             return Start::Continue { epoch, broadcast };
         }
-        Start::Fresh(self.fresh(epoch))
+        Start::Fresh(self.fresh(epoch).await)
     }
 
     /// Whether a killed origin's broadcast may still go on: its last segment
-    /// opened no longer ago than a segment and the grace window take.
+    /// opened no longer ago than a segment and the grace window take. Nothing is
+    /// known of its age by a clock that was set back further than that.
     fn is_fresh(&self, mark: &Bookmark) -> bool {
-        let age_ms = unix_now().0.saturating_sub(mark.at.0);
+        let age_ms = (self.shared.clock)().0.abs_diff(mark.at.0);
         let segment_ms = u64::from(mark.plan.target_duration_ms());
         let grace_ms = self.shared.config.grace.saturating_mul(1_000);
         !mark.ended && !mark.tracks.is_empty() && age_ms <= grace_ms + segment_ms
     }
 
-    /// Greater than any epoch of this channel that was ever used here.
-    fn next_epoch(&self) -> Epoch {
-        let last = self.current.as_ref().map(|current| current.epoch);
-        let journalled = self
-            .shared
-            .journal
-            .lock()
-            .get(&self.channel)
-            .map(|mark| mark.epoch);
-        let floor = last.max(journalled).map_or(0, |epoch| epoch.0 + 1);
-        Epoch(floor.max(unix_now().0))
-    }
-
-    /// A new broadcast: its numbers jump forward, never back.
-    fn fresh(&mut self, epoch: Epoch) -> Fresh {
+    /// A new broadcast: its numbers jump forward, never back. What was before
+    /// it ends.
+    async fn fresh(&mut self, epoch: Epoch) -> Fresh {
         let (msn, sequence) = self.high_water();
-        let floor_s = unix_now().0 / 1_000;
+        let now_s = (self.shared.clock)().0 / 1_000;
+        let after = |last: Option<u64>| last.map_or(0, |last| last.saturating_add(2));
         let fresh = Fresh {
             epoch,
-            first_msn: Msn(floor_s.max(msn.map_or(0, |msn| msn.0 + 2))),
-            discontinuity_sequence: discontinuity_floor(floor_s)
-                .max(sequence.map_or(0, |sequence| sequence + 2)),
+            first_msn: Msn(now_s.max(after(msn.map(|msn| msn.0)))),
+            discontinuity_sequence: discontinuity_floor(now_s).max(after(sequence)),
         };
-        self.retire();
-        let id = BroadcastId(epoch.0);
-        let sequence = fresh.discontinuity_sequence;
-        self.current = Some(Current::new(id, epoch, fresh.first_msn, sequence));
+        self.end().await;
+        self.current = Some(Current::fresh(&fresh));
         self.shared.metrics.started.inc();
         fresh
     }
@@ -247,278 +216,31 @@ impl Actor {
     fn high_water(&self) -> (Option<Msn>, Option<u64>) {
         let journal = self.shared.journal.lock();
         let mark = journal.get(&self.channel);
-        let here = self
-            .current
-            .as_ref()
-            .map(|c| (c.newest, c.discontinuity_sequence));
+        let here = self.current.as_ref().map(Current::numbers);
         (
-            mark.map(|mark| mark.msn).max(here.map(|(msn, _)| msn)),
+            mark.map(|mark| mark.msn).max(here.map(|here| here.0)),
             mark.map(|mark| mark.discontinuity_sequence)
-                .max(here.map(|(_, sequence)| sequence)),
+                .max(here.map(|here| here.1)),
         )
     }
 
-    async fn event(&mut self, event: Option<PublishEvent>) {
-        let Some(air) = &mut self.air else { return };
-        let inputs = match event {
-            Some(PublishEvent::Metadata(properties)) => {
-                let numbers = properties
-                    .iter()
-                    .filter_map(|(name, value)| Some((name.as_str(), value.as_number()?)));
-                Ok(vec![air.demuxer.metadata(declared(numbers))])
-            }
-            Some(PublishEvent::Media {
-                kind: MediaKind::Audio,
-                timestamp_ms,
-                payload,
-                ..
-            }) => air.demuxer.audio(timestamp_ms, payload),
-            Some(PublishEvent::Media {
-                kind: MediaKind::Video,
-                timestamp_ms,
-                payload,
-                ..
-            }) => air.demuxer.video(timestamp_ms, payload),
-            Some(PublishEvent::Media { .. }) => return,
-            Some(PublishEvent::Ended(reason)) => return self.gone(&reason.to_string()).await,
-            None => return self.gone("the connection vanished").await,
-        };
-        match inputs {
-            Ok(inputs) => {
-                let now = unix_now();
-                for input in inputs {
-                    air.packager.push(input, now, &mut self.outputs);
-                }
-                self.apply().await;
-            }
-            Err(error) => self.turn_away("media", &error.to_string()).await,
-        }
-    }
-
-    async fn tick(&mut self) {
-        if let Some(air) = &mut self.air {
-            air.packager.tick(unix_now(), &mut self.outputs);
-            self.apply().await;
-        }
-    }
-
-    /// Applies what the packager decided, in its order.
-    async fn apply(&mut self) {
-        for output in std::mem::take(&mut self.outputs) {
-            let result = match output {
-                Output::Plan { plan, tracks } => {
-                    self.planned(Broadcast::new(
-                        self.channel.clone(),
-                        self.id(),
-                        plan,
-                        tracks,
-                    ));
-                    Ok(())
-                }
-                Output::Init { track, id, bytes } => {
-                    self.track(track).map(|track| track.add_init(id, bytes))
-                }
-                Output::Record { track, record } => self.record(track, record).await,
-                Output::Complete { track, .. } => self.complete(track),
-                Output::Ready => {
-                    self.offer();
-                    Ok(())
-                }
-                Output::NewBroadcast(why) => {
-                    info!(%why, "the broadcast ends and the next one begins");
-                    self.succeed();
-                    Ok(())
-                }
-                Output::Refused(why) => {
-                    self.turn_away("plan", &why.to_string()).await;
-                    return;
-                }
-            };
-            if let Err(error) = result {
-                // A bug of ours; nobody else's broadcast is to suffer for it.
-                error!(%error, "the packager's records don't follow");
-                Box::pin(self.turn_away("internal", "internal error")).await;
-                return;
-            }
-        }
-        if let Some(air) = &mut self.air {
-            let dropped = air.packager.counts().dropped_samples;
-            self.shared
-                .metrics
-                .dropped_samples
-                .inc_by(dropped - air.dropped_samples);
-            air.dropped_samples = dropped;
-        }
-    }
-
-    fn id(&self) -> BroadcastId {
-        self.current
-            .as_ref()
-            .map_or(BroadcastId(0), |current| current.id)
-    }
-
-    fn track(&self, name: TrackName) -> Result<Arc<TrackWindow>, ApplyError> {
-        let broadcast = self
-            .current
-            .as_ref()
-            .and_then(|current| current.broadcast.as_ref());
-        let track = broadcast.and_then(|broadcast| broadcast.track(name));
-        track.cloned().ok_or(ApplyError::NoTrack(name))
-    }
-
-    async fn record(&mut self, name: TrackName, record: Record) -> Result<(), ApplyError> {
-        let track = self.track(name)?;
-        match &record {
-            Record::Open(head) => self.remember(name, head).await,
-            Record::Chunk(chunk) => self
-                .shared
-                .metrics
-                .media_bytes
-                .inc_by(chunk.data.len() as u64),
-            Record::Part(_) => self.shared.metrics.parts.inc(),
-            Record::End(_) => {}
-        }
-        Ok(track.window.apply(record)?)
-    }
-
-    fn complete(&self, name: TrackName) -> Result<(), ApplyError> {
-        self.track(name)?.window.complete()?;
-        self.shared.metrics.segments.inc();
-        Ok(())
-    }
-
-    /// The journal knows a segment's number before any edge can.
-    async fn remember(&mut self, name: TrackName, head: &SegmentHead) {
-        let Some(current) = &mut self.current else {
-            return;
-        };
-        current.discontinuity_sequence = head.discontinuity_sequence;
-        current.opened.insert(name, (head.dts, head.init));
-        if head.msn > current.newest || current.opened.len() == 1 {
-            current.newest = head.msn;
-            let page = self.page(false);
-            self.write(page).await;
-        }
-    }
-
-    /// The bookmark of the current broadcast, noted; what is to be written of it.
-    fn page(&self, ended: bool) -> Option<Page> {
-        let current = self.current.as_ref()?;
-        let broadcast = current.broadcast.as_ref()?;
-        let bookmark = Bookmark {
-            broadcast: current.id,
-            epoch: current.epoch,
-            msn: current.newest,
-            discontinuity_sequence: current.discontinuity_sequence,
-            at: unix_now(),
-            ended,
-            plan: broadcast.plan,
-            tracks: broadcast
-                .tracks
-                .iter()
-                .map(|known| {
-                    let opened = current.opened.get(&known.track.name);
-                    let (dts, init) = opened.copied().unwrap_or((Ticks(0), InitId(0)));
-                    TrackBookmark {
-                        track: known.track.clone(),
-                        dts,
-                        init,
-                    }
-                })
-                .collect(),
-        };
-        self.shared.journal.lock().set(&self.channel, bookmark)
-    }
-
-    async fn write(&self, page: Option<Page>) {
-        let Some(page) = page else { return };
-        let written = tokio::task::spawn_blocking(move || page.write()).await;
-        if let Ok(Err(error)) = written {
-            self.shared.metrics.journal_errors.inc();
-            warn!(%error, "the journal can't be written; a restart now would begin a new broadcast");
-        }
-    }
-
-    fn planned(&mut self, broadcast: Broadcast) {
-        let plan = broadcast.plan;
-        info!(
-            broadcast = %broadcast.id,
-            target_duration_s = plan.target_duration_s,
-            part_hold_back_ms = plan.part_hold_back_ms,
-            tracks = ?broadcast.tracks.iter().map(|known| &known.track.codec).collect::<Vec<_>>(),
-            "the plan is frozen"
-        );
-        if let Some(current) = &mut self.current {
-            current.broadcast = Some(Arc::new(broadcast));
-        }
-    }
-
-    /// Announces the publish. An ended broadcast stays on show until the next
-    /// one can be.
-    fn announce(&self) {
+    /// Shows what a publisher on air begins or goes on with.
+    fn show(&mut self) {
         let Some(current) = &self.current else { return };
-        let announcement = self.announcement(current, false);
-        let shown = self
-            .shared
-            .directory
-            .get(&self.channel)
-            .map(|known| known.stage);
-        match shown {
-            Some(Stage::Ready(_)) if !current.offered => {}
-            Some(Stage::Ready(broadcast)) => {
-                broadcast.set_state(BroadcastState::Live);
-                self.shared
-                    .directory
-                    .update(&self.channel, |known| known.announcement = announcement);
-            }
-            _ => self.shared.directory.put(Channel {
-                announcement,
-                stage: Stage::Starting,
-            }),
+        match &current.broadcast {
+            Some(broadcast) if current.offered => self.shown.live(broadcast, current.epoch),
+            _ => self.shown.starting(current.id, current.epoch),
         }
     }
 
-    /// PART-HOLD-BACK of media exists: playlists are offered from now on (H2).
-    fn offer(&mut self) {
-        let Some(current) = &mut self.current else {
-            return;
-        };
-        if current.offered {
-            return;
+    /// Notes where the broadcast stands, on disk too where there is a journal.
+    async fn remember(&mut self, ended: bool) {
+        let at = (self.shared.clock)();
+        let bookmark = self.current.as_ref().and_then(|it| it.bookmark(at, ended));
+        let page = bookmark.and_then(|mark| self.shared.journal.lock().set(&self.channel, mark));
+        if let Some(page) = page {
+            self.scribe.write(page, &self.shared.metrics).await;
         }
-        let Some(broadcast) = current.broadcast.clone() else {
-            return;
-        };
-        current.offered = true;
-        let Some(current) = &self.current else { return };
-        let announcement = self.announcement(current, false);
-        self.shared.directory.put(Channel {
-            announcement,
-            stage: Stage::Ready(broadcast),
-        });
-    }
-
-    fn announcement(&self, current: &Current, lost: bool) -> Announcement {
-        Announcement {
-            channel: self.channel.clone(),
-            broadcast: current.id,
-            epoch: current.epoch,
-            lost,
-            hops: vec![self.shared.node.clone()],
-            cost: 0,
-        }
-    }
-
-    /// The publisher goes on in a new broadcast (an outgrown GOP, a new track).
-    fn succeed(&mut self) {
-        let epoch = self.next_epoch();
-        let fresh = self.fresh(epoch);
-        if let Some(mut air) = self.air.take() {
-            air.packager = air.packager.succeed(fresh);
-            air.dropped_samples = air.packager.counts().dropped_samples;
-            self.air = Some(air);
-        }
-        self.announce();
     }
 
     /// The publisher went away by itself.
@@ -527,14 +249,15 @@ impl Actor {
         self.take_off(reason).await;
     }
 
-    async fn turn_away(&mut self, label: &str, reason: &str) {
-        warn!(reason, "publisher is turned away");
-        self.shared
-            .metrics
-            .refused
-            .with_label_values(&[label])
-            .inc();
-        self.take_off(reason).await;
+    async fn turn_away(&mut self, why: TurnedAway) {
+        warn!(reason = why.words, "publisher is turned away");
+        self.count_refused(why.label);
+        self.take_off(&why.words).await;
+    }
+
+    fn count_refused(&self, label: &str) {
+        let refused = &self.shared.metrics.refused;
+        refused.with_label_values(&[label]).inc();
     }
 
     /// No publisher any more: what is open is completed short, and the grace
@@ -543,85 +266,56 @@ impl Actor {
         let Some(mut air) = self.air.take() else {
             return;
         };
-        self.shared.metrics.live.dec();
         air.publish.close.close(reason);
         air.packager.finish(&mut self.outputs);
         let handover = air.packager.handover();
         drop(air);
-        Box::pin(self.apply()).await;
+        let sound = self.apply().await.is_ok();
         let Some(current) = &mut self.current else {
             return;
         };
-        current.handover = handover;
-        match &current.broadcast {
-            Some(broadcast) if current.offered => {
-                broadcast.set_state(BroadcastState::Lost);
-                self.shared
-                    .directory
-                    .update(&self.channel, |known| known.announcement.lost = true);
-                self.shared.metrics.lost.inc();
-                self.due = Some((Instant::now() + self.shared.config.grace(), Due::End));
-            }
+        // What went wrong once is not gone on with.
+        current.handover = handover.filter(|_| sound);
+        if current.is_known() {
+            self.shown.lost(current.broadcast.as_deref());
+            self.grace = Some(Grace {
+                until: Instant::now() + self.shared.config.grace(),
+                _counted: Counted::one(&self.shared.metrics.lost),
+            });
+        } else {
             // Nobody ever saw it: there is nothing to come back to.
-            _ => self.forget(),
+            self.end().await;
         }
     }
 
-    fn no_longer_due(&mut self) {
-        if matches!(self.due.take(), Some((_, Due::End))) {
-            self.shared.metrics.lost.dec();
+    fn due(&self) -> Option<Instant> {
+        let grace = self.grace.as_ref().map(|grace| grace.until);
+        [grace, self.shown.until()].into_iter().flatten().min()
+    }
+
+    async fn fall_due(&mut self) {
+        let now = Instant::now();
+        self.shown.expire(now);
+        if self.grace.as_ref().is_some_and(|grace| grace.until <= now) {
+            self.grace = None;
+            self.end().await;
         }
     }
 
-    fn fall_due(&mut self, due: Due) {
-        self.no_longer_due();
-        match due {
-            Due::End => {
-                let window_ms = self.retire();
-                info!("the broadcast has ended");
-                let window = Duration::from_millis(window_ms.into());
-                self.due = Some((Instant::now() + window, Due::Forget));
-            }
-            Due::Forget => self.forget(),
-        }
-    }
-
-    /// Ends the current broadcast for its viewers: ENDLIST, which stays on show.
-    /// Tells how long.
-    fn retire(&mut self) -> u32 {
-        let page = self.page(true);
-        let Some(current) = &mut self.current else {
-            return 0;
+    /// Ends the broadcast for its viewers, if there is one: ENDLIST, which
+    /// stays on show for a while.
+    async fn end(&mut self) {
+        self.remember(true).await;
+        let Some(mut current) = self.current.take() else {
+            return;
         };
-        current.handover = None;
-        let Some(broadcast) = &current.broadcast else {
-            return 0;
-        };
-        if broadcast.state() == BroadcastState::Ended {
-            return 0;
+        info!(broadcast = %current.id, "the broadcast has ended");
+        current.end();
+        match &current.broadcast {
+            Some(broadcast) if current.offered => self.shown.ended(broadcast, Instant::now()),
+            _ => self.shown.withdraw(current.id),
         }
-        for known in &broadcast.tracks {
-            known.window.end();
-        }
-        broadcast.set_state(BroadcastState::Ended);
         self.shared.metrics.ended.inc();
-        if let Some(page) = page {
-            // Nothing waits for it: an unwritten end is an age that is too old.
-            tokio::task::spawn_blocking(move || page.write());
-        }
-        let window_ms = broadcast.plan.window_ms;
-        self.shared.directory.update(&self.channel, |_| {});
-        window_ms
-    }
-
-    fn forget(&mut self) {
-        self.no_longer_due();
-        self.current = None;
-        if let Some(shown) = self.shared.directory.get(&self.channel) {
-            self.shared
-                .directory
-                .remove(&self.channel, shown.announcement.broadcast);
-        }
     }
 }
 
@@ -634,15 +328,6 @@ const fn discontinuity_floor(unix_s: u64) -> u64 {
     unix_s.saturating_sub(YEAR_2026_UNIX_S) / 3_600
 }
 
-/// A bug between packager and window, in words.
-#[derive(Debug, thiserror::Error)]
-enum ApplyError {
-    #[error("there is no track {0}")]
-    NoTrack(TrackName),
-    #[error(transparent)]
-    Log(#[from] LogError),
-}
-
 async fn next_event(air: &mut Option<OnAir>) -> Option<PublishEvent> {
     match air {
         Some(air) => air.publish.events.recv().await,
@@ -650,12 +335,9 @@ async fn next_event(air: &mut Option<OnAir>) -> Option<PublishEvent> {
     }
 }
 
-async fn until(due: Option<(Instant, Due)>) -> Due {
+async fn until(due: Option<Instant>) {
     match due {
-        Some((at, due)) => {
-            sleep_until(at).await;
-            due
-        }
+        Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -32,7 +32,10 @@ pub struct Bookmark {
     /// The highest msn that was opened in any track.
     pub msn: Msn,
     pub discontinuity_sequence: u64,
+    /// The wall clock when it opened.
     pub at: UnixMs,
+    /// Programme time of the first track's newest segment.
+    pub program_time: UnixMs,
     pub ended: bool,
     pub plan: Plan,
     pub tracks: Vec<TrackBookmark>,
@@ -52,7 +55,9 @@ impl Bookmark {
     /// decode time is used twice and programme time stays true.
     #[must_use]
     pub fn continuation(&self, now: UnixMs) -> Continuation {
-        let away_ms = now.0.saturating_sub(self.at.0);
+        // A clock that was set back tells nothing: a segment is that long at most.
+        let away_ms = now.0.checked_sub(self.at.0);
+        let away_ms = away_ms.unwrap_or(self.plan.target_duration_ms().into());
         let track = |mark: &TrackBookmark| ContinuedTrack {
             track: mark.track.clone(),
             next_dts: mark.dts + mark.track.timescale.from_ms(away_ms),
@@ -70,7 +75,7 @@ impl Bookmark {
             discontinuity_sequence: self.discontinuity_sequence,
             anchor: Anchor {
                 media: anchored,
-                at: self.at,
+                at: self.program_time,
             },
         }
     }
@@ -186,6 +191,7 @@ struct Stored {
     msn: u64,
     discontinuity_sequence: u64,
     at_unix_ms: u64,
+    program_time_unix_ms: u64,
     ended: bool,
     target_duration_s: u32,
     part_hold_back_ms: u32,
@@ -217,6 +223,7 @@ impl From<&Bookmark> for Stored {
             msn: mark.msn.0,
             discontinuity_sequence: mark.discontinuity_sequence,
             at_unix_ms: mark.at.0,
+            program_time_unix_ms: mark.program_time.0,
             ended: mark.ended,
             target_duration_s: mark.plan.target_duration_s,
             part_hold_back_ms: mark.plan.part_hold_back_ms,
@@ -256,6 +263,7 @@ impl TryFrom<Stored> for Bookmark {
             msn: Msn(stored.msn),
             discontinuity_sequence: stored.discontinuity_sequence,
             at: UnixMs(stored.at_unix_ms),
+            program_time: UnixMs(stored.program_time_unix_ms),
             ended: stored.ended,
             plan: Plan {
                 target_duration_s: stored.target_duration_s,
@@ -306,6 +314,7 @@ mod tests {
             msn: Msn(msn),
             discontinuity_sequence: 1_700_000_000,
             at: UnixMs(msn),
+            program_time: UnixMs(msn + 1),
             ended: false,
             plan: Plan {
                 target_duration_s: 3,

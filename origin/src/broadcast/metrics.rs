@@ -3,9 +3,27 @@
 use common::telemetry::metrics;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
+/// One in a gauge for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Counted(IntGauge);
+
+impl Counted {
+    pub(super) fn one(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Counted by the channels' tasks.
 #[derive(Debug, Clone)]
 pub struct BroadcastMetrics {
+    pub channels: IntGauge,
     pub live: IntGauge,
     pub lost: IntGauge,
     pub started: IntCounter,
@@ -25,6 +43,10 @@ impl BroadcastMetrics {
         let counter = |name: &str, help: &str| metrics::int_counter(registry, name, help);
         let gauge = |name: &str, help: &str| metrics::int_gauge(registry, name, help);
         Self {
+            channels: gauge(
+                "millrace_channels",
+                "Channels with a publisher, or with something left to show.",
+            ),
             live: gauge("millrace_broadcasts_live", "Broadcasts with a publisher."),
             lost: gauge(
                 "millrace_broadcasts_lost",

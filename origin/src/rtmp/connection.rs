@@ -21,7 +21,8 @@ use tracing::{debug, info, warn};
 
 use super::admission::Admission;
 use super::metrics::RtmpMetrics;
-use super::{CloseHandle, EndReason, PUBLISH_QUEUE, Publish, PublishEvent};
+use super::queue::{EventSender, Refused, queue};
+use super::{CloseHandle, EndReason, Publish, PublishEvent};
 use crate::keys::KeyRing;
 
 /// The application that publishers name: `rtmp://host/live/{key}`.
@@ -76,7 +77,7 @@ impl From<RtmpError> for Stop {
 /// The running publish of a connection.
 struct Live {
     channel: ChannelName,
-    events: mpsc::Sender<PublishEvent>,
+    events: EventSender,
     close: mpsc::Receiver<String>,
     since: Instant,
     from_byte: u64,
@@ -117,6 +118,8 @@ struct Connection<S> {
     shutdown: Shutdown,
     live: Option<Live>,
     sender: String,
+    /// Whether it ever had a publish, of whose end there is a line.
+    published: bool,
     partial: Share,
     publishing: Share,
 }
@@ -138,6 +141,7 @@ where
         shutdown,
         live: None,
         sender: String::new(),
+        published: false,
         partial: Share::new(&metrics.partial_message_bytes, 0),
         publishing: Share::new(&metrics.publishing, 0),
     };
@@ -240,6 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.context.metrics.publishes.inc();
                 self.publishing.set(1);
                 self.live = Some(live);
+                self.published = true;
                 self.session.accept_publish(std_now);
                 self.flush().await
             }
@@ -256,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         channel: ChannelName,
         now: Instant,
     ) -> Result<Live, (&'static str, &'static str)> {
-        let (events, receiver) = mpsc::channel(PUBLISH_QUEUE);
+        let (events, receiver) = queue(&self.context.metrics.queued_bytes);
         let (handle, close) = CloseHandle::channel();
         let publish = Publish {
             channel: channel.clone(),
@@ -290,13 +295,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let event = match live.events.try_send(event) {
             Ok(()) => return Ok(()),
-            Err(
-                mpsc::error::TrySendError::Full(event) | mpsc::error::TrySendError::Closed(event),
-            ) => event,
+            Err(Refused::Full(event)) => Some(event),
+            Err(Refused::Closed) => None,
         };
         self.flush().await?;
         let Some(live) = &mut self.live else {
             return Ok(());
+        };
+        let Some(event) = event else {
+            return Err(Stop::Closed(last_words(live)));
         };
         tokio::select! {
             biased;
@@ -380,6 +387,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         let gone = reason == EndReason::Disconnected;
+        let offset = self.session.offset();
+        // Cut off on the way to a publish. Nothing at all is a port scan or a
+        // balancer's look, not worth a line.
+        if gone && !self.published && offset > 0 {
+            let peer = self.peer;
+            info!(%peer, offset, "RTMP connection cut off before a publish");
+        }
         self.end_publish(reason).await;
         if !gone && self.flush().await.is_ok() {
             let _ = timeout(LINGER, linger(&mut self.stream)).await;

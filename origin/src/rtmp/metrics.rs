@@ -1,7 +1,8 @@
 //! What the RTMP server counts.
 
 use common::rtmp::ErrorKind;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use common::telemetry::metrics;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::admission::Refusal;
 
@@ -24,60 +25,55 @@ pub struct RtmpMetrics {
     pub auth_failures: IntCounter,
     /// Bytes held in unfinished messages, all connections together.
     pub partial_message_bytes: IntGauge,
+    /// Bytes read and not yet packaged, all publishes together.
+    pub queued_bytes: IntGauge,
 }
 
 impl RtmpMetrics {
     /// Registers all of them, each label's zero included.
-    ///
-    /// # Errors
-    /// A name that is registered already.
-    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let counters = |name: &str, help: &str, label: &str, values: &[&str]| {
-            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+    #[must_use]
+    pub fn register(registry: &Registry) -> Self {
+        let gauge = |name, help| metrics::int_gauge(registry, name, help);
+        let counter = |name, help| metrics::int_counter(registry, name, help);
+        let counters = |name, help, label, values: &[&str]| {
+            let counters = metrics::int_counter_vec(registry, name, help, &[label]);
             for value in values {
                 counters.with_label_values(&[*value]);
             }
-            registry.register(Box::new(counters.clone()))?;
-            Ok::<_, prometheus::Error>(counters)
+            counters
         };
-        Ok(Self {
-            connections: gauge("millrace_rtmp_connections", "RTMP connections now open")?,
+        Self {
+            connections: gauge("millrace_rtmp_connections", "RTMP connections now open."),
             rejected: counters(
                 "millrace_rtmp_connections_rejected_total",
-                "RTMP connections refused before a byte was read",
+                "RTMP connections refused before a byte was read.",
                 "reason",
                 &Refusal::ALL.map(Refusal::label),
-            )?,
+            ),
             received_bytes: counter(
                 "millrace_rtmp_received_bytes_total",
-                "Bytes read from RTMP publishers",
-            )?,
+                "Bytes read from RTMP publishers.",
+            ),
             protocol_errors: counters(
                 "millrace_rtmp_protocol_errors_total",
-                "RTMP connections closed for what they sent or failed to send",
+                "RTMP connections closed for what they sent or failed to send.",
                 "kind",
                 &ErrorKind::LABELS,
-            )?,
-            publishes: counter("millrace_rtmp_publishes_total", "RTMP publishes accepted")?,
-            publishing: gauge("millrace_rtmp_publishing", "RTMP publishes now running")?,
+            ),
+            publishes: counter("millrace_rtmp_publishes_total", "RTMP publishes accepted."),
+            publishing: gauge("millrace_rtmp_publishing", "RTMP publishes now running."),
             auth_failures: counter(
                 "millrace_rtmp_auth_failures_total",
-                "RTMP publishes refused for their key or application",
-            )?,
+                "RTMP publishes refused for their key or application.",
+            ),
             partial_message_bytes: gauge(
                 "millrace_rtmp_partial_message_bytes",
-                "Bytes held in unfinished RTMP messages",
-            )?,
-        })
+                "Bytes held in unfinished RTMP messages.",
+            ),
+            queued_bytes: gauge(
+                "millrace_rtmp_queued_bytes",
+                "Bytes of publishes that wait for the packager.",
+            ),
+        }
     }
 }

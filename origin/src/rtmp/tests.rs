@@ -54,7 +54,7 @@ struct Running {
 
 impl Running {
     async fn start(config: RtmpConfig) -> Self {
-        let metrics = RtmpMetrics::register(&Registry::new()).unwrap();
+        let metrics = RtmpMetrics::register(&Registry::new());
         let (sender, publishes) = mpsc::channel(4);
         let server = RtmpServer::bind(&config, keys(), metrics.clone(), sender);
         let server = server.await.unwrap();
@@ -85,6 +85,7 @@ impl Running {
         assert_eq!(self.metrics.connections.get(), 0);
         assert_eq!(self.metrics.publishing.get(), 0);
         assert_eq!(self.metrics.partial_message_bytes.get(), 0);
+        assert_eq!(self.metrics.queued_bytes.get(), 0);
     }
 }
 

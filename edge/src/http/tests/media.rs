@@ -243,3 +243,22 @@ async fn head_of_media_answers_at_once() {
         }
     }
 }
+
+#[tokio::test]
+async fn t2_media_tells_how_long_the_edge_has_had_it() {
+    let rig = Rig::live(&[]).await;
+    for path in ["105.m4s", "105.0.m4s", "106.1.m4s"] {
+        let reply = rig.get(&format!("/live/demo/7/v0/{path}")).await;
+        assert_eq!(reply.status, 200, "{path}");
+        let age: u64 = reply.header("age").parse().unwrap();
+        assert!(age < 60, "{path}: {age}");
+    }
+    let mut client = rig.connect().await;
+    let same = client
+        .get("/live/demo/7/v0/105.m4s", &["If-None-Match: \"0\""])
+        .await;
+    assert_eq!(same.status, 304);
+    assert_ne!(same.header("age"), "");
+    let missing = rig.get("/live/demo/7/v0/106.5.m4s").await;
+    assert_eq!((missing.status, missing.header("age")), (404, ""));
+}

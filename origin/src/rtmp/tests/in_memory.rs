@@ -12,7 +12,7 @@ fn in_memory() -> (
     JoinHandle<()>,
 ) {
     let (ours, theirs) = duplex(64 << 10);
-    let metrics = RtmpMetrics::register(&Registry::new()).unwrap();
+    let metrics = RtmpMetrics::register(&Registry::new());
     let (publishes, receiver) = mpsc::channel(4);
     let context = Arc::new(connection::Context {
         keys: keys(),

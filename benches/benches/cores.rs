@@ -1,0 +1,128 @@
+//! The pure cores, one after another along the life of a part.
+//! `cargo bench -p benches`
+
+use std::time::Instant;
+
+use benches::{FRAME_BYTES, package, publish};
+use bytes::Bytes;
+use common::{
+    link::encode::chunk_header,
+    live::{Chunk, Log},
+    media::Ticks,
+    names::{Kind, TrackName},
+    rtmp::{ServerEvent, ServerSession, enhanced::Capabilities},
+};
+use divan::{Bencher, black_box, counter::BytesCount};
+use edge::playlist::{self, Skip};
+use origin::{
+    cmaf::{self, ChunkHeader, ChunkSample},
+    packager::Output,
+};
+
+fn main() {
+    divan::main();
+}
+
+/// A recorded ffmpeg publish, bytes to events.
+#[divan::bench]
+fn rtmp_session(bencher: Bencher) {
+    let recorded = include_bytes!("../../common/src/rtmp/fixtures/ffmpeg-5.1.bin");
+    bencher.counter(BytesCount::of_slice(recorded)).bench(|| {
+        let now = Instant::now();
+        let mut session =
+            ServerSession::new(1, Capabilities::forwarding(&["avc1"], &["mp4a"]), now);
+        let mut input = &recorded[..];
+        let mut media = 0;
+        while let Ok(Some(event)) = session.next_event(&mut input, now) {
+            match event {
+                ServerEvent::Publish(_) => session.accept_publish(now),
+                ServerEvent::Media(_) => media += 1,
+                _ => {}
+            }
+            black_box(session.take_output());
+        }
+        media
+    });
+}
+
+/// One video frame into one CMAF chunk.
+#[divan::bench]
+fn cmaf_chunk(bencher: Bencher) {
+    let header = ChunkHeader {
+        sequence: 1,
+        track_id: cmaf::TRACK_ID,
+        base_dts: Ticks(1 << 40),
+        styp: None,
+        prft: None,
+    };
+    let sample = ChunkSample {
+        duration: 4_000,
+        sync: false,
+        composition_offset: 8_000,
+        data: Bytes::from(vec![7; FRAME_BYTES]),
+    };
+    bencher
+        .counter(BytesCount::new(FRAME_BYTES))
+        .bench(|| cmaf::chunk(black_box(&header), std::slice::from_ref(black_box(&sample))));
+}
+
+/// Ten seconds of a publish, samples to records.
+#[divan::bench]
+fn packager_10_s(bencher: Bencher) {
+    bencher.with_inputs(|| publish(10)).bench_values(package);
+}
+
+/// The same records into the log of their track.
+#[divan::bench]
+fn log_10_s(bencher: Bencher) {
+    let outputs = package(publish(10));
+    bencher.bench(|| log_of(&outputs));
+}
+
+/// A media playlist and its delta update, eight target durations of it.
+#[divan::bench(args = [Skip::No, Skip::Yes])]
+fn playlist(bencher: Bencher, skip: Skip) {
+    let outputs = package(publish(40));
+    let Some(Output::Plan { plan, tracks }) =
+        outputs.iter().find(|o| matches!(o, Output::Plan { .. }))
+    else {
+        unreachable!("forty seconds make a plan")
+    };
+    let Some(listing) = log_of(&outputs).listing() else {
+        unreachable!("and parts")
+    };
+    let all: Vec<_> = tracks.iter().collect();
+    bencher.bench(|| playlist::media(black_box(&listing), plan, &tracks[0], &all, skip));
+}
+
+/// What a chunk costs on the link beside its payload.
+#[divan::bench]
+fn link_chunk_header(bencher: Bencher) {
+    let chunk = Chunk {
+        duration: Ticks(4_000),
+        data: Bytes::from(vec![7; FRAME_BYTES]),
+    };
+    bencher.bench(|| chunk_header(black_box(&chunk)));
+}
+
+fn log_of(outputs: &[Output]) -> Log {
+    let Some(Output::Plan { plan, tracks }) =
+        outputs.iter().find(|o| matches!(o, Output::Plan { .. }))
+    else {
+        unreachable!("ten seconds make a plan")
+    };
+    let mut log = Log::new(plan, &tracks[0]);
+    for output in outputs {
+        let followed = match output {
+            Output::Record { track, record } if is_video(*track) => log.apply(record.clone()),
+            Output::Complete { track, .. } if is_video(*track) => log.complete().map(drop),
+            _ => Ok(()),
+        };
+        assert!(followed.is_ok(), "the packager's records follow");
+    }
+    log
+}
+
+fn is_video(track: TrackName) -> bool {
+    track.kind == Kind::Video
+}

@@ -1,0 +1,185 @@
+//! What a channel's task does with one event: demux, package, and apply what
+//! comes of it to the broadcast's windows, in its order.
+
+use std::sync::Arc;
+
+use common::{
+    live::{Broadcast, Plan, Record, Track},
+    names::TrackName,
+    rtmp::MediaKind,
+};
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use super::{Actor, TurnedAway};
+use crate::{
+    broadcast::current::{ApplyError, Current},
+    demux::{DemuxError, Demuxer, declared},
+    packager::Output,
+    rtmp::PublishEvent,
+    sample::Input,
+};
+
+impl Actor {
+    pub(super) async fn event(&mut self, event: Option<PublishEvent>) {
+        let Some(air) = &mut self.air else { return };
+        air.heard = Instant::now();
+        let inputs = match event {
+            Some(PublishEvent::Ended(reason)) => return self.gone(&reason.to_string()).await,
+            None => return self.gone("the connection vanished").await,
+            Some(event) => demuxed(&mut air.demuxer, event),
+        };
+        match inputs {
+            Ok(inputs) => {
+                let now = (self.shared.clock)();
+                for input in inputs {
+                    air.packager.push(input, now, &mut self.outputs);
+                }
+                self.follow().await;
+            }
+            Err(error) => {
+                let (label, words) = ("media", error.to_string());
+                self.turn_away(TurnedAway { label, words }).await;
+            }
+        }
+    }
+
+    pub(super) async fn tick(&mut self) {
+        if let Some(air) = &mut self.air {
+            let now = (self.shared.clock)();
+            air.packager.tick(now, &mut self.outputs);
+            self.follow().await;
+        }
+    }
+
+    /// Applies what the packager decided; the publisher goes where it must.
+    async fn follow(&mut self) {
+        if let Err(why) = self.apply().await {
+            self.turn_away(why).await;
+        }
+        if let Some(air) = &mut self.air {
+            let dropped = air.packager.counts().dropped_samples;
+            let since = dropped.saturating_sub(air.dropped_samples);
+            self.shared.metrics.dropped_samples.inc_by(since);
+            air.dropped_samples = dropped;
+        }
+    }
+
+    /// Applies what the packager decided, in its order.
+    pub(super) async fn apply(&mut self) -> Result<(), TurnedAway> {
+        for output in std::mem::take(&mut self.outputs) {
+            let applied = match output {
+                Output::Plan { plan, tracks } => self.planned(plan, tracks),
+                Output::Init { track, id, bytes } => self
+                    .current()
+                    .and_then(|current| current.track(track))
+                    .map(|track| track.add_init(id, bytes)),
+                Output::Record { track, record } => self.record(track, record).await,
+                Output::Complete { track, .. } => self.complete(track),
+                Output::Ready => self.offer(),
+                Output::NewBroadcast(why) => {
+                    info!(%why, "the broadcast ends and the next one begins");
+                    self.succeed().await;
+                    Ok(())
+                }
+                Output::Refused(why) => {
+                    return Err(TurnedAway {
+                        label: "plan",
+                        words: why.to_string(),
+                    });
+                }
+            };
+            if let Err(error) = applied {
+                // A bug of ours; nobody else's broadcast is to suffer for it.
+                error!(%error, "the packager's records don't follow");
+                return Err(TurnedAway {
+                    label: "internal",
+                    words: "internal error".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn current(&self) -> Result<&Current, ApplyError> {
+        self.current.as_ref().ok_or(ApplyError::NoBroadcast)
+    }
+
+    fn planned(&mut self, plan: Plan, tracks: Vec<Track>) -> Result<(), ApplyError> {
+        let current = self.current.as_mut().ok_or(ApplyError::NoBroadcast)?;
+        let broadcast = Broadcast::new(self.channel.clone(), current.id, plan, tracks);
+        info!(
+            broadcast = %broadcast.id,
+            target_duration_s = plan.target_duration_s,
+            part_hold_back_ms = plan.part_hold_back_ms,
+            tracks = ?broadcast.tracks.iter().map(|known| &known.track.codec).collect::<Vec<_>>(),
+            "the plan is frozen"
+        );
+        current.broadcast = Some(Arc::new(broadcast));
+        Ok(())
+    }
+
+    /// The journal knows a segment's number before any edge can.
+    async fn record(&mut self, name: TrackName, record: Record) -> Result<(), ApplyError> {
+        if let Record::Open(head) = &record
+            && let Some(current) = &mut self.current
+            && current.open(name, head)
+        {
+            self.remember(false).await;
+        }
+        let metrics = &self.shared.metrics;
+        self.current()?.record(name, record, metrics)
+    }
+
+    fn complete(&self, name: TrackName) -> Result<(), ApplyError> {
+        self.current()?.track(name)?.window.complete()?;
+        self.shared.metrics.segments.inc();
+        Ok(())
+    }
+
+    /// PART-HOLD-BACK of media exists: playlists are offered from now on (H2).
+    fn offer(&mut self) -> Result<(), ApplyError> {
+        let current = self.current.as_mut().ok_or(ApplyError::NoBroadcast)?;
+        if let Some(broadcast) = current.broadcast.as_ref().filter(|_| !current.offered) {
+            self.shown.live(broadcast, current.epoch);
+            current.offered = true;
+        }
+        Ok(())
+    }
+
+    /// The publisher goes on in a new broadcast (an outgrown GOP, a new track).
+    async fn succeed(&mut self) {
+        let epoch = self.shared.next_epoch(&self.channel);
+        let fresh = self.fresh(epoch).await;
+        if let Some(mut air) = self.air.take() {
+            air.packager = air.packager.succeed(fresh);
+            self.air = Some(air);
+        }
+        self.show();
+    }
+}
+
+/// Samples and what describes them, from one event of the publisher.
+fn demuxed(demuxer: &mut Demuxer, event: PublishEvent) -> Result<Vec<Input>, DemuxError> {
+    match event {
+        PublishEvent::Metadata(properties) => {
+            let numbers = properties
+                .iter()
+                .filter_map(|(name, value)| Some((name.as_str(), value.as_number()?)));
+            Ok(vec![demuxer.metadata(declared(numbers))])
+        }
+        PublishEvent::Media {
+            kind: MediaKind::Audio,
+            timestamp_ms,
+            payload,
+            ..
+        } => demuxer.audio(timestamp_ms, payload),
+        PublishEvent::Media {
+            kind: MediaKind::Video,
+            timestamp_ms,
+            payload,
+            ..
+        } => demuxer.video(timestamp_ms, payload),
+        PublishEvent::Media { .. } | PublishEvent::Ended(_) => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,116 @@
+//! What a channel shows to edges: its entry in the [`Directory`].
+//!
+//! In: what becomes of the channel's broadcasts. Out: the one entry of this
+//! channel, which nobody else writes. The invariant: an ended playlist stays
+//! until the next broadcast is offered, for one window at most, and a broadcast
+//! is offered only once it is playable (H2; design: Broadcast, epoch,
+//! republish).
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    live::{Announcement, Broadcast, BroadcastState, Channel, Directory, Stage},
+    names::{BroadcastId, ChannelName, Epoch, NodeId},
+};
+use tokio::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct Shown {
+    channel: ChannelName,
+    node: NodeId,
+    directory: Arc<Directory>,
+    /// The ended broadcast on show, and until when.
+    ended: Option<(BroadcastId, Instant)>,
+    /// What is on air and waits to be offered.
+    starting: Option<(BroadcastId, Epoch)>,
+}
+
+impl Shown {
+    pub(super) fn new(channel: ChannelName, node: NodeId, directory: Arc<Directory>) -> Self {
+        Self {
+            channel,
+            node,
+            directory,
+            ended: None,
+            starting: None,
+        }
+    }
+
+    /// When [`Shown::expire`] is due.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.ended.map(|(_, until)| until)
+    }
+
+    /// A publish that has nothing to play yet.
+    pub(super) fn starting(&mut self, id: BroadcastId, epoch: Epoch) {
+        self.starting = Some((id, epoch));
+        if self.ended.is_none() {
+            self.put(id, epoch, Stage::Starting);
+        }
+    }
+
+    /// The broadcast is playable: offered from now on, or offered still, by
+    /// another epoch.
+    pub(super) fn live(&mut self, broadcast: &Arc<Broadcast>, epoch: Epoch) {
+        self.ended = None;
+        self.starting = None;
+        broadcast.set_state(BroadcastState::Live);
+        self.put(broadcast.id, epoch, Stage::Ready(broadcast.clone()));
+    }
+
+    /// The publisher is away and may come back.
+    pub(super) fn lost(&mut self, broadcast: Option<&Broadcast>) {
+        if let Some(broadcast) = broadcast {
+            broadcast.set_state(BroadcastState::Lost);
+        }
+        if self.ended.is_none() {
+            let lost = |known: &mut Channel| known.announcement.lost = true;
+            self.directory.update(&self.channel, lost);
+        }
+    }
+
+    /// ENDLIST, which stays for one window.
+    pub(super) fn ended(&mut self, broadcast: &Broadcast, now: Instant) {
+        broadcast.set_state(BroadcastState::Ended);
+        let window = Duration::from_millis(broadcast.plan.window_ms.into());
+        self.ended = Some((broadcast.id, now + window));
+        // Nothing in the entry changes but the broadcast that it points to.
+        self.directory.update(&self.channel, |_| {});
+    }
+
+    /// A broadcast that was never offered is over.
+    pub(super) fn withdraw(&mut self, id: BroadcastId) {
+        self.starting = None;
+        if self.ended.is_none() {
+            self.directory.remove(&self.channel, id);
+        }
+    }
+
+    /// The ended playlist was shown for one window.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if let Some((id, until)) = self.ended
+            && until <= now
+        {
+            self.ended = None;
+            match self.starting {
+                Some((id, epoch)) => self.put(id, epoch, Stage::Starting),
+                None => self.directory.remove(&self.channel, id),
+            }
+        }
+    }
+
+    fn put(&self, broadcast: BroadcastId, epoch: Epoch, stage: Stage) {
+        let announcement = Announcement {
+            channel: self.channel.clone(),
+            broadcast,
+            epoch,
+            lost: false,
+            hops: vec![self.node.clone()],
+            cost: 0,
+        };
+        self.directory.put(Channel {
+            announcement,
+            stage,
+        });
+    }
+}

@@ -1,0 +1,7 @@
+//! Channels' tasks in virtual time, fed by hand with real FLV bodies.
+
+mod bounds;
+mod lifecycle;
+mod restart;
+mod rig;
+mod succession;
