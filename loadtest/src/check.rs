@@ -32,6 +32,10 @@ pub struct CheckArgs {
     /// How long to watch; a rule needs its case to occur
     #[arg(long, default_value_t = 30, value_name = "N")]
     pub seconds: u64,
+    /// How late a part or segment may come for the machine's sake (H3), in
+    /// milliseconds
+    #[arg(long, default_value_t = 150, value_name = "MS")]
+    pub slack_ms: u32,
     #[command(flatten)]
     pub tls: TlsArgs,
     /// One line of JSON in place of the table
@@ -50,7 +54,8 @@ pub async fn run(args: &CheckArgs) -> Result<bool> {
     };
     let net = Arc::new(Net::new(tls, false));
     let deadline = Instant::now() + Duration::from_secs(args.seconds);
-    let observed = collect::collect(net, &url, deadline).await?;
+    let mut observed = collect::collect(net, &url, deadline).await?;
+    observed.slack_us = i64::from(args.slack_ms) * 1_000;
     let verdicts = judge(&observed);
     if args.json {
         println!("{}", as_json(&verdicts));

@@ -16,9 +16,6 @@ mod sequence;
 /// Durations are printed with five digits or so.
 const PRINT_SLACK_US: u64 = 20;
 
-/// Between the server's clock tick and our read of it.
-const TIMING_SLACK_US: i64 = 150_000;
-
 /// Milliseconds are what EXT-X-PROGRAM-DATE-TIME shows; two of them may differ.
 const DATE_SLACK_US: i64 = 2_000;
 
@@ -41,7 +38,7 @@ pub fn check(observed: &Observed, verdicts: &mut Verdicts) {
                 reports(observed, track, list, verdicts);
             }
         }
-        cadence(track, verdicts);
+        cadence(track, observed.slack_us, verdicts);
         sequence::check(track, verdicts);
     }
     across_renditions(observed, verdicts);
@@ -322,7 +319,7 @@ fn file(uri: &str) -> &str {
 }
 
 /// H3 by the times at which new versions reached us.
-fn cadence(track: &TrackSeen, v: &mut Verdicts) {
+fn cadence(track: &TrackSeen, slack_us: i64, v: &mut Verdicts) {
     let uri = &track.uri;
     let mut last_part: Option<i64> = None;
     let mut last_segment: Option<i64> = None;
@@ -348,7 +345,7 @@ fn cadence(track: &TrackSeen, v: &mut Verdicts) {
             let late_us = last_part.map_or(0, |last| now.at_us.saturating_sub(last));
             let most_us = i64::try_from(target_us)
                 .unwrap_or(i64::MAX)
-                .saturating_add(TIMING_SLACK_US);
+                .saturating_add(slack_us);
             v.hold("H3", late_us <= most_us, || {
                 let (msn, part) = is.next();
                 format!(
@@ -362,7 +359,7 @@ fn cadence(track: &TrackSeen, v: &mut Verdicts) {
         if is.next().0 > was.next().0 {
             let late_us = last_segment.map_or(0, |last| now.at_us.saturating_sub(last));
             let target_us = i64::try_from(now.list.target_us()).unwrap_or(i64::MAX);
-            let most_us = (target_us.saturating_mul(3) / 2).saturating_add(TIMING_SLACK_US);
+            let most_us = (target_us.saturating_mul(3) / 2).saturating_add(slack_us);
             v.hold("H3", late_us <= most_us, || {
                 format!(
                     "{uri}: {} ms before segment {}",

@@ -16,6 +16,8 @@ pub struct Observed {
     pub multivariant: Option<Multivariant>,
     pub tracks: Vec<TrackSeen>,
     pub exchanges: Vec<Exchange>,
+    /// Between the server's clock tick and our read of it.
+    pub slack_us: i64,
 }
 
 /// One media playlist and its media.

@@ -203,6 +203,7 @@ fn observed(edit: &dyn Fn(u64, String) -> String) -> Observed {
         multivariant: Some(multivariant),
         exchanges: exchanges(&tracks[0]),
         tracks,
+        slack_us: 150_000,
     }
 }
 
