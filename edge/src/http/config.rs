@@ -142,7 +142,7 @@ pub struct HttpConfig {
     )]
     pub unsent_bytes: u32,
 
-    /// Seconds that a channel may take to start: the longest GOP; requests wait 3 s more
+    /// Seconds that a channel may take to start; requests wait 3 s more. No less than --max-gop of the origins
     #[arg(
         long,
         env = "MILLRACE_START_WAIT",

@@ -267,8 +267,9 @@ async fn next_segment(connection: &Connection) -> (SegmentStart, Reader) {
 }
 
 /// The parent neither waits for the child that does not read nor keeps more
-/// for it than the flow-control window.
-#[tokio::test]
+/// for it than the flow-control window. Two threads: while this one makes its
+/// megabytes the links are to stay alive, on a busy machine too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_child_that_does_not_read_is_told_what_it_missed() {
     let certs = Certs::new();
     let directory = Arc::new(Directory::default());
