@@ -491,7 +491,7 @@ impl Gather {
             .times_of(leader)
             .filter(|one| one.dts_ms >= origin.dts_ms);
         for (frames, one) in from_origin.enumerate().filter(|(_, one)| one.sync) {
-            longest = longest.max((one.dts_ms - last) * MS);
+            longest = longest.max(one.dts_ms.saturating_sub(last) * MS);
             last = one.dts_ms;
             let ticks = (one.dts_ms - origin.dts_ms) * MS;
             if ticks + rate.frame / 2 >= segment {

@@ -159,7 +159,9 @@ impl Live {
         }
         let lane = &self.lanes[at];
         let error = difference(target, lane.end);
-        let mut duration = video_duration(frame, error);
+        // Where a part holds one frame only, what it can't take of the error is
+        // left to the next.
+        let mut duration = video_duration(frame, error).min(lane.shape.target);
         if lane.part.frames > 0 && lane.part.duration + duration > lane.shape.target {
             let room = lane.shape.target - lane.part.duration;
             if room >= frame {

@@ -27,13 +27,22 @@ const PART_US: u64 = 333_333;
 
 impl PartShape {
     /// k >= 6 frames, about 333 ms; the target one frame more (H8): six of
-    /// seven are 85.7 %, so a full part never falls short of H4.
+    /// seven are 85.7 %, so a full part never falls short of H4. Below three
+    /// frames a second, fewer: what fits into the shortest segment, and a
+    /// target of which it is 85 %.
     pub(super) fn video(rate: Rate) -> Self {
-        let third = u64::from(Timescale::VIDEO.hz()) / 3;
-        let frames = ((third + rate.frame / 2) / rate.frame).max(6);
+        let second = u64::from(Timescale::VIDEO.hz());
+        let most = (SEGMENT_MS * second / 1_000 / rate.frame).max(1);
+        let frames = ((second / 3 + rate.frame / 2) / rate.frame)
+            .max(6)
+            .min(most);
+        let target = match frames {
+            6.. => (frames + 1) * rate.frame,
+            _ => frames * rate.frame * 100 / 85,
+        };
         Self {
             frame: rate.frame,
-            target: (frames + 1) * rate.frame,
+            target,
             frames: narrow(frames),
             chunk_frames: 1,
         }
@@ -107,6 +116,13 @@ pub(super) fn plan(target_duration_s: u32, window_target_durations: u32, tracks:
         (track.part_target.0 * 3_200).div_ceil(u64::from(track.timescale.hz())) * 1_000
     };
     let longest = tracks.iter().map(hold_back).max().unwrap_or(0);
+    // However slow the frames, a segment has room for a part and for cuts that
+    // its siblings make half a frame earlier or later.
+    let part_s = |track: &Track| {
+        let hz = u64::from(track.timescale.hz());
+        narrow(track.part_target.0.div_ceil(hz) + 2)
+    };
+    let target_duration_s = tracks.iter().map(part_s).fold(target_duration_s, u32::max);
     Plan {
         target_duration_s,
         part_hold_back_ms: narrow(longest / 1_000),
@@ -149,12 +165,26 @@ mod tests {
             (50, 1, 17),
             (60, 1, 20),
             (5, 1, 6),
+            (3, 1, 6),
         ] {
             let rate = Rate::of(fps, den).unwrap();
             let shape = PartShape::video(rate);
             assert_eq!(shape.frames, frames, "{fps}/{den}");
             assert_eq!(shape.target, u64::from(frames + 1) * rate.frame);
             assert!(is_full(u64::from(frames) * rate.frame, shape.target));
+        }
+    }
+
+    #[test]
+    fn h1_a_slow_publish_has_no_part_longer_than_its_segments_may_be() {
+        for (fps, den, frames) in [(2, 1, 4), (10, 7, 2), (1, 1, 2), (1, 2, 1)] {
+            let Some(rate) = Rate::of(fps, den) else {
+                continue;
+            };
+            let shape = PartShape::video(rate);
+            assert_eq!(shape.frames, frames, "{fps}/{den}");
+            assert!(is_full(u64::from(frames) * rate.frame, shape.target));
+            assert!(shape.target <= 3 * 120_000, "{fps}/{den}");
         }
     }
 
