@@ -14,7 +14,7 @@ use super::{
     Anchor, NewBroadcast, Output,
     clock::{ROUNDING, is_hole, snap, video_duration},
     lane::{Lane, MAX_CUTS},
-    plan::SEGMENT_MS,
+    plan::{SEGMENT_MS, is_full},
     rate::MS,
 };
 use crate::{cmaf::ChunkSample, sample::Sample};
@@ -164,7 +164,8 @@ impl Live {
         let mut duration = video_duration(frame, error).min(lane.shape.target);
         if lane.part.frames > 0 && lane.part.duration + duration > lane.shape.target {
             let room = lane.shape.target - lane.part.duration;
-            if room >= frame {
+            // A part that is not full yet takes what fits (H4).
+            if room >= frame || !is_full(lane.part.duration, lane.shape.target) {
                 duration = room;
             } else {
                 self.close_part(at, None, out);

@@ -100,13 +100,14 @@ impl Live {
         self.close_part_if_full(at, out);
     }
 
-    /// H4: at the planned count once 85 % are there, or when one more frame
-    /// would cross PART-TARGET.
+    /// H4: at the planned count, or when one more frame would cross PART-TARGET;
+    /// in any case not before 85 % of it are there.
     fn close_part_if_full(&mut self, at: usize, out: &mut Vec<Output>) {
         let lane = &self.lanes[at];
         let (part, shape) = (lane.part, lane.shape);
-        let planned = part.frames >= shape.frames && is_full(part.duration, shape.target);
-        if planned || part.duration + shape.frame > shape.target {
+        let planned = part.frames >= shape.frames;
+        let crossing = part.duration + shape.frame > shape.target;
+        if (planned || crossing) && is_full(part.duration, shape.target) {
             self.close_part(at, None, out);
         }
     }

@@ -379,7 +379,12 @@ impl TrackSeen {
                     || part.end.flags.independent && self.track.kind() == Kind::Video;
                 assert!(
                     excused || is_full(duration, target),
-                    "H4 {name} {duration} of {target}"
+                    "H4 {name} {duration} of {target}: {:?}",
+                    segment
+                        .parts
+                        .iter()
+                        .map(|p| (p.dts, p.end.duration.0, p.frames, p.end.flags))
+                        .collect::<Vec<_>>()
                 );
             }
         }
