@@ -2,10 +2,11 @@
 //! the link between nodes, and the ground under all of them.
 //!
 //! Imports point one way: `names` and `media` know nothing else, `live` stands
-//! on them, `link` on `live`. Nothing here knows of HTTP for viewers or RTMP
-//! publishers' policies.
+//! on them, `chat` on the names and `live`'s clock, `link` on `live` and `chat`.
+//! Nothing here knows of HTTP for viewers or RTMP publishers' policies.
 
 pub mod certs;
+pub mod chat;
 pub mod link;
 pub mod live;
 pub mod media;

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::{
+    chat::Chat,
     frame::{Frame, MAX_CHUNK_BYTES, MAX_INIT_BYTES, kind},
     message::{
         Accepted, Code, Fetch, GoneReason, Hello, Index, IndexedPart, IndexedSegment, List, Live,
@@ -103,10 +104,13 @@ impl Message {
             kind::END => end(body).map(Self::End),
             kind::FETCH => fetch(body).map(Self::Fetch),
             kind::LIST => list(body).map(Self::List),
-            got => Err(WireError::Unexpected {
-                got,
-                expected: "a known message",
-            }),
+            got => match Chat::decode(got, body) {
+                Some(chat) => chat.map(Self::Chat),
+                None => Err(WireError::Unexpected {
+                    got,
+                    expected: "a known message",
+                }),
+            },
         }
     }
 }

@@ -94,6 +94,7 @@ impl Message {
             Self::End(end) => put_end(out, end),
             Self::Fetch(fetch) => put_fetch(out, fetch),
             Self::List(list) => put_list(out, list),
+            Self::Chat(chat) => chat.put(out),
         }
     }
 }

@@ -53,6 +53,16 @@ pub mod kind {
     pub const END: u64 = 0x23;
     pub const FETCH: u64 = 0x30;
     pub const LIST: u64 = 0x31;
+    pub const CHAT: u64 = 0x40;
+    pub const ENTER: u64 = 0x41;
+    pub const EXIT: u64 = 0x42;
+    pub const COUNTS: u64 = 0x43;
+    pub const ASK: u64 = 0x44;
+    pub const VERDICT: u64 = 0x45;
+    pub const ROOM: u64 = 0x46;
+    pub const EVENT: u64 = 0x47;
+    pub const ORIGINS: u64 = 0x48;
+    pub const CLOSED: u64 = 0x49;
 }
 
 /// One message as it lies on the wire.
@@ -89,7 +99,8 @@ const fn most_bytes(kind: u64) -> Option<usize> {
         | kind::PART
         | kind::END
         | kind::FETCH
-        | kind::LIST => Some(MAX_CONTROL_BYTES),
+        | kind::LIST
+        | kind::CHAT..=kind::CLOSED => Some(MAX_CONTROL_BYTES),
         _ => None,
     }
 }

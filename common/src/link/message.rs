@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::chat::Chat;
 use crate::{
     live::{
         Announcement, BroadcastState, Chunk, Hint, Part, PartEnd, PartFlags, Plan, Position,
@@ -404,4 +405,5 @@ pub enum Message {
     End(SegmentEnd),
     Fetch(Fetch),
     List(List),
+    Chat(Chat),
 }

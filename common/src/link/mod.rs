@@ -61,13 +61,38 @@
 //! 23 END       chunks(i) bytes(i) crc32c(i)
 //! 30 FETCH     channel(s) broadcast(i) track(s) msn(i) first_chunk(i)
 //! 31 LIST      channel(s) broadcast(i) track(s) from(i) to(i)
-//! 40           reserved for chat
+//! 40 CHAT
+//! 41 ENTER     room(s) epoch(o) offset(i)
+//! 42 EXIT      room(s)
+//! 43 COUNTS    room(s) readers(i) chatters(i)
+//! 44 ASK       room(s) id(16 bytes) sender ask
+//! 45 VERDICT   id(16 bytes) verdict(i: 0 said stamp, 1 done notice, 2 refused notice)
+//! 46 ROOM      room(s) epoch(i) next_offset(i) settings
+//! 47 EVENT     room(s) stamp event
+//! 48 ORIGINS   nodes(s*)
+//! 49 CLOSED    room(s) code(i)
 //!
 //! head     = epoch(i) msn(i) discontinuity_sequence(i) init_id(i) dts(i) programme_time(i)
 //!            flags(i: 1 discontinuity, 2 gap)
 //! hint     = msn(i) part(i)
 //! siblings = { track(s) msn(i) part(i) }*
 //! part flags: 1 independent, 2 gap
+//!
+//! user     = id(s) login(s) display(s) colour(o) badges(s*)
+//! roles    = i: 1 broadcaster, 2 moderator, 4 vip, 8 subscriber
+//! sender   = user roles follows_since(o) network(i: 0 none, 1 and 16 bytes)
+//! ask      = 0 text(s) flags(i: 1 action, 2 reply) parent(16 bytes, if reply)
+//!          | command(i: 1 ban 2 timeout 3 unban 4 untimeout 5 delete 6 clear 7 slow 8 followers
+//!            9 subscribers 10 emote_only 11 unique 12 mod 13 unmod 14 vip 15 unvip 16 mods
+//!            17 vips 18 announce) login, message or colour(s) number(o) flag(i) text(s)
+//! notice   = msg_id(s) text(s)
+//! settings = slow_s(i) followers_minutes(o) flags(i: 1 subscribers only, 2 emote only, 4 unique)
+//! stamp    = epoch(i) offset(i) id(16 bytes) time(i) programme_time(i)
+//! event    = 0 user roles text(s) flags(i: 1 action, 2 reply)
+//!              { parent(16) thread(16) user_id(s) login(s) display(s) text(s) }, if reply
+//!          | 1 cleared | 2 user_id(s) login(s) seconds(o) | 3 message(16) login(s) text(s)
+//!          | 4 settings | 5 notice | 6 user_notice(i: 0 announcement colour(s), 1 raid viewers(i))
+//!            user roles system(s) text(s)
 //! ```
 //! Types are hexadecimal. At most 64 tracks and siblings, 16 hops, 16
 //! alternatives, 1,024 segments of an index; texts 256 bytes, codecs 128.
@@ -129,6 +154,21 @@
 //! held any more. **LIST** asks for the INDEX of listed segments in `from` to
 //! `to`, `to` excluded.
 //!
+//! **CHAT** (bidirectional, child, once a link): the rooms of [`crate::chat`].
+//! The parent says ORIGINS, the nodes over which rooms are spread; a room's home
+//! is the one that [`crate::chat::home`] finds. ENTER asks for a room, from
+//! `offset` of `epoch` on, or all that the parent remembers; the answer is ROOM,
+//! then an EVENT for each event from `next_offset` on, in order, for ever, or
+//! CLOSED: 5 the room's home is elsewhere, 10 too many rooms. ROOM comes again
+//! where the numbers do not go on: a new epoch, or events that the parent no
+//! longer has. COUNTS tells how many read there and who of them may write; it
+//! is said again at least every 15 s and forgotten after 45 s. ASK is a wish of
+//! a user; its VERDICT comes in any order. A child that lost its link before the
+//! VERDICT may ASK again with the same `id` for 60 s, and is told the same; the
+//! `id` of a message is that of its ASK. Said things are EVENTs to all, the asker
+//! too. A relay does all this towards the room's home for its own children.
+//! At most 4,096 rooms a stream, 64 origins, 8 badges; a text has 500 characters.
+//!
 //! **GOAWAY** (bidirectional, parent): this node leaves in `drain_ms`; the child
 //! turns to `alternatives` or its own list.
 //!
@@ -144,6 +184,7 @@
 //! 8 too_far_behind 9 loop 10 overloaded 11 cancelled 12 origin_lost
 //! ```
 
+pub mod chat;
 pub mod decode;
 pub mod encode;
 pub mod frame;
@@ -153,9 +194,10 @@ pub mod server;
 pub mod stream;
 pub mod wire;
 
+pub use chat::Chat;
 pub use frame::{Decoder, Frame, MAX_CHUNK_BYTES};
 pub use message::*;
-pub use server::{LinkServer, LinkServerMetrics};
+pub use server::{ChatPort, LinkServer, LinkServerMetrics, OpenRoom};
 pub use stream::{Reader, StreamError, Writer};
 pub use wire::WireError;
 

@@ -170,6 +170,15 @@ impl Fields {
         Ok(self.rest.split_to(len))
     }
 
+    /// Exactly so many bytes, without a length in front.
+    pub fn fixed<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
+        let message = self.message;
+        let cut = WireError::Truncated { message, field };
+        let bytes = self.rest.first_chunk::<N>().copied().ok_or(cut)?;
+        self.rest.advance(N);
+        Ok(bytes)
+    }
+
     pub fn text(&mut self, field: &'static str, most: usize) -> Result<String, WireError> {
         let bytes = self.bytes(field, most)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| self.invalid(field))?;

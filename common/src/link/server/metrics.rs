@@ -15,6 +15,8 @@ pub struct LinkServerMetrics {
     pub(super) fetches: IntCounter,
     pub(super) sent_bytes: IntCounter,
     pub(super) dropped_segments: IntCounter,
+    pub(super) chat_rooms: IntGauge,
+    pub(super) chat_asks: IntCounter,
     refused: IntCounterVec,
 }
 
@@ -46,6 +48,16 @@ impl LinkServerMetrics {
                 registry,
                 "millrace_link_segments_dropped_total",
                 "Segments that a child was too slow to be sent.",
+            ),
+            chat_rooms: int_gauge(
+                registry,
+                "millrace_link_chat_rooms",
+                "Rooms of chat that children read here, once for each child.",
+            ),
+            chat_asks: int_counter(
+                registry,
+                "millrace_link_chat_asks_total",
+                "Wishes of users that children passed on to rooms here.",
             ),
             refused: int_counter_vec(
                 registry,

@@ -7,6 +7,7 @@
 //! window at its own pace and is told what it missed. Requests, subscriptions
 //! and fetches of one connection are counted, and refused past their bound.
 
+mod chat;
 mod metrics;
 mod request;
 mod start;
@@ -34,6 +35,7 @@ use crate::{
     tls::{Identity, Role},
 };
 
+pub use chat::{ChatPort, OpenRoom};
 use metrics::Counted;
 pub use metrics::LinkServerMetrics;
 
@@ -69,6 +71,7 @@ struct Shared {
 #[derive(Debug, Clone)]
 pub struct LinkServer {
     shared: Arc<Shared>,
+    chat: Option<ChatPort>,
 }
 
 /// What the tasks of one connection share.
@@ -80,6 +83,7 @@ struct Peer {
     subscriptions: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    chat: Option<ChatPort>,
 }
 
 impl LinkServer {
@@ -92,7 +96,15 @@ impl LinkServer {
                 directory,
                 metrics,
             }),
+            chat: None,
         }
+    }
+
+    /// Carries the rooms behind `port` to children that ask.
+    #[must_use]
+    pub fn with_chat(mut self, port: ChatPort) -> Self {
+        self.chat = Some(port);
+        self
     }
 
     /// Serves until the drain; then children are told, get three seconds, and the
@@ -142,6 +154,7 @@ impl LinkServer {
             subscriptions: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+            chat: self.chat,
         };
         peer.serve(shutdown).await;
     }

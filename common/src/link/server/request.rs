@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     link::{
+        chat::Chat,
         message::{
             Accepted, Code, Fetch, Index, List, Message, Refusal, SegmentStart, Subscribe, Target,
         },
@@ -94,6 +95,7 @@ impl Peer {
             Message::Subscribe(subscribe) => self.subscribe(subscribe, writer, reader).await,
             Message::Fetch(fetch) => self.fetch(&fetch, writer).await,
             Message::List(list) => self.list(&list, writer).await,
+            Message::Chat(Chat::Open) => self.chat(writer, reader).await,
             _ => Err(refused(Code::Protocol, "not a request")),
         }
     }

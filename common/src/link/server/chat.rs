@@ -1,0 +1,283 @@
+//! CHAT: one child's rooms. A reading half that hands wishes to rooms, a follower
+//! a room that reads its feed at the child's pace, and a writing half for both.
+//!
+//! Nobody waits for a child: a follower that falls off a feed says where it goes
+//! on (ROOM); a wish that a room has no place for is refused at once. Bounds: rooms
+//! of a child ([`MAX_ROOMS`]), verdicts and events on their way ([`VERDICTS`],
+//! [`EVENTS`]).
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{AbortHandle, JoinSet},
+};
+
+use super::{
+    Peer,
+    metrics::Counted,
+    request::{Failure, refused},
+};
+use crate::{
+    chat::{
+        Asked, Body, Feed, MessageId, Notice, NoticeId, Offset, Posted, RoomEpoch, RoomHandle,
+        Verdict,
+    },
+    link::{
+        chat::{Chat, MAX_ROOMS, encode_event},
+        message::{Code, Message},
+        stream::{Reader, StreamError, Writer},
+    },
+    names::{ChannelName, NodeId},
+};
+
+/// Wishes of one child that are being decided; more wait in its stream.
+const VERDICTS: usize = 256;
+
+/// Events of one child on their way from its followers to its stream.
+const EVENTS: usize = 64;
+
+/// The encoding of an event that the link takes is the first of its forms.
+const LINK_FORM: usize = 0;
+
+/// What a node carries rooms with.
+#[derive(Debug, Clone)]
+pub struct ChatPort {
+    /// The nodes over which rooms are spread, as far as this node knows.
+    pub origins: watch::Receiver<Vec<NodeId>>,
+    /// Where a room is asked for.
+    pub opens: mpsc::Sender<OpenRoom>,
+}
+
+/// Asks for a room, made if it is not there.
+#[derive(Debug)]
+pub struct OpenRoom {
+    pub room: ChannelName,
+    /// [`Code::NotHere`] for a room whose home is elsewhere.
+    pub reply: oneshot::Sender<Result<RoomHandle, Code>>,
+}
+
+struct Entered {
+    handle: RoomHandle,
+    follower: AbortHandle,
+    _counted: Counted,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+impl Peer {
+    pub(super) async fn chat(
+        &self,
+        writer: &mut Writer,
+        reader: &mut Reader,
+    ) -> Result<(), Failure> {
+        let Some(port) = self.chat.clone() else {
+            return Err(refused(Code::NotFound, "this node carries no chat"));
+        };
+        let (verdicts, decided) = mpsc::channel(VERDICTS);
+        let (events, told) = mpsc::channel(EVENTS);
+        let mut rooms = Rooms {
+            peer: self,
+            port: &port,
+            entered: HashMap::new(),
+            followers: JoinSet::new(),
+            verdicts,
+            events,
+        };
+        tokio::select! {
+            ended = rooms.read(reader) => ended,
+            ended = write(writer, decided, told, port.origins.clone()) => ended.map_err(Failure::from),
+        }
+    }
+}
+
+struct Rooms<'a> {
+    peer: &'a Peer,
+    port: &'a ChatPort,
+    entered: HashMap<ChannelName, Entered>,
+    followers: JoinSet<()>,
+    verdicts: mpsc::Sender<(MessageId, Verdict)>,
+    events: mpsc::Sender<Bytes>,
+}
+
+impl Rooms<'_> {
+    async fn read(&mut self, reader: &mut Reader) -> Result<(), Failure> {
+        loop {
+            let message = tokio::select! {
+                message = reader.next() => message?,
+                Some(_) = self.followers.join_next(), if !self.followers.is_empty() => continue,
+            };
+            match message {
+                None => return Ok(()),
+                Some(Message::Chat(Chat::Enter { room, after })) => self.enter(room, after).await,
+                Some(Message::Chat(Chat::Exit { room })) => {
+                    self.entered.remove(&room);
+                }
+                Some(Message::Chat(Chat::Counts { room, counts })) => {
+                    if let Some(entered) = self.entered.get(&room) {
+                        let from = self.peer.identity.node.clone();
+                        // Lost where the room is busy: it is said again.
+                        let _ = entered.handle.asks.try_send(Asked::Counts { from, counts });
+                    }
+                }
+                Some(Message::Chat(Chat::Ask { room, request })) => {
+                    self.peer.shared.metrics.chat_asks.inc();
+                    let Ok(reply) = self.verdicts.clone().reserve_owned().await else {
+                        return Ok(());
+                    };
+                    let asked = Asked::Request {
+                        from: self.peer.identity.node.clone(),
+                        request,
+                        reply,
+                    };
+                    self.ask(&room, asked);
+                }
+                Some(_) => return Err(refused(Code::Protocol, "not a message of CHAT")),
+            }
+        }
+    }
+
+    fn ask(&self, room: &ChannelName, asked: Asked) {
+        let asked = match self.entered.get(room) {
+            Some(entered) => match entered.handle.asks.try_send(asked) {
+                Ok(()) => return,
+                Err(error) => error.into_inner(),
+            },
+            None => asked,
+        };
+        if let Asked::Request { request, reply, .. } = asked {
+            let notice = Notice::new(
+                NoticeId::MsgRateLimit,
+                "Your message was not sent because the room is too busy.",
+            );
+            reply.send((request.id, Verdict::Refused(notice)));
+        }
+    }
+
+    async fn enter(&mut self, room: ChannelName, after: Option<(RoomEpoch, Offset)>) {
+        self.entered.remove(&room);
+        let opened = if self.entered.len() >= MAX_ROOMS {
+            Err(Code::Overloaded)
+        } else {
+            self.open(room.clone()).await
+        };
+        match opened {
+            Ok(handle) => {
+                let follow = follow(handle.feed.clone(), after, self.events.clone());
+                let follower = self.followers.spawn(follow);
+                let entered = Entered {
+                    handle,
+                    follower,
+                    _counted: Counted::new(&self.peer.shared.metrics.chat_rooms),
+                };
+                self.entered.insert(room, entered);
+            }
+            Err(code) => {
+                self.peer.shared.metrics.refuse(code);
+                let closed = Message::Chat(Chat::Closed { room, code }).encode();
+                let _ = self.events.send(closed).await;
+            }
+        }
+    }
+
+    async fn open(&self, room: ChannelName) -> Result<RoomHandle, Code> {
+        let (reply, opened) = oneshot::channel();
+        let asked = self.port.opens.send(OpenRoom { room, reply }).await;
+        asked.map_err(|_| Code::OriginLost)?;
+        opened.await.unwrap_or(Err(Code::OriginLost))
+    }
+}
+
+async fn write(
+    writer: &mut Writer,
+    mut verdicts: mpsc::Receiver<(MessageId, Verdict)>,
+    mut events: mpsc::Receiver<Bytes>,
+    mut origins: watch::Receiver<Vec<NodeId>>,
+) -> Result<(), StreamError> {
+    let nodes = origins.borrow_and_update().clone();
+    writer.send(&Message::Chat(Chat::Origins { nodes })).await?;
+    let mut decided = Vec::with_capacity(16);
+    let mut pieces = Vec::with_capacity(EVENTS);
+    loop {
+        tokio::select! {
+            count = verdicts.recv_many(&mut decided, 16) => if count == 0 {
+                return Ok(());
+            },
+            count = events.recv_many(&mut pieces, EVENTS) => if count == 0 {
+                return Ok(());
+            },
+            Ok(()) = origins.changed() => {
+                let nodes = origins.borrow_and_update().clone();
+                pieces.push(Message::Chat(Chat::Origins { nodes }).encode());
+            }
+        }
+        let told = decided
+            .drain(..)
+            .map(|(id, verdict)| Message::Chat(Chat::Verdict { id, verdict }).encode());
+        pieces.extend(told);
+        writer.send_all(&mut pieces).await?;
+        pieces.clear();
+    }
+}
+
+/// Reads a room's feed for one child, as fast as the child takes it.
+async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mpsc::Sender<Bytes>) {
+    let mut moves = feed.moves();
+    let mut cursor = match after {
+        Some((epoch, offset)) => feed.resume(epoch, offset).cursor,
+        None => feed.start(),
+    };
+    // What the child takes for the next event; `None` where it has to be told.
+    let mut expects: Option<(RoomEpoch, Offset)> = None;
+    let mut told = Vec::with_capacity(EVENTS);
+    loop {
+        moves.mark_unchanged();
+        let before = cursor;
+        let read = feed.read(&mut cursor, EVENTS, |posted| {
+            let stamp = posted.event.stamp;
+            if posted.event.body == Body::Gap {
+                return;
+            }
+            if expects != Some((stamp.epoch, stamp.offset)) {
+                told.push(Told::Stands(stamp.epoch, stamp.offset));
+            }
+            expects = Some((stamp.epoch, stamp.offset.next()));
+            told.push(Told::Event(posted.clone()));
+        });
+        let stands = (read.epoch, read.next);
+        if read.at_end && expects != Some(stands) && read.epoch != RoomEpoch(0) {
+            told.push(Told::Stands(read.epoch, read.next));
+            expects = Some(stands);
+        }
+        for told in told.drain(..) {
+            let piece = match told {
+                Told::Event(posted) => {
+                    posted.form(LINK_FORM, |event| encode_event(&feed.room, event))
+                }
+                Told::Stands(epoch, next) => Message::Chat(Chat::Room {
+                    room: feed.room.clone(),
+                    epoch,
+                    next,
+                    settings: read.settings,
+                })
+                .encode(),
+            };
+            if events.send(piece).await.is_err() {
+                return;
+            }
+        }
+        if before == cursor && moves.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+enum Told {
+    Stands(RoomEpoch, Offset),
+    Event(Arc<Posted>),
+}
