@@ -27,4 +27,4 @@ pub use feed::{Cursor, Feed, Limits, Posted, Read, Resumed};
 pub use name::{Display, Login, MessageId, Text, UserId};
 pub use notice::{Notice, NoticeId};
 pub use request::{Asked, Counts, Request, RoomHandle, Verdict};
-pub use user::{Author, Badge, Colour, Network, Roles, Sender, User};
+pub use user::{Author, Badge, Claims, Colour, Network, Roles, RoomClaims, Sender, User};

@@ -8,7 +8,7 @@
 //!
 //! [`Upstream`]: crate::upstream::Upstream
 
-mod admission;
+pub(crate) mod admission;
 mod assets;
 mod body;
 mod cache;
@@ -26,7 +26,9 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod viewers;
+mod websocket;
 
 pub use config::HttpConfig;
 pub use listener::{BindError, Listeners, bind, serve};
 pub use metrics::HttpMetrics;
+pub(crate) use metrics::Rejected;

@@ -1,6 +1,7 @@
-//! The edge: CMAF in over the link, HTTP out.
+//! The edge: CMAF in over the link, HTTP out; chat both ways.
 
 pub mod api;
+pub mod chat;
 #[cfg(test)]
 mod fixture;
 pub mod http;

@@ -12,6 +12,7 @@ use common::{
     tls::{Role, WebCertificate},
 };
 use edge::{
+    chat::{self, Chat, ChatConfig, ChatMetrics},
     http::{self, HttpConfig, HttpMetrics},
     page,
     upstream::{Upstream, UpstreamConfig, UpstreamMetrics},
@@ -33,12 +34,14 @@ const OPS_PORT: u16 = 9101;
         edge --parent origin.example.net:4443 --link-ca certs/ca.pem \\\n    \
         --link-cert certs/edge-1.pem --link-key certs/edge-1.key \\\n    \
         --https-listen 0.0.0.0:443 --tls-cert web.pem --tls-key web.key\n\n\
-        SIGHUP reads the certificate of --tls-cert and --tls-key again.\n\
+        SIGHUP reads the certificate of --tls-cert and --tls-key, and --chat-keys, again.\n\
         SIGTERM drains: requests under way are finished, connections are closed."
 )]
 struct Cli {
     #[command(flatten)]
     http: HttpConfig,
+    #[command(flatten)]
+    chat: ChatConfig,
     #[command(flatten)]
     upstream: UpstreamConfig,
     #[command(flatten)]
@@ -72,6 +75,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let credentials = cli.link.credentials_as(Role::Edge)?;
     let node = credentials.identity().node.clone();
     let listeners = http::bind(&cli.http).await?;
+    let irc = chat::bind(&cli.chat, listeners.certificate()).await?;
     let ops_listen = cli.ops.listen(OPS_PORT);
     let ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
         .await
@@ -96,10 +100,18 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         upstream.clone(),
         shutdown.clone(),
     ));
+    let chat = Chat::start(
+        cli.chat,
+        upstream.clone(),
+        ChatMetrics::register(&registry),
+        shutdown.clone(),
+    )?;
+    tokio::spawn(reload_chat_keys_on_hangup(chat.clone())?);
+    tokio::spawn(chat::serve(irc, chat.clone()));
     let http_metrics = HttpMetrics::register(&registry);
     tokio::spawn(http::serve(
         cli.http,
-        listeners,
+        listeners.with_chat(chat),
         upstream,
         http_metrics,
         shutdown.clone(),
@@ -122,6 +134,18 @@ fn reload_on_hangup(
                     tracing::error!("{error}; the certificate before it stays in use");
                 }
                 None => {}
+            }
+        }
+    })
+}
+
+/// SIGHUP reads the keys of chat's tokens again as well.
+fn reload_chat_keys_on_hangup(chat: Chat) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut hangups = signal(SignalKind::hangup()).context("can't listen to SIGHUP")?;
+    Ok(async move {
+        while hangups.recv().await.is_some() {
+            if let Err(error) = chat.reload_keys() {
+                tracing::error!("{error}; the keys before them stay in use");
             }
         }
     })
@@ -221,6 +245,7 @@ mod tests {
         let registry = metrics::registry("edge");
         let _http = HttpMetrics::register(&registry);
         let _upstream = UpstreamMetrics::register(&registry);
+        let _chat = ChatMetrics::register(&registry);
         assert!(registry.gather().len() > 15);
     }
 

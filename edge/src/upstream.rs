@@ -19,12 +19,17 @@ mod tracks;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
+    link::{Chat, Message, Reader, Writer},
     live::{Announcement, Broadcast, Directory, Stage, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, Msn, NodeId, TrackName},
     quic::Dialer,
 };
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::watch,
+    task::AbortHandle,
+    time::{Instant, sleep},
+};
 
 pub use config::UpstreamConfig;
 pub use metrics::UpstreamMetrics;
@@ -35,6 +40,9 @@ pub use past::Kept;
 use past::Past;
 use session::Session;
 use tracks::{TrackHandle, TrackKey};
+
+/// Between a session that ends and the word of it.
+const CHAT_RETRY: Duration = Duration::from_millis(100);
 
 /// Why media cannot be had now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -214,6 +222,22 @@ impl Upstream {
             }
         }
         Some((broadcast, track))
+    }
+
+    /// Opens a CHAT stream to the parent that is connected, or the next that is.
+    /// An edge that has no parents waits for ever.
+    pub async fn open_chat(&self) -> (NodeId, Writer, Reader) {
+        let Some(Pulled { shared, .. }) = &self.pulled else {
+            return std::future::pending().await;
+        };
+        loop {
+            let session = shared.session().await;
+            match session.request(&Message::Chat(Chat::Open)).await {
+                Ok((writer, reader)) => return (session.parent.node.clone(), writer, reader),
+                // The session's end is a moment away.
+                Err(_) => sleep(CHAT_RETRY).await,
+            }
+        }
     }
 
     /// All bytes of a complete segment that this edge knows by index only,

@@ -1,6 +1,7 @@
 //! The origin: RTMP in, CMAF out over the link.
 
 pub mod broadcast;
+pub mod chat;
 pub mod cmaf;
 pub mod demux;
 pub mod keys;

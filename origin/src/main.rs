@@ -15,6 +15,7 @@ use common::{
 };
 use origin::{
     broadcast::{BroadcastConfig, BroadcastMetrics, Broadcasts},
+    chat::{ChatConfig, ChatMetrics, Rooms, Store},
     keys::{KeyRing, KeysConfig},
     rtmp::{RtmpConfig, RtmpMetrics, RtmpServer},
 };
@@ -57,6 +58,8 @@ struct Serve {
     keys: KeysConfig,
     #[command(flatten)]
     broadcast: BroadcastConfig,
+    #[command(flatten)]
+    chat: ChatConfig,
     #[command(flatten)]
     link_listen: LinkListenConfig,
     #[command(flatten)]
@@ -145,6 +148,13 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     )
     .context("--journal")?;
 
+    let store = Store::open(serve.chat.chat_store.as_deref()).context("--chat-store")?;
+    let (rooms, chat) = Rooms::new(
+        &serve.chat,
+        node.clone(),
+        store,
+        ChatMetrics::register(&registry),
+    );
     let link = LinkServer::new(
         Hello {
             node: node.clone(),
@@ -156,13 +166,15 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         },
         directory,
         LinkServerMetrics::register(&registry),
-    );
+    )
+    .with_chat(chat);
     tracing::info!(%node, link = %listener.local_addr()?, ops = %ops_listen, "origin is up");
     tokio::spawn(ops.run());
     tokio::spawn(keys.clone().watch());
     tokio::spawn(reload_on_hangup(keys, rtmp.certificate())?);
     tokio::spawn(link.run(listener, shutdown.clone()));
     tokio::spawn(broadcasts.run(arriving));
+    tokio::spawn(rooms.run());
     tokio::spawn(rtmp.run(shutdown.clone()));
 
     let draining = shutdown.clone();
@@ -206,6 +218,7 @@ mod tests {
         let _rtmp = RtmpMetrics::register(&registry);
         let _broadcasts = BroadcastMetrics::register(&registry);
         let _link = LinkServerMetrics::register(&registry);
+        let _chat = ChatMetrics::register(&registry);
         assert!(registry.gather().len() > 20);
     }
 

@@ -49,6 +49,8 @@ pub enum Chat {
         epoch: RoomEpoch,
         /// The first event that follows.
         next: Offset,
+        /// Where the room stands: what is before it is the past.
+        live: Offset,
         settings: Settings,
     },
     Event {

@@ -67,7 +67,7 @@
 //! 43 COUNTS    room(s) readers(i) chatters(i)
 //! 44 ASK       room(s) id(16 bytes) sender ask
 //! 45 VERDICT   id(16 bytes) verdict(i: 0 said stamp, 1 done notice, 2 refused notice)
-//! 46 ROOM      room(s) epoch(i) next_offset(i) settings
+//! 46 ROOM      room(s) epoch(i) next_offset(i) live_offset(i) settings
 //! 47 EVENT     room(s) stamp event
 //! 48 ORIGINS   nodes(s*)
 //! 49 CLOSED    room(s) code(i)
@@ -161,7 +161,7 @@
 //! then an EVENT for each event from `next_offset` on, in order, for ever, or
 //! CLOSED: 5 the room's home is elsewhere, 10 too many rooms. ROOM comes again
 //! where the numbers do not go on: a new epoch, or events that the parent no
-//! longer has. COUNTS tells how many read there and who of them may write; it
+//! longer has; what is before `live_offset` is the past. COUNTS tells how many read there and who of them may write; it
 //! is said again at least every 15 s and forgotten after 45 s. ASK is a wish of
 //! a user; its VERDICT comes in any order. A child that lost its link before the
 //! VERDICT may ASK again with the same `id` for 60 s, and is told the same; the

@@ -13,7 +13,7 @@ use super::metrics::Rejected;
 /// Counts open connections. The table holds no more addresses than there may be
 /// connections.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     max_all: usize,
     max_address: usize,
     open: Mutex<Open>,
@@ -27,13 +27,13 @@ struct Open {
 
 /// A place among the open connections, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     admission: Arc<Admission>,
     address: IpAddr,
 }
 
 impl Admission {
-    pub(super) fn new(max_all: usize, max_address: usize) -> Arc<Self> {
+    pub(crate) fn new(max_all: usize, max_address: usize) -> Arc<Self> {
         Arc::new(Self {
             max_all,
             max_address,
@@ -41,7 +41,7 @@ impl Admission {
         })
     }
 
-    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Place, Rejected> {
+    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Place, Rejected> {
         let address = network(peer);
         let mut open = self.open.lock();
         if open.all >= self.max_all {

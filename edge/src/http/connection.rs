@@ -212,13 +212,17 @@ pub(super) async fn run<I>(
     io: I,
     shutdown: Shutdown,
 ) where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
         let (server, connection) = (server.clone(), connection.clone());
         async move { Ok::<_, Infallible>(service::serve(server, connection, request).await) }
     });
-    let mut served = std::pin::pin!(server.builder.serve_connection(TokioIo::new(io), service));
+    let mut served = std::pin::pin!(
+        server
+            .builder
+            .serve_connection_with_upgrades(TokioIo::new(io), service)
+    );
     let mut draining = std::pin::pin!(shutdown.draining());
     let mut timer = std::pin::pin!(sleep_until(connection.expiry(&server.config).0));
     let (mut drains, mut closing) = (false, false);

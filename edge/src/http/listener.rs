@@ -23,7 +23,7 @@ use super::{
     service::Server,
     socket::Socket,
 };
-use crate::upstream::Upstream;
+use crate::{chat::Chat, upstream::Upstream};
 
 /// Why the viewers' side cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +57,17 @@ pub struct Listeners {
     plain: Option<TcpListener>,
     tls: Option<(TcpListener, TlsAcceptor)>,
     certificate: Option<Arc<WebCertificate>>,
+    chat: Option<Chat>,
 }
 
 impl Listeners {
+    /// Chat is to be had here as well, over WebSocket.
+    #[must_use]
+    pub fn with_chat(mut self, chat: Chat) -> Self {
+        self.chat = Some(chat);
+        self
+    }
+
     #[must_use]
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.plain.as_ref().and_then(|on| on.local_addr().ok())
@@ -96,6 +104,7 @@ pub async fn bind(config: &HttpConfig) -> Result<Listeners, BindError> {
         plain,
         tls: None,
         certificate: None,
+        chat: None,
     };
     match (config.https_listen, &config.tls_cert, &config.tls_key) {
         (Some(address), Some(cert), Some(key)) => {
@@ -138,7 +147,7 @@ pub async fn serve(
 ) {
     let accept = Acceptor {
         admission: Admission::new(config.max_connections, config.max_connections_per_address),
-        server: Server::new(config, upstream, metrics),
+        server: Server::new(config, upstream, listeners.chat, metrics),
         shutdown,
     };
     let plain = async {

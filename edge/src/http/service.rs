@@ -35,13 +35,19 @@ use super::{
     response::{self, Answer, BRIEF, JSON, NO_STORE},
     route::{Resource, Route},
     viewers::Viewers,
+    websocket,
 };
-use crate::{api, upstream::Upstream};
+use crate::{
+    api,
+    chat::{Chat, asks_for_websocket},
+    upstream::Upstream,
+};
 
 /// What all connections share.
 pub(super) struct Server {
     pub(super) config: HttpConfig,
     pub(super) upstream: Arc<Upstream>,
+    pub(super) chat: Option<Chat>,
     pub(super) metrics: HttpMetrics,
     pub(super) cache: Cache,
     pub(super) viewers: Viewers,
@@ -80,6 +86,7 @@ impl Server {
     pub(super) fn new(
         config: HttpConfig,
         upstream: Arc<Upstream>,
+        chat: Option<Chat>,
         metrics: HttpMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -87,6 +94,7 @@ impl Server {
             viewers: Viewers::new(config.max_counted_viewers),
             config,
             upstream,
+            chat,
             metrics,
             cache: Cache::default(),
             held: AtomicUsize::new(0),
@@ -117,9 +125,16 @@ impl Server {
 pub(super) async fn serve(
     server: Arc<Server>,
     connection: Arc<Connection>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Answer {
     let mut active = connection.begin(request.version() == Version::HTTP_2);
+    if let Some(chat) = &server.chat
+        && asks_for_websocket(&request)
+    {
+        let answer = websocket::answer(chat, &connection, &mut request);
+        server.metrics.answered(RouteClass::Other, answer.status());
+        return answer;
+    }
     let (class, mut answer) = respond(&server, &connection, &request).await;
     let metrics = &server.metrics;
     metrics.answered(class, answer.status());

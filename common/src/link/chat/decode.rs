@@ -86,6 +86,7 @@ fn room(mut fields: Fields) -> Result<Chat, WireError> {
         room: fields.channel()?,
         epoch: RoomEpoch(fields.int("epoch")?),
         next: Offset(fields.int("next")?),
+        live: Offset(fields.int("live")?),
         settings: settings(&mut fields)?,
     })
 }

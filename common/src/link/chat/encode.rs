@@ -57,11 +57,13 @@ impl Chat {
                 room,
                 epoch,
                 next,
+                live,
                 settings,
             } => {
                 put_str(out, room.as_str());
                 put_int(out, epoch.0);
                 put_int(out, next.0);
+                put_int(out, live.0);
                 put_settings(out, settings);
                 kind::ROOM
             }

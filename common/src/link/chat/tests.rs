@@ -110,9 +110,10 @@ fn golden_bytes() {
                 room: demo(),
                 epoch: RoomEpoch(5),
                 next: Offset(9),
+                live: Offset(10),
                 settings,
             },
-            "4046 0a 0464656d6f 05 09 1e 01 05".to_owned(),
+            "4046 0b 0464656d6f 05 09 0a 1e 01 05".to_owned(),
         ),
         (
             Chat::Event {
@@ -396,6 +397,7 @@ fn chat() -> impl Strategy<Value = Chat> {
             room,
             epoch: stamp.epoch,
             next: stamp.offset,
+            live: Offset(stamp.at.0),
             settings
         }),
         (channel(), any_stamp(), body()).prop_map(|(room, stamp, body)| Chat::Event {

@@ -263,6 +263,7 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
                     room: feed.room.clone(),
                     epoch,
                     next,
+                    live: read.next.max(next),
                     settings: read.settings,
                 })
                 .encode(),

@@ -1,0 +1,283 @@
+//! Chat at an edge: the sockets of thousands, IRC with each of them, and what
+//! their rooms say, encoded once for all.
+//!
+//! In: WebSockets that [`crate::http`] upgrades, IRC over TCP and TLS, and one CHAT
+//! stream to a parent. Out: the same. Who owns what: [`uplink`] the stream and the
+//! wishes under way, [`rooms`] the feeds, each [`connection`] its socket and its
+//! [`session`]. Nothing waits for a client. A room's home decides; an edge only
+//! carries, limits floods, and knows who somebody is.
+
+mod caps;
+mod config;
+mod connection;
+mod drain;
+mod form;
+mod input;
+mod limits;
+mod listen;
+mod mailbox;
+mod metrics;
+mod relay;
+mod rooms;
+mod session;
+mod show;
+mod upgrade;
+mod uplink;
+mod ws;
+
+use std::{fs, net::IpAddr, path::Path, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use aws_lc_rs::rand;
+use bytes::Bytes;
+use common::{
+    chat::{
+        MessageId, Network,
+        token::{KeyFileError, TokenKeys},
+    },
+    link::ChatPort,
+    live::UnixMs,
+    names::{ChannelName, NodeId},
+    shutdown::{Guard, Shutdown},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+};
+use tracing::{info, warn};
+
+use crate::{
+    http::{
+        Rejected,
+        admission::{Admission, Place},
+    },
+    upstream::Upstream,
+};
+
+pub use config::ChatConfig;
+pub use form::{Framing, negotiate};
+pub use listen::{IrcListeners, bind, serve};
+pub use metrics::{Broken, ChatMetrics};
+pub(crate) use upgrade::Refusal;
+pub use upgrade::{Upgrade, asks_for_websocket};
+
+use connection::Connection;
+use drain::Open;
+use limits::Limits;
+use rooms::{Room, Rooms};
+use uplink::{Uplink, Wish};
+
+/// A keys file of [`TokenKeys`] is far smaller.
+const MAX_KEYS_FILE_BYTES: u64 = 64 * 1024;
+
+/// Why there are no keys to check tokens with.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatKeysError {
+    #[error("--chat-keys {path}: {source}")]
+    Read {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error("--chat-keys {path}: {source}")]
+    Parse { path: String, source: KeyFileError },
+    #[error("--chat-keys {path}: no key in it")]
+    Empty { path: String },
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    config: ChatConfig,
+    /// `None`: development, anybody is who they say.
+    keys: ArcSwapOption<TokenKeys>,
+    rooms: Arc<Rooms>,
+    limits: Limits,
+    wishes: mpsc::Sender<Wish>,
+    metrics: ChatMetrics,
+    admission: Arc<Admission>,
+    open: Open,
+    shutdown: Shutdown,
+    /// The nodes over which rooms are spread, as parents tell.
+    origins: watch::Receiver<Vec<NodeId>>,
+    clock: fn() -> UnixMs,
+    ids: fn() -> MessageId,
+}
+
+/// A handle on an edge's chat.
+#[derive(Debug, Clone)]
+pub struct Chat(pub(crate) Arc<Shared>);
+
+impl Chat {
+    /// Starts chat, which reads rooms through `upstream`. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ChatKeysError`].
+    pub fn start(
+        config: ChatConfig,
+        upstream: Arc<Upstream>,
+        metrics: ChatMetrics,
+        shutdown: Shutdown,
+    ) -> Result<Self, ChatKeysError> {
+        let rooms = Arc::new(Rooms::default());
+        let (origins, told) = watch::channel(Vec::new());
+        let (uplink, wishes) = Uplink::new(upstream, rooms.clone(), metrics.clone(), origins);
+        let chat = Self::with_wishes(config, rooms, wishes, metrics, shutdown, told)?;
+        tokio::spawn(uplink.run());
+        tokio::spawn(drain::spread(chat.0.clone()));
+        Ok(chat)
+    }
+
+    fn with_wishes(
+        config: ChatConfig,
+        rooms: Arc<Rooms>,
+        wishes: mpsc::Sender<Wish>,
+        metrics: ChatMetrics,
+        shutdown: Shutdown,
+        origins: watch::Receiver<Vec<NodeId>>,
+    ) -> Result<Self, ChatKeysError> {
+        let keys = keys(&config)?;
+        if keys.is_none() {
+            warn!("no --chat-keys: anybody may chat under any name");
+        }
+        let admission = Admission::new(
+            config.max_chat_connections,
+            config.max_chat_connections_per_address,
+        );
+        Ok(Self(Arc::new(Shared {
+            keys: ArcSwapOption::new(keys),
+            rooms,
+            limits: Limits::new(
+                config.max_chat_messages_per_address,
+                config.max_chat_joins_per_address,
+            ),
+            wishes,
+            metrics,
+            admission,
+            config,
+            open: Open::default(),
+            shutdown,
+            origins,
+            clock: now,
+            ids: random_id,
+        })))
+    }
+
+    /// The rooms of this edge for edges behind it: what its link server carries.
+    #[must_use]
+    pub fn port(&self) -> ChatPort {
+        relay::port(&self.0, self.0.origins.clone())
+    }
+
+    /// Reads the keys file again. One with a mistake changes nothing.
+    ///
+    /// # Errors
+    /// [`ChatKeysError`].
+    pub fn reload_keys(&self) -> Result<(), ChatKeysError> {
+        if let Some(keys) = keys(&self.0.config)? {
+            info!(keys = keys.len(), "chat keys read");
+            self.0.keys.store(Some(keys));
+        }
+        Ok(())
+    }
+
+    /// A place for one more connection from `peer`.
+    ///
+    /// # Errors
+    /// Where there is none; it is counted.
+    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Admitted, Rejected> {
+        let place = self.0.admission.enter(peer).inspect_err(|why| {
+            self.0.metrics.closed(match why {
+                Rejected::Address => Broken::Address,
+                _ => Broken::Connections,
+            });
+        })?;
+        Ok(Admitted {
+            network: Network::of(peer),
+            _place: place,
+            _guard: self.0.shutdown.guard(),
+        })
+    }
+
+    /// Serves a connection until one side ends it.
+    pub(crate) async fn serve<S>(
+        &self,
+        stream: S,
+        admitted: Admitted,
+        framing: Framing,
+        early: Bytes,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let shared = self.0.clone();
+        let counted = shared.metrics.connections(framing);
+        counted.inc();
+        let (_open, mailbox) = shared.open.enter();
+        let network = admitted.network;
+        let connection = Connection::new(shared.clone(), stream, mailbox, network, framing);
+        connection.run(early).await;
+        counted.dec();
+    }
+}
+
+impl Shared {
+    /// The room, read by this edge from now on; `None` where there is no place.
+    fn open_room(&self, name: &ChannelName) -> Option<Arc<Room>> {
+        let (room, made) = self.rooms.open(name)?;
+        if made && self.wishes.try_send(Wish::Read(room.clone())).is_err() {
+            self.rooms.close(&room);
+            return None;
+        }
+        Some(room)
+    }
+}
+
+/// A place among chat's connections, which the drain waits for.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    network: Network,
+    _place: Place,
+    _guard: Guard,
+}
+
+fn keys(config: &ChatConfig) -> Result<Option<Arc<TokenKeys>>, ChatKeysError> {
+    let Some(file) = &config.chat_keys else {
+        return Ok(None);
+    };
+    let path = || file.display().to_string();
+    let text = read(file).map_err(|source| ChatKeysError::Read {
+        path: path(),
+        source,
+    })?;
+    let keys =
+        TokenKeys::parse(&text, &config.chat_audience).map_err(|source| ChatKeysError::Parse {
+            path: path(),
+            source,
+        })?;
+    if keys.is_empty() {
+        return Err(ChatKeysError::Empty { path: path() });
+    }
+    Ok(Some(Arc::new(keys)))
+}
+
+fn read(file: &Path) -> std::io::Result<String> {
+    if fs::metadata(file)?.len() > MAX_KEYS_FILE_BYTES {
+        return Err(std::io::Error::other("longer than 64 KiB"));
+    }
+    fs::read_to_string(file)
+}
+
+fn now() -> UnixMs {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let ms = since.map_or(0, |since| since.as_millis());
+    UnixMs(u64::try_from(ms).unwrap_or(u64::MAX))
+}
+
+fn random_id() -> MessageId {
+    let mut bytes = [0; 16];
+    // Fails only where the system has no randomness, and TLS would not have started.
+    let _ = rand::fill(&mut bytes);
+    MessageId::random(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,408 @@
+//! Rooms: JOIN, PART, NAMES, what is told of a room, and its events.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use common::{
+    chat::{Author, Body, Login, Notice, NoticeId, Offset, Posted, Roles, RoomEpoch, irc::Line},
+    live::UnixMs,
+    names::ChannelName,
+};
+
+use super::{Identity, Joined, Replies, Session, Stage, with_tag};
+use crate::chat::{
+    form::Tagging,
+    metrics::Broken,
+    rooms::Room,
+    show::{self, Channel, is_plain_irc, settings_tags, shown},
+    ws,
+};
+
+/// Names in one 353.
+const NAMES_PER_LINE: usize = 20;
+
+/// Events that are taken from one room at a time.
+const EVENTS_AT_ONCE: usize = 64;
+
+impl Session {
+    /// `#room` as people type it; `None` for what can't be one.
+    pub(super) fn room_name(text: &str) -> Option<ChannelName> {
+        let name = text.strip_prefix('#')?;
+        if name.len() > ChannelName::MAX_LEN {
+            return None;
+        }
+        ChannelName::parse(&name.to_ascii_lowercase()).ok()
+    }
+
+    pub(super) fn join(&mut self, now: UnixMs, line: &Line<'_>, replies: &mut Replies) {
+        let Some(list) = line.params.get(0) else {
+            self.numeric(replies, "461", &["JOIN"], "Not enough parameters");
+            return;
+        };
+        for name in list.split(',').filter(|name| !name.is_empty()) {
+            let Some(room) = Self::room_name(name) else {
+                self.numeric(replies, "403", &[name], "No such channel");
+                continue;
+            };
+            if self
+                .joined
+                .iter()
+                .any(|joined| *joined.seat.room.name() == room)
+            {
+                continue;
+            }
+            if self.joined.len() >= self.shared.config.max_rooms_per_connection {
+                self.numeric(replies, "405", &[name], "You have joined too many channels");
+                // The rest of a long list is no better.
+                return;
+            }
+            if !self.shared.limits.join(now, self.user_id(), self.network) {
+                self.numeric(replies, "263", &["JOIN"], "Too many joins, try again later");
+                return;
+            }
+            match self.shared.open_room(&room) {
+                Some(room) => self.joined(&room, replies),
+                None => self.numeric(replies, "437", &[name], "Chat is too busy"),
+            }
+        }
+    }
+
+    fn joined(&mut self, room: &Arc<Room>, replies: &mut Replies) {
+        let Stage::In(Identity { nick, claims }) = &self.stage else {
+            return;
+        };
+        let login = claims.as_ref().map(|claims| claims.user.login.clone());
+        let roles = claims.as_ref().map_or(Roles::default(), |claims| {
+            claims.sender(room.name(), None).roles
+        });
+        let source = self.source(nick);
+        let seat = room.enter(self.mailbox.clone(), login);
+        let after = room.heard().map(|_| (RoomEpoch(0), Offset(0)));
+        let cursor = room.feed.end();
+        replies.add(|line| {
+            let _ = line.command(&source, "JOIN").param(Channel(room.name()));
+        });
+        self.joined.push(Joined {
+            seat,
+            cursor,
+            after,
+            roles,
+        });
+        self.list_names(room, replies);
+        if self.caps.commands {
+            self.user_state(room.name(), None, None, replies);
+            if after.is_some() {
+                self.room_state(room, replies);
+            }
+        }
+    }
+
+    fn source(&self, nick: &Login) -> String {
+        let server = &self.shared.config.chat_server_name;
+        format!("{nick}!{nick}@{nick}.{server}")
+    }
+
+    pub(super) fn part(&mut self, line: &Line<'_>, replies: &mut Replies) {
+        let Some(list) = line.params.get(0) else {
+            self.numeric(replies, "461", &["PART"], "Not enough parameters");
+            return;
+        };
+        let Stage::In(identity) = &self.stage else {
+            return;
+        };
+        let source = self.source(&identity.nick);
+        for name in list.split(',').filter(|name| !name.is_empty()) {
+            let room = Self::room_name(name);
+            let at = self
+                .joined
+                .iter()
+                .position(|joined| Some(joined.seat.room.name()) == room.as_ref());
+            let Some(at) = at else {
+                self.numeric(replies, "442", &[name], "You're not on that channel");
+                continue;
+            };
+            let left = self.joined.swap_remove(at);
+            let room = left.seat.room.name();
+            self.wished
+                .retain(|wished| wished.room != *room || !wished.answered);
+            replies.add(|line| {
+                let _ = line.command(&source, "PART").param(Channel(room));
+            });
+        }
+    }
+
+    pub(super) fn names(&self, line: &Line<'_>, replies: &mut Replies) {
+        let name = line.params.get(0).unwrap_or("*");
+        let room = Self::room_name(name).and_then(|name| self.shared.rooms.get(&name));
+        match room {
+            Some(room) => self.list_names(&room, replies),
+            None => self.numeric(replies, "366", &[name], "End of /NAMES list"),
+        }
+    }
+
+    /// 353 and 366. Who else is there is told to those that asked for membership.
+    fn list_names(&self, room: &Room, replies: &mut Replies) {
+        let Stage::In(identity) = &self.stage else {
+            return;
+        };
+        let nick = &identity.nick;
+        let mut names = vec![nick.clone()];
+        if self.caps.membership || self.caps.is_modern() {
+            names.extend(room.names().into_iter().filter(|name| name != nick));
+        }
+        let source = format!("{nick}.{}", self.shared.config.chat_server_name);
+        for some in names.chunks(NAMES_PER_LINE) {
+            let some: Vec<_> = some.iter().map(Login::as_str).collect();
+            replies.add(|line| {
+                line.command(&source, "353")
+                    .param(nick)
+                    .param("=")
+                    .param(Channel(room.name()))
+                    .trailing(some.join(" "));
+            });
+        }
+        replies.add(|line| {
+            line.command(&source, "366")
+                .param(nick)
+                .param(Channel(room.name()))
+                .trailing("End of /NAMES list");
+        });
+    }
+
+    pub(super) fn mode(&self, line: &Line<'_>, replies: &mut Replies) {
+        let server = &self.shared.config.chat_server_name;
+        match line.params.get(0) {
+            Some(name) if name.starts_with('#') && line.params.get(1).is_none() => {
+                replies.add(|line| {
+                    let line = line.command(server, "324").param(self.nick());
+                    let _ = line.param(name).param("+nt");
+                });
+            }
+            // Lists of bans and modes of users: there are none to see.
+            _ => {}
+        }
+    }
+
+    /// USERSTATE: what the user is in a room, and the id of what was said.
+    pub(super) fn user_state(
+        &self,
+        room: &ChannelName,
+        id: Option<common::chat::MessageId>,
+        nonce: Option<&str>,
+        replies: &mut Replies,
+    ) {
+        let Stage::In(Identity {
+            claims: Some(claims),
+            ..
+        }) = &self.stage
+        else {
+            return;
+        };
+        let here = self
+            .joined
+            .iter()
+            .find(|joined| joined.seat.room.name() == room);
+        let claimed = claims.sender(room, None).roles;
+        let roles = here.map_or(claimed, |joined| joined.roles.union(claimed));
+        let author = Author {
+            user: claims.user.clone(),
+            roles,
+        };
+        let server = &self.shared.config.chat_server_name;
+        replies.add(|mut line| {
+            if self.form().tagging == Tagging::All {
+                line.tag("badge-info", "");
+                line.tag("badges", author.badges().collect::<Vec<_>>().join(","));
+                if let Some(nonce) = nonce {
+                    line.tag("client-nonce", nonce);
+                }
+                match author.user.colour {
+                    Some(colour) => line.tag("color", colour),
+                    None => line.tag("color", ""),
+                }
+                line.tag("display-name", &author.user.display);
+                line.tag("emote-sets", "0");
+                if let Some(id) = id {
+                    line.tag("id", id);
+                }
+                line.tag("mod", u8::from(roles.moderator));
+                line.tag("subscriber", u8::from(roles.subscriber));
+                line.tag("user-type", if roles.moderator { "mod" } else { "" });
+            }
+            let _ = line.command(server, "USERSTATE").param(Channel(room));
+        });
+    }
+
+    fn room_state(&self, room: &Room, replies: &mut Replies) {
+        let server = &self.shared.config.chat_server_name;
+        let settings = room.feed.settings();
+        replies.add(|mut line| {
+            if self.form().tagging == Tagging::All {
+                settings_tags(&mut line, &settings);
+                line.tag("room-id", room.name());
+            }
+            let _ = line
+                .command(server, "ROOMSTATE")
+                .param(Channel(room.name()));
+        });
+    }
+
+    /// NOTICE to this client, about a room or about nothing in particular.
+    pub(super) fn notice(
+        &self,
+        room: Option<&ChannelName>,
+        notice: &Notice,
+        replies: &mut Replies,
+    ) {
+        let server = &self.shared.config.chat_server_name;
+        replies.add(|mut line| {
+            if self.form().tagging == Tagging::All {
+                line.tag("msg-id", notice.id.as_str());
+            }
+            let line = line.command(server, "NOTICE");
+            let line = match room {
+                Some(room) => line.param(Channel(room)),
+                None => line.param("*"),
+            };
+            line.trailing(&notice.text);
+        });
+    }
+
+    /// Hands over what the client has not read of its rooms, in forms that it
+    /// shares with others, at most a batch of each room. Whether there was any.
+    pub fn pump(&mut self, now: UnixMs, into: &mut VecDeque<Bytes>) -> bool {
+        self.tell_due_states(now);
+        self.take_out(into);
+        let before = into.len();
+        let mut joined = std::mem::take(&mut self.joined);
+        for joined in &mut joined {
+            self.read(joined, into);
+        }
+        if self.ending.is_none() {
+            self.joined = joined;
+        } else {
+            self.take_out(into);
+        }
+        into.len() > before
+    }
+
+    fn read(&mut self, joined: &mut Joined, into: &mut VecDeque<Bytes>) {
+        let Some(after) = joined.after else {
+            return;
+        };
+        let fell_at = joined.cursor;
+        let room = joined.seat.room.clone();
+        let mut events: Vec<Arc<Posted>> = Vec::new();
+        let read = room
+            .feed
+            .read(&mut joined.cursor, EVENTS_AT_ONCE, |posted| {
+                events.push(posted.clone());
+            });
+        if read.missed > 0 {
+            if !self.caps.history {
+                self.end(
+                    "Too slow to follow the chat",
+                    ws::code::TRY_LATER,
+                    Some(Broken::Behind),
+                );
+                return;
+            }
+            // It fetches what it missed; what was moderated it must know in any case.
+            into.push_back(self.framing.frame(&self.gap_line(&room)));
+            events = room.feed.lasting(fell_at);
+            room.feed
+                .read(&mut joined.cursor, EVENTS_AT_ONCE, |posted| {
+                    events.push(posted.clone());
+                });
+        }
+        for posted in events {
+            let stamp = posted.event.stamp;
+            if (stamp.epoch, stamp.offset) < after {
+                continue;
+            }
+            if let Some(frame) = self.deliver(&room, &posted, &mut joined.roles) {
+                self.shared.metrics.deliveries.inc();
+                into.push_back(frame);
+            }
+        }
+    }
+
+    fn gap_line(&self, room: &Room) -> String {
+        let text = "You were too slow and missed some messages.";
+        let mut replies = Replies::default();
+        self.notice(
+            Some(room.name()),
+            &Notice::new(NoticeId::MsgRejected, text),
+            &mut replies,
+        );
+        let line = replies.0.pop().unwrap_or_default();
+        line.replacen(NoticeId::MsgRejected.as_str(), "gap", 1)
+    }
+
+    fn deliver(&mut self, room: &Room, posted: &Posted, roles: &mut Roles) -> Option<Bytes> {
+        let event = &posted.event;
+        match &event.body {
+            Body::Gap if !self.caps.history => return None,
+            Body::Gap => {}
+            Body::Post(post) => {
+                let own = |wished: &super::Wished| wished.unseen && wished.id == event.stamp.id;
+                if let Some(at) = self.wished.iter().position(own) {
+                    *roles = post.author.roles;
+                    return self.echo(room, posted, at);
+                }
+            }
+            body if !self.caps.commands && !is_plain_irc(body) => return None,
+            _ => {}
+        }
+        let form = self.form();
+        let server = &self.shared.config.chat_server_name;
+        Some(posted.form(form.slot(), |event| shown(server, room.name(), event, form)))
+    }
+
+    /// A client's own message: told back to who asked for echoes, with the label.
+    fn echo(&mut self, room: &Room, posted: &Posted, at: usize) -> Option<Bytes> {
+        let wished = self.wished.get_mut(at)?;
+        wished.unseen = false;
+        let answered = wished.answered;
+        let label = if self.caps.echo {
+            wished.label.take()
+        } else {
+            None
+        };
+        if answered {
+            self.wished.remove(at);
+        }
+        if !self.caps.echo {
+            return None;
+        }
+        let form = self.form();
+        let server = &self.shared.config.chat_server_name;
+        let mut line = show::line(server, room.name(), &posted.event, form.tagging);
+        if let Some(label) = label {
+            line = with_tag(&line, "label", &label);
+        }
+        Some(self.framing.frame(&line))
+    }
+
+    /// Rooms that were heard since they were joined.
+    fn tell_due_states(&mut self, now: UnixMs) {
+        let mut replies = Replies::default();
+        for at in 0..self.joined.len() {
+            let Some(joined) = self
+                .joined
+                .get_mut(at)
+                .filter(|joined| joined.after.is_none())
+            else {
+                continue;
+            };
+            joined.after = joined.seat.room.heard();
+            if joined.after.is_some() && self.caps.commands {
+                let room = joined.seat.room.clone();
+                self.room_state(&room, &mut replies);
+            }
+        }
+        if !replies.0.is_empty() {
+            self.send(now, None, replies);
+        }
+    }
+}

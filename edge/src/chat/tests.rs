@@ -1,0 +1,5 @@
+mod abuse;
+mod rig;
+mod signing;
+mod sockets;
+mod talking;

@@ -1,0 +1,218 @@
+//! What strangers send that no client would, and the answer each has.
+
+use std::collections::VecDeque;
+
+use common::chat::{Body, Limits, MessageId};
+use proptest::prelude::*;
+
+use crate::chat::{
+    input::Input,
+    session::{MAX_OUT_BYTES, MAX_WISHES},
+};
+
+use super::rig::{Client, NOW, Rig, post};
+
+fn fed(client: &mut Client, input: &mut Input, bytes: &[u8]) -> Vec<String> {
+    input.feed(NOW, &mut bytes.to_vec(), &mut client.0).unwrap();
+    client.hears()
+}
+
+#[test]
+fn oversized_lines_nuls_and_what_is_no_text_have_answers() {
+    let rig = Rig::new(&[]);
+    let mut ann = rig.named("ann", "");
+    let mut input = Input::new(crate::chat::Framing::Tcp);
+    let too_long = [":tmi.twitch.tv 417 ann :Input line was too long"];
+    let long = format!("PRIVMSG #demo :{}\r\nPING a\r\n", "x".repeat(13_000));
+    let lines = fed(&mut ann, &mut input, long.as_bytes());
+    assert_eq!(lines, [too_long[0], ":tmi.twitch.tv PONG tmi.twitch.tv :a"]);
+    let middling = format!("PRIVMSG #demo :{}\r\n", "x".repeat(5_000));
+    assert_eq!(fed(&mut ann, &mut input, middling.as_bytes()), too_long);
+    for bytes in [
+        &b"PRIVMSG #demo :a\0b\r\n"[..],
+        b"\x01\x02\r\n",
+        b"@a=b\r\n",
+        b":x\r\n",
+    ] {
+        let lines = fed(&mut ann, &mut input, bytes);
+        assert_eq!(
+            lines,
+            [":tmi.twitch.tv 421 ann :Unknown command"],
+            "{bytes:?}"
+        );
+    }
+    let lines = fed(&mut ann, &mut input, b"PRIVMSG #demo :\xff\xfe\r\n");
+    assert_eq!(
+        lines,
+        [":tmi.twitch.tv FAIL * INVALID_UTF8 :Lines are to be UTF-8."]
+    );
+    assert_eq!(fed(&mut ann, &mut input, b"\r\n\r\n\n"), [""; 0]);
+    assert_eq!(input.held_bytes(), 0);
+}
+
+#[test]
+fn forged_tags_and_sources_are_of_no_use() {
+    let mut rig = Rig::new(&[]);
+    let mut ann = rig.in_room("ann", "");
+    ann.says(
+        "@mod=1;badges=broadcaster/1;user-id=7;display-name=demo :demo!demo@x PRIVMSG #demo :hi",
+    );
+    let (_, request, _) = rig.asked().unwrap();
+    assert_eq!(request.sender.user.login.as_str(), "ann");
+    assert_eq!(request.sender.roles, common::chat::Roles::default());
+    let label = "l".repeat(65);
+    let mut bob = rig.in_room("bob", "labeled-response");
+    bob.says(&format!("@label={label} PING x"));
+    bob.hears_only(&[":tmi.twitch.tv PONG tmi.twitch.tv :x"]);
+}
+
+#[test]
+fn ten_thousand_joins_end_at_the_limits() {
+    let rig = Rig::new(&[]);
+    let mut ann = rig.named("ann", "");
+    let rooms: Vec<_> = (0..10_000).map(|n| format!("#r{n}")).collect();
+    for some in rooms.chunks(400) {
+        ann.says(&format!("JOIN {}", some.join(",")));
+    }
+    let lines = ann.hears();
+    assert_eq!(
+        lines.iter().filter(|line| line.contains(".tv JOIN #")).count(),
+        20
+    );
+    let again = lines.iter().filter(|line| line.contains(" 263 ann JOIN "));
+    assert_eq!(again.count(), 25);
+    // Anonymous ones are limited by their address and by the connection.
+    let mut many = rig.named("justinfan1", "");
+    for some in rooms.chunks(400) {
+        many.says(&format!("JOIN {}", some.join(",")));
+    }
+    let lines = many.hears();
+    assert_eq!(
+        lines.iter().filter(|line| line.contains(".tv JOIN #")).count(),
+        100
+    );
+    assert_eq!(
+        lines.iter().filter(|line| line.contains(" 405 ")).count(),
+        25
+    );
+    for (line, number) in [
+        ("JOIN demo", "403"),
+        ("JOIN #", "403"),
+        ("JOIN #a-b", "403"),
+        ("JOIN", "461"),
+        ("PRIVMSG demo :x", "401"),
+        ("PRIVMSG #demo", "461"),
+        ("PRIVMSG #demo :", "412"),
+        ("PRIVMSG #demo :   ", "412"),
+        ("CAP NONSENSE", "410"),
+        ("OPER a b", "421"),
+    ] {
+        let mut client = rig.named("bob", "");
+        client.says(line);
+        let lines = client.hears();
+        assert!(
+            lines[0].starts_with(&format!(":tmi.twitch.tv {number} bob ")),
+            "{line}: {lines:?}"
+        );
+    }
+}
+
+#[test]
+fn messages_are_limited_before_they_cost_the_room_anything() {
+    let mut rig = Rig::new(&[]);
+    let mut ann = rig.in_room("ann", "twitch.tv/tags");
+    let mut answers = Vec::new();
+    for _ in 0..25 {
+        ann.says("PRIVMSG #demo :x");
+        rig.say_all();
+        answers.extend(ann.hears());
+    }
+    assert_eq!(answers.len(), 5, "{answers:?}");
+    assert!(
+        answers
+            .iter()
+            .all(|line| line.starts_with("@msg-id=msg_ratelimit "))
+    );
+    // Nor may more wait than a few.
+    let mut demo = rig.in_room("demo", "twitch.tv/tags");
+    for _ in 0..MAX_WISHES + 3 {
+        demo.says("PRIVMSG #demo :x");
+    }
+    assert_eq!(demo.hears().len(), 3);
+    assert_eq!(rig.say_all(), MAX_WISHES);
+}
+
+#[test]
+fn a_flood_ends_the_connection() {
+    let rig = Rig::new(&[]);
+    let mut ann = rig.named("ann", "");
+    for _ in 0..2_000 {
+        ann.says("PONG");
+    }
+    ann.hears_only(&["ERROR :Closing link: Excess flood"]);
+}
+
+#[test]
+fn who_does_not_read_is_not_read_from() {
+    let rig = Rig::new(&[]);
+    let mut ann = rig.in_room("ann", "");
+    let ping = format!("PING {}", "x".repeat(500));
+    let mut sent = 0;
+    while ann.0.takes_more() && sent < 500 {
+        ann.says(&ping);
+        sent += 1;
+    }
+    assert!(sent < 200, "{sent}");
+    let mut queue = VecDeque::new();
+    ann.0.take_out(&mut queue);
+    let bytes: usize = queue.iter().map(bytes::Bytes::len).sum();
+    assert!((MAX_OUT_BYTES..MAX_OUT_BYTES + 1_000).contains(&bytes));
+    assert!(ann.0.takes_more());
+}
+
+#[test]
+fn who_falls_behind_learns_it() {
+    let mut rig = Rig::new(&[]);
+    let mut plain = rig.in_room("ann", "twitch.tv/commands");
+    let mut modern = rig.in_room("bob", "twitch.tv/tags twitch.tv/commands draft/chathistory");
+    rig.tell("demo", MessageId(1), Body::Cleared);
+    let count = u128::try_from(Limits::default().events).unwrap();
+    for id in 2..count + 10 {
+        rig.tell("demo", MessageId(id), post("eve", "x"));
+    }
+    plain.hears_only(&["ERROR :Closing link: Too slow to follow the chat"]);
+    assert!(plain.0.ending().is_some());
+    let lines = modern.hears();
+    assert!(lines[0].starts_with("@msg-id=gap "), "{}", lines[0]);
+    assert!(lines[1].ends_with(" CLEARCHAT #demo"), "{}", lines[1]);
+    assert_eq!(lines.len(), 2 + Limits::default().events);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic_in_any_framing(
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..5),
+        framing in 0usize..4,
+    ) {
+        use crate::chat::Framing;
+        let framings = [Framing::Tcp, Framing::Text, Framing::Ircv3Text, Framing::Ircv3Binary];
+        let rig = Rig::new(&[]);
+        let mut client = rig.client();
+        let mut input = Input::new(framings[framing]);
+        for mut piece in pieces {
+            let _ = input.feed(NOW, &mut piece, &mut client.0);
+        }
+    }
+
+    #[test]
+    fn no_line_panics(lines in prop::collection::vec(
+        "(@label=[a-z]{0,3} )?(CAP|JOIN|PART|PRIVMSG|NAMES|CHATHISTORY|MODE|NICK|PASS|WHO) ?([#:,*=a-z/. 0-9-]{0,20} ?){0,4}", 0..12,
+    )) {
+        let rig = Rig::new(&[]);
+        let mut client = rig.in_room("ann", "labeled-response batch echo-message draft/chathistory");
+        for line in lines {
+            client.says(&line);
+        }
+        let _ = client.hears();
+    }
+}

@@ -1,0 +1,75 @@
+//! From a request to a chat connection: the answer that switches protocols, and the
+//! task that takes the socket over from hyper once it is sent.
+
+use bytes::Bytes;
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body as _, Incoming},
+    header::{HeaderValue, SEC_WEBSOCKET_VERSION},
+    upgrade::Upgraded,
+};
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+
+use super::{
+    body::Body,
+    connection::Connection,
+    response::{self, Answer, NO_STORE},
+    socket::Socket,
+};
+use crate::chat::{Admitted, Chat, Framing, Refusal};
+
+pub(super) fn answer(
+    chat: &Chat,
+    connection: &Connection,
+    request: &mut Request<Incoming>,
+) -> Answer {
+    let refused = |status| {
+        let mut answer = response::closing(response::error(status, NO_STORE));
+        if status == StatusCode::UPGRADE_REQUIRED {
+            let version = HeaderValue::from_static("13");
+            answer.headers_mut().insert(SEC_WEBSOCKET_VERSION, version);
+        }
+        answer
+    };
+    if !request.body().is_end_stream() {
+        return refused(StatusCode::BAD_REQUEST);
+    }
+    let upgrade = match chat.upgrade(request) {
+        Ok(upgrade) => upgrade,
+        Err(Refusal(status)) => return refused(status),
+    };
+    let Ok(admitted) = chat.admit(connection.peer) else {
+        return refused(StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let upgraded = hyper::upgrade::on(request);
+    let (chat, framing) = (chat.clone(), upgrade.framing);
+    tokio::spawn(async move {
+        match upgraded.await {
+            Ok(upgraded) => serve(chat, upgraded, admitted, framing).await,
+            Err(error) => debug!(%error, "no WebSocket after all"),
+        }
+    });
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    upgrade.headers(answer.headers_mut());
+    answer
+}
+
+/// Takes the socket out of hyper's buffers, so that none of them stay.
+async fn serve(chat: Chat, upgraded: Upgraded, admitted: Admitted, framing: Framing) {
+    match downcast::<TokioIo<Socket>>(upgraded) {
+        Ok(parts) => {
+            let (socket, early): (Socket, Bytes) = (parts.io.into_inner(), parts.read_buf);
+            Box::pin(chat.serve(socket, admitted, framing, early)).await;
+        }
+        Err(upgraded) => {
+            // Listeners make no third kind.
+            if let Ok(parts) = downcast::<TokioIo<TlsStream<Socket>>>(upgraded) {
+                let (socket, early) = (parts.io.into_inner(), parts.read_buf);
+                Box::pin(chat.serve(socket, admitted, framing, early)).await;
+            }
+        }
+    }
+}

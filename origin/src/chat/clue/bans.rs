@@ -1,0 +1,84 @@
+//! Bans and time-outs of one room, found by login, by user and by network.
+
+use std::collections::HashMap;
+
+use common::{
+    chat::{Login, Network, Sender, UserId},
+    live::UnixMs,
+};
+
+use super::{Ban, MAX_BANS};
+
+/// At most [`MAX_BANS`]. Every index leads to a ban that is there.
+#[derive(Debug, Default)]
+pub(super) struct Bans {
+    by_login: HashMap<Login, Ban>,
+    by_user: HashMap<UserId, Login>,
+    by_network: HashMap<Network, Login>,
+}
+
+impl Bans {
+    pub(super) fn new(known: HashMap<Login, Ban>) -> Self {
+        let mut bans = Self::default();
+        for (login, ban) in known {
+            bans.insert(login, ban);
+        }
+        bans
+    }
+
+    /// In force, on this login.
+    pub(super) fn of(&self, now: UnixMs, login: &Login) -> Option<&Ban> {
+        self.by_login.get(login).filter(|ban| !ban.is_over(now))
+    }
+
+    /// In force on this sender: by login, by the user under another login, or by
+    /// network.
+    pub(super) fn on(&self, now: UnixMs, sender: &Sender) -> Option<&Ban> {
+        let user = self.by_user.get(&sender.user.id);
+        let network = sender
+            .network
+            .and_then(|network| self.by_network.get(&network));
+        [Some(&sender.user.login), user, network]
+            .into_iter()
+            .flatten()
+            .find_map(|login| self.of(now, login))
+    }
+
+    /// Whether one more fits, after those that are over are forgotten.
+    pub(super) fn has_room(&mut self, now: UnixMs) -> bool {
+        if self.by_login.len() >= MAX_BANS {
+            let over = self.by_login.iter().filter(|(_, ban)| ban.is_over(now));
+            let over: Vec<_> = over.map(|(login, _)| login.clone()).collect();
+            for login in over {
+                self.remove(&login);
+            }
+        }
+        self.by_login.len() < MAX_BANS
+    }
+
+    pub(super) fn insert(&mut self, login: Login, ban: Ban) {
+        self.remove(&login);
+        if let Some(user) = &ban.user {
+            self.by_user.insert(user.clone(), login.clone());
+        }
+        if let Some(network) = ban.network {
+            self.by_network.insert(network, login.clone());
+        }
+        self.by_login.insert(login, ban);
+    }
+
+    pub(super) fn remove(&mut self, login: &Login) -> Option<Ban> {
+        let ban = self.by_login.remove(login)?;
+        if let Some(user) = &ban.user
+            && self.by_user.get(user) == Some(login)
+        {
+            self.by_user.remove(user);
+        }
+        if let Some(network) = &ban.network
+            && self.by_network.get(network) == Some(login)
+        {
+            self.by_network.remove(network);
+        }
+        Some(ban)
+    }
+}

@@ -1,0 +1,209 @@
+//! Whether something may be said. The order of the checks is that of what they
+//! cost a user to learn: a ban before a limit, a limit before a rule.
+
+use common::{
+    chat::{
+        Author, Body, Event, MessageId, NoticeId, Post, Reply, Roles, Sender, Text, Verdict,
+        limit::{MODERATOR_MESSAGES, USER_MESSAGES},
+    },
+    live::UnixMs,
+};
+
+use super::{Clue, Decision, RECENT, ROOM_MESSAGES, Said, refused};
+
+impl Clue {
+    #[expect(clippy::too_many_arguments, reason = "a request, taken apart")]
+    pub(super) fn say(
+        &mut self,
+        now: UnixMs,
+        id: MessageId,
+        sender: &Sender,
+        roles: Roles,
+        text: &Text,
+        action: bool,
+        reply_to: Option<MessageId>,
+    ) -> Decision {
+        let allowed = self
+            .not_banned(now, sender, roles)
+            .and_then(|()| self.within_limits(now, sender, roles))
+            .and_then(|()| self.within_rules(now, sender, roles, text));
+        if let Err(refusal) = allowed {
+            return refusal;
+        }
+        if let Some(speaker) = self.speakers.of(now, sender, roles) {
+            speaker.said = Some(now);
+        }
+        let answered = reply_to.and_then(|parent| self.shown(parent));
+        let reply = answered.map(|said| Reply {
+            parent: said.id,
+            thread: said.thread,
+            user: said.sender.id.clone(),
+            login: said.sender.login.clone(),
+            display: said.sender.display.clone(),
+            text: said.text.clone(),
+        });
+        let thread = reply.as_ref().map_or(id, |reply| reply.thread);
+        self.recall(Said {
+            id,
+            thread,
+            sender: sender.user.clone(),
+            roles,
+            text: text.clone(),
+            shown: true,
+        });
+        let stamp = self.stamp(now, id);
+        let body = Body::Post(Post {
+            author: Author {
+                user: sender.user.clone(),
+                roles,
+            },
+            text: text.clone(),
+            action,
+            reply,
+        });
+        Decision {
+            verdict: Verdict::Said(stamp),
+            events: vec![Event { stamp, body }],
+            changes: Vec::new(),
+        }
+    }
+
+    fn not_banned(&self, now: UnixMs, sender: &Sender, roles: Roles) -> Result<(), Decision> {
+        if roles.broadcaster {
+            return Ok(());
+        }
+        let room = &self.room;
+        let Some(ban) = self.bans.on(now, sender) else {
+            return Ok(());
+        };
+        Err(match ban.until {
+            None => refused(
+                NoticeId::MsgBanned,
+                format!("You are permanently banned from talking in {room}."),
+            ),
+            Some(until) => refused(
+                NoticeId::MsgTimedOut,
+                format!(
+                    "You are timed out for {} more seconds.",
+                    until.0.saturating_sub(now.0).div_ceil(1_000)
+                ),
+            ),
+        })
+    }
+
+    fn within_limits(
+        &mut self,
+        now: UnixMs,
+        sender: &Sender,
+        roles: Roles,
+    ) -> Result<(), Decision> {
+        let busy = || {
+            refused(
+                NoticeId::MsgRateLimit,
+                "Your message was not sent because the room is too busy.",
+            )
+        };
+        if self.all.take(now.0, ROOM_MESSAGES).is_err() && !roles.moderates() {
+            return Err(busy());
+        }
+        let speaker = self.speakers.of(now, sender, roles).ok_or_else(busy)?;
+        let rate = if roles.moderates() {
+            MODERATOR_MESSAGES
+        } else {
+            USER_MESSAGES
+        };
+        speaker.taken.take(now.0, rate).map_err(|_| {
+            refused(
+                NoticeId::MsgRateLimit,
+                "Your message was not sent because you are sending messages too quickly.",
+            )
+        })
+    }
+
+    fn within_rules(
+        &self,
+        now: UnixMs,
+        sender: &Sender,
+        roles: Roles,
+        text: &Text,
+    ) -> Result<(), Decision> {
+        if roles.moderates() || roles.vip {
+            return Ok(());
+        }
+        let settings = &self.settings;
+        let said = self.speakers.find(&sender.user.login);
+        if let Some(said) = said.and_then(|speaker| speaker.said) {
+            let again = said.0.saturating_add(u64::from(settings.slow_s) * 1_000);
+            if again > now.0 {
+                let wait_s = (again - now.0).div_ceil(1_000);
+                return Err(refused(
+                    NoticeId::MsgSlowMode,
+                    format!(
+                        "This room is in slow mode and you are sending messages too quickly. You will be able to talk again in {wait_s} seconds."
+                    ),
+                ));
+            }
+        }
+        if settings.subscribers_only && !roles.subscriber {
+            return Err(refused(
+                NoticeId::MsgSubsOnly,
+                "This room is in subscribers only mode.",
+            ));
+        }
+        if let Some(minutes) = settings.followers_min
+            && !roles.subscriber
+        {
+            followed(now, sender.follows_since, minutes)?;
+        }
+        if settings.emote_only {
+            return Err(refused(
+                NoticeId::MsgEmoteOnly,
+                "This room is in emote-only mode.",
+            ));
+        }
+        if settings.unique {
+            let same = |said: &Said| said.text.as_str().eq_ignore_ascii_case(text.as_str());
+            if self.recent.iter().any(same) {
+                return Err(refused(
+                    NoticeId::MsgR9k,
+                    "This room is in unique-chat mode and the message you attempted to send is not unique.",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A message that is still to be seen.
+    pub(super) fn shown(&self, id: MessageId) -> Option<&Said> {
+        let newest_first = self.recent.iter().rev();
+        newest_first
+            .filter(|said| said.shown)
+            .find(|said| said.id == id)
+    }
+
+    fn recall(&mut self, said: Said) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(said);
+    }
+}
+
+fn followed(now: UnixMs, since: Option<UnixMs>, minutes: u32) -> Result<(), Decision> {
+    let Some(since) = since else {
+        let id = if minutes == 0 {
+            NoticeId::MsgFollowersOnlyZero
+        } else {
+            NoticeId::MsgFollowersOnly
+        };
+        return Err(refused(id, "This room is in followers-only mode."));
+    };
+    let needed = u64::from(minutes) * 60_000;
+    if now.0.saturating_sub(since.0) < needed {
+        return Err(refused(
+            NoticeId::MsgFollowersOnlyFollowed,
+            format!("This room is in {minutes} minutes followers-only mode."),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! The rooms of this origin: made when somebody enters, let go when nobody has
+//! held them for a while. One task gives out all handles, so that no room is made
+//! twice.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use common::{
+    chat::{Feed, Limits, RoomHandle, home::home},
+    link::{ChatPort, Code, OpenRoom},
+    live::UnixMs,
+    names::{ChannelName, NodeId},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, info};
+
+use super::{
+    ChatConfig, ChatMetrics, Store,
+    clue::Clue,
+    room::{Counted, Room},
+};
+
+/// Rooms with an actor at once; any stranger can name one.
+pub const MAX_ROOMS: usize = 16_384;
+
+/// Wishes that wait for a room's decision: a second of a busy room. More are
+/// refused at the link.
+const MAILBOX: usize = 256;
+
+/// Rooms asked for that were not looked at yet; more wait in their streams.
+const OPENS: usize = 64;
+
+/// How often rooms that nobody holds are looked for, and how often one must be
+/// found: its past stays readable for so long.
+const SWEEP: Duration = Duration::from_secs(60);
+const SWEEPS: u32 = 5;
+
+/// An origin's feed has one form: the link's.
+const FORMS: usize = 1;
+
+/// Where the wall clock is read.
+pub(super) type Clock = fn() -> UnixMs;
+
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) metrics: ChatMetrics,
+    pub(super) clock: Clock,
+}
+
+struct Held {
+    handle: RoomHandle,
+    unused_sweeps: u32,
+}
+
+/// See the module's text.
+pub struct Rooms {
+    shared: Arc<Shared>,
+    node: NodeId,
+    origins: Vec<NodeId>,
+    opens: mpsc::Receiver<OpenRoom>,
+    rooms: HashMap<ChannelName, Held>,
+}
+
+impl std::fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rooms").finish_non_exhaustive()
+    }
+}
+
+impl Rooms {
+    /// The rooms of `node`, and where the link asks for them.
+    #[must_use]
+    pub fn new(
+        config: &ChatConfig,
+        node: NodeId,
+        store: Store,
+        metrics: ChatMetrics,
+    ) -> (Self, ChatPort) {
+        Self::with_clock(config, node, store, metrics, now)
+    }
+
+    pub(super) fn with_clock(
+        config: &ChatConfig,
+        node: NodeId,
+        store: Store,
+        metrics: ChatMetrics,
+        clock: Clock,
+    ) -> (Self, ChatPort) {
+        let mut origins = config.chat_origins.clone();
+        if origins.is_empty() {
+            origins.push(node.clone());
+        }
+        let (opener, opens) = mpsc::channel(OPENS);
+        let port = ChatPort {
+            // Configured once: the sender need not stay.
+            origins: watch::channel(origins.clone()).1,
+            opens: opener,
+        };
+        let rooms = Self {
+            shared: Arc::new(Shared {
+                store,
+                metrics,
+                clock,
+            }),
+            node,
+            origins,
+            opens,
+            rooms: HashMap::new(),
+        };
+        (rooms, port)
+    }
+
+    /// Gives out rooms for as long as somebody may ask.
+    pub async fn run(mut self) {
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                open = self.opens.recv() => match open {
+                    Some(OpenRoom { room, reply }) => {
+                        let opened = self.open(room).await;
+                        // Gone where the asker's link is.
+                        let _ = reply.send(opened);
+                    }
+                    None => return,
+                },
+                _ = sweep.tick() => self.sweep(),
+            }
+        }
+    }
+
+    async fn open(&mut self, room: ChannelName) -> Result<RoomHandle, Code> {
+        if let Some(held) = self.rooms.get_mut(&room) {
+            held.unused_sweeps = 0;
+            return Ok(held.handle.clone());
+        }
+        let refuse = |code: Code| {
+            let refused = &self.shared.metrics.rooms_refused;
+            refused.with_label_values(&[code.as_str()]).inc();
+            Err(code)
+        };
+        if home(&room, &self.origins) != Some(&self.node) {
+            return refuse(Code::NotHere);
+        }
+        if self.rooms.len() >= MAX_ROOMS {
+            return refuse(Code::Overloaded);
+        }
+        let (shared, name) = (self.shared.clone(), room.clone());
+        let begun =
+            tokio::task::spawn_blocking(move || shared.store.begin(&name, (shared.clock)()));
+        let (epoch, known) = match begun.await {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(why)) => {
+                self.shared.metrics.store_errors.inc();
+                error!(%room, %why, "the chat store can't be read");
+                return refuse(Code::Internal);
+            }
+            Err(_) => return refuse(Code::Internal),
+        };
+        info!(%room, epoch = epoch.0, bans = known.bans.len(), "room opened");
+        let clue = Clue::new(room.clone(), epoch, known);
+        let feed = Arc::new(Feed::new(room.clone(), epoch, FORMS, Limits::default()));
+        feed.set_settings(clue.settings());
+        let (mailbox, asks) = mpsc::channel(MAILBOX);
+        let actor = Room {
+            shared: self.shared.clone(),
+            feed: feed.clone(),
+            clue,
+            asks,
+            counted: Counted::new(self.shared.metrics.clone()),
+        };
+        tokio::spawn(actor.run());
+        let handle = RoomHandle {
+            feed,
+            asks: mailbox,
+        };
+        let held = Held {
+            handle: handle.clone(),
+            unused_sweeps: 0,
+        };
+        self.rooms.insert(room, held);
+        Ok(handle)
+    }
+
+    /// A room whose mailbox nobody else holds has no reader. Its actor ends with
+    /// the last handle.
+    fn sweep(&mut self) {
+        self.rooms.retain(|room, held| {
+            if held.handle.asks.strong_count() > 1 {
+                held.unused_sweeps = 0;
+                return true;
+            }
+            held.unused_sweeps += 1;
+            let stays = held.unused_sweeps < SWEEPS;
+            if !stays {
+                info!(%room, "room closed");
+            }
+            stays
+        });
+    }
+}
+
+fn now() -> UnixMs {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let ms = since.map_or(0, |since| since.as_millis());
+    UnixMs(u64::try_from(ms).unwrap_or(u64::MAX))
+}

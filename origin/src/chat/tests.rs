@@ -1,0 +1,226 @@
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command as Process, Stdio},
+};
+
+use common::{
+    chat::{
+        Asked, Body, Command, Cursor, Login, MessageId, Request, Roles, RoomHandle, Sender, Text,
+        User, Verdict, request::Ask,
+    },
+    link::{ChatPort, Code, OpenRoom},
+    live::UnixMs,
+    names::{ChannelName, NodeId},
+    telemetry::metrics::registry,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+
+fn node_id(name: &str) -> NodeId {
+    NodeId::parse(name).unwrap()
+}
+
+fn room(name: &str) -> ChannelName {
+    ChannelName::parse(name).unwrap()
+}
+
+fn start(config: &ChatConfig) -> ChatPort {
+    let store = Store::open(config.chat_store.as_deref()).unwrap();
+    let metrics = ChatMetrics::register(&registry("origin"));
+    let clock = || UnixMs(1_800_000_000_000);
+    let (rooms, port) = Rooms::with_clock(config, node_id("origin"), store, metrics, clock);
+    tokio::spawn(rooms.run());
+    port
+}
+
+async fn open(port: &ChatPort, name: &str) -> Result<RoomHandle, Code> {
+    let (reply, opened) = oneshot::channel();
+    let room = room(name);
+    port.opens.send(OpenRoom { room, reply }).await.unwrap();
+    opened.await.unwrap()
+}
+
+async fn asked(handle: &RoomHandle, id: u128, login: &str, text: &str) -> Verdict {
+    let (sender, mut verdicts) = mpsc::channel(1);
+    let ask = match Command::parse(text) {
+        Some(command) => Ask::Do(command.unwrap()),
+        None => Ask::Say {
+            text: Text::cut(text).unwrap(),
+            action: false,
+            reply_to: None,
+        },
+    };
+    let request = Request {
+        id: MessageId(id),
+        sender: Sender {
+            user: User::named(Login::parse(login).unwrap()),
+            roles: Roles {
+                broadcaster: login == "demo",
+                ..Roles::default()
+            },
+            follows_since: None,
+            network: None,
+        },
+        ask,
+    };
+    let reply = sender.reserve_owned().await.unwrap();
+    let from = node_id("edge-1");
+    let asked = Asked::Request {
+        from,
+        request,
+        reply,
+    };
+    handle.asks.send(asked).await.unwrap();
+    let (of, verdict) = verdicts.recv().await.unwrap();
+    assert_eq!(of, MessageId(id));
+    verdict
+}
+
+fn refusal(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Refused(notice) => notice.id.as_str(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_follows_its_event() {
+    let port = start(&ChatConfig::default());
+    let handle = open(&port, "demo").await.unwrap();
+    let verdict = asked(&handle, 1, "ann", "hello").await;
+    assert!(matches!(verdict, Verdict::Said(stamp) if stamp.offset.0 == 0));
+    let mut bodies = Vec::new();
+    handle.feed.read(&mut Cursor(0), 10, |posted| {
+        bodies.push(posted.event.body.clone())
+    });
+    assert!(matches!(&bodies[..], [Body::Post(post)] if post.text.as_str() == "hello"));
+    // Whoever opens it again gets the same room.
+    let again = open(&port, "demo").await.unwrap();
+    assert_eq!(again.feed.position(), handle.feed.position());
+}
+
+#[tokio::test]
+async fn a_room_of_another_origin_is_not_here() {
+    let config = ChatConfig {
+        chat_origins: vec![node_id("origin"), node_id("origin-2")],
+        ..ChatConfig::default()
+    };
+    let port = start(&config);
+    let mut here = 0;
+    for number in 0..40 {
+        match open(&port, &format!("room_{number}")).await {
+            Ok(_) => here += 1,
+            Err(code) => assert_eq!(code, Code::NotHere),
+        }
+    }
+    assert!((10..30).contains(&here), "{here}");
+    assert_eq!(*port.origins.borrow(), config.chat_origins);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_nobody_holds_is_let_go() {
+    let port = start(&ChatConfig::default());
+    let handle = open(&port, "demo").await.unwrap();
+    asked(&handle, 1, "ann", "hello").await;
+    tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
+    assert_eq!(open(&port, "demo").await.unwrap().feed.position().1.0, 1);
+    drop(handle);
+    tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
+    assert_eq!(open(&port, "demo").await.unwrap().feed.position().1.0, 0);
+}
+
+#[tokio::test]
+async fn epochs_rise_with_a_clock_that_stands_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("chat.redb");
+    let mut last = None;
+    for _ in 0..3 {
+        let store = Store::open(Some(&file)).unwrap();
+        let (epoch, _) = store.begin(&room("demo"), UnixMs(5)).unwrap();
+        assert!(last < Some(epoch));
+        last = Some(epoch);
+    }
+}
+
+#[test]
+fn a_store_that_is_no_store_is_an_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("chat.redb");
+    fs::write(&file, "not a database").unwrap();
+    assert!(Store::open(Some(&file)).is_err());
+    let good = dir.path().join("good.redb");
+    let _held = Store::open(Some(&good)).unwrap();
+    assert!(
+        Store::open(Some(&good))
+            .unwrap_err()
+            .to_string()
+            .contains("open")
+    );
+}
+
+const CHILD: &str = "MILLRACE_TEST_CHAT_CHILD";
+
+/// Not a test by itself: the process that the one below kills.
+#[tokio::test]
+async fn child_that_is_killed() {
+    let Ok(file) = std::env::var(CHILD) else {
+        return;
+    };
+    let port = start(&ChatConfig {
+        chat_store: Some(file.into()),
+        ..ChatConfig::default()
+    });
+    let handle = open(&port, "demo").await.unwrap();
+    for (id, command) in (1..).zip(["/ban ann", "/timeout bob 3600", "/mod max", "/slow 7"]) {
+        let verdict = asked(&handle, id, "demo", command).await;
+        assert!(matches!(verdict, Verdict::Done(_)), "{verdict:?}");
+    }
+    let mut out = std::io::stdout();
+    writeln!(out, "child: done").unwrap();
+    out.flush().unwrap();
+    std::future::pending::<()>().await;
+}
+
+fn kill_after_moderation(file: &Path) {
+    let mut child = Process::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "chat::tests::child_that_is_killed",
+            "--nocapture",
+        ])
+        .env(CHILD, file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let done = lines.any(|line| line.unwrap().ends_with("child: done"));
+    assert!(done, "the child never moderated");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn what_moderators_did_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("chat.redb");
+    kill_after_moderation(&file);
+    let port = start(&ChatConfig {
+        chat_store: Some(file),
+        ..ChatConfig::default()
+    });
+    let handle = open(&port, "demo").await.unwrap();
+    assert_eq!(handle.feed.settings().slow_s, 7);
+    assert_eq!(
+        refusal(&asked(&handle, 1, "ann", "hello").await),
+        "msg_banned"
+    );
+    assert_eq!(
+        refusal(&asked(&handle, 2, "bob", "hello").await),
+        "msg_timedout"
+    );
+    let unbanned = asked(&handle, 3, "max", "/unban ann").await;
+    assert!(matches!(unbanned, Verdict::Done(_)), "{unbanned:?}");
+}
