@@ -58,7 +58,7 @@ pub enum Asked {
     Request {
         /// Who passes it on.
         from: NodeId,
-        request: Request,
+        request: Box<Request>,
         /// A place in the asker's queue, so that answering never waits.
         reply: mpsc::OwnedPermit<(MessageId, Verdict)>,
     },

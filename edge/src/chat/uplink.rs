@@ -85,7 +85,7 @@ pub enum Wish {
     Read(Arc<Room>),
     Ask {
         room: ChannelName,
-        request: Request,
+        request: Box<Request>,
         reply: ReplyTo,
     },
 }

@@ -70,7 +70,7 @@ async fn asked(handle: &RoomHandle, id: u128, login: &str, text: &str) -> Verdic
     let from = node_id("edge-1");
     let asked = Asked::Request {
         from,
-        request,
+        request: Box::new(request),
         reply,
     };
     handle.asks.send(asked).await.unwrap();

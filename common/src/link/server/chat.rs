@@ -132,7 +132,7 @@ impl Rooms<'_> {
                     };
                     let asked = Asked::Request {
                         from: self.peer.identity.node.clone(),
-                        request,
+                        request: Box::new(request),
                         reply,
                     };
                     self.ask(&room, asked);

@@ -87,7 +87,7 @@ impl Session {
         let says = matches!(ask, Ask::Say { .. });
         let wish = Wish::Ask {
             room: room.clone(),
-            request: Request { id, sender, ask },
+            request: Box::new(Request { id, sender, ask }),
             reply: ReplyTo::Connection(self.mailbox.clone()),
         };
         if self.shared.wishes.try_send(wish).is_err() {

@@ -76,7 +76,10 @@ fn ten_thousand_joins_end_at_the_limits() {
     }
     let lines = ann.hears();
     assert_eq!(
-        lines.iter().filter(|line| line.contains(".tv JOIN #")).count(),
+        lines
+            .iter()
+            .filter(|line| line.contains(".tv JOIN #"))
+            .count(),
         20
     );
     let again = lines.iter().filter(|line| line.contains(" 263 ann JOIN "));
@@ -88,7 +91,10 @@ fn ten_thousand_joins_end_at_the_limits() {
     }
     let lines = many.hears();
     assert_eq!(
-        lines.iter().filter(|line| line.contains(".tv JOIN #")).count(),
+        lines
+            .iter()
+            .filter(|line| line.contains(".tv JOIN #"))
+            .count(),
         100
     );
     assert_eq!(

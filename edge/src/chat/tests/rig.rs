@@ -101,7 +101,7 @@ impl Rig {
     }
 
     /// The next thing that was asked of a room.
-    pub(super) fn asked(&mut self) -> Option<(ChannelName, Request, ReplyTo)> {
+    pub(super) fn asked(&mut self) -> Option<(ChannelName, Box<Request>, ReplyTo)> {
         loop {
             match self.wishes.try_recv().ok()? {
                 Wish::Read(_) => {}

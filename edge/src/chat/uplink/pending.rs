@@ -13,7 +13,7 @@ use super::ReplyTo;
 #[derive(Debug)]
 struct Wished {
     room: ChannelName,
-    request: Request,
+    request: Box<Request>,
     reply: ReplyTo,
     until: Instant,
 }
@@ -45,7 +45,7 @@ impl Pending {
     pub(super) fn push(
         &mut self,
         room: ChannelName,
-        request: Request,
+        request: Box<Request>,
         reply: ReplyTo,
         until: Instant,
     ) -> Result<(), ReplyTo> {
@@ -101,7 +101,7 @@ impl Pending {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ChannelName, &Request)> {
         self.in_order
             .values()
-            .map(|wished| (&wished.room, &wished.request))
+            .map(|wished| (&wished.room, wished.request.as_ref()))
     }
 }
 
@@ -138,7 +138,9 @@ mod tests {
         let push = |pending: &mut Pending, id: u128, name: &str| {
             let reply = ReplyTo::Connection(Arc::default());
             let until = now + Duration::from_secs(u64::try_from(id).unwrap());
-            pending.push(room(name), request(id), reply, until).is_ok()
+            pending
+                .push(room(name), Box::new(request(id)), reply, until)
+                .is_ok()
         };
         for (id, name) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
             assert!(push(&mut pending, id, name));
