@@ -1,5 +1,5 @@
-//! CHAT: rooms over the link. The text in [`super`] says what each message is
-//! for; [`encode`] and [`decode`] are their bytes.
+//! CHAT: rooms over the link. The text in [`super`] says what each message is for;
+//! the modules below are their bytes.
 
 mod decode;
 mod encode;
