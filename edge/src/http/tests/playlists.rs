@@ -1,6 +1,7 @@
 //! R1 to R5 and T2 to T5 on playlists, over a socket.
 
 use std::{
+    collections::HashMap,
     io::Read,
     time::{Duration, Instant},
 };
@@ -357,6 +358,20 @@ async fn viewers_and_channels_are_listed() {
     assert_eq!(tracks[0]["name"], "v0");
     assert_eq!(tracks[0]["width"], 1280);
     assert_eq!(tracks[1]["kind"], "audio");
+}
+
+/// Also where nobody has watched it yet, so that this edge knows it by name only.
+#[tokio::test]
+async fn a_channel_whose_publisher_is_away_is_lost() {
+    let rig = Rig::start(&[], 4).await;
+    for (lost, state) in [(false, "starting"), (true, "lost")] {
+        let mut channel = rig.studio.channel(Stage::Starting);
+        channel.announcement.lost = lost;
+        rig.directory.put(channel);
+        let list = crate::api::channels(&rig.directory.snapshot(), &HashMap::new());
+        let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+        assert_eq!(list["channels"][0]["state"], state);
+    }
 }
 
 /// Who looks at the metrics alone sees them too.

@@ -401,6 +401,8 @@ async fn t1_tls_offers_http2_and_http1() {
         &cert,
         "--tls-key",
         &key,
+        "--header-deadline",
+        "1",
     ];
     let config = config(&flags);
     let listeners = bind(&config).await.unwrap();
@@ -443,6 +445,11 @@ async fn t1_tls_offers_http2_and_http1() {
     let mut bytes = Vec::new();
     let _ = plain.read_to_end(&mut bytes).await;
     assert_eq!(metrics.rejections(Rejected::Handshake), 1);
+    // A handshake that does not go on has the deadline of a header.
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(b"\x16\x03\x01\x02\x00").await.unwrap();
+    let _ = half.read_to_end(&mut bytes).await;
+    assert_eq!(metrics.rejections(Rejected::Handshake), 2);
 }
 
 #[tokio::test]
