@@ -29,8 +29,9 @@ use crate::{
 };
 
 /// How often the packager looks whether something is overdue: a silent track,
-/// the deadline of the track set. Well below a part.
-const TICK: Duration = Duration::from_millis(100);
+/// the deadline of the track set. Every sample has it look too, so this is for
+/// when none comes, and seldom enough to cost an idle origin nothing.
+const TICK: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Actor {
