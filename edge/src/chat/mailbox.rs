@@ -2,16 +2,18 @@
 //! is something to read. Never waits, and never grows past what the connection
 //! asked for itself.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    task::Waker,
+};
 
 use common::chat::{MessageId, Verdict};
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 /// See the module's text. One per connection, shared by `Arc`.
 #[derive(Debug, Default)]
 pub struct Mailbox {
-    waker: AtomicWaker,
+    waker: Mutex<Option<Waker>>,
     /// At most as many as the connection has pending.
     verdicts: Mutex<Vec<(MessageId, Verdict)>>,
     leaving: AtomicBool,
@@ -19,12 +21,17 @@ pub struct Mailbox {
 
 impl Mailbox {
     /// The task to wake from now on.
-    pub fn register(&self, waker: &std::task::Waker) {
-        self.waker.register(waker);
+    pub fn register(&self, waker: &Waker) {
+        let mut held = self.waker.lock();
+        if held.as_ref().is_none_or(|held| !held.will_wake(waker)) {
+            *held = Some(waker.clone());
+        }
     }
 
     pub fn wake(&self) {
-        self.waker.wake();
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
     }
 
     pub fn decided(&self, id: MessageId, verdict: Verdict) {

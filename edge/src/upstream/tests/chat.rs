@@ -6,8 +6,8 @@ use bytes::Bytes;
 use clap::Parser;
 use common::{
     chat::{
-        Asked, Author, Body, Event, Feed, Limits, MessageId, Notice, NoticeId, Offset, Post, Request,
-        RoomEpoch, RoomHandle, Stamp, Verdict, request::Ask,
+        Asked, Author, Body, Event, Feed, Limits, MessageId, Notice, NoticeId, Offset, Post,
+        Request, RoomEpoch, RoomHandle, Stamp, Verdict, request::Ask,
     },
     link::{ChatPort, Code, Hello, LinkServer, LinkServerMetrics, OpenRoom},
     live::{Directory, UnixMs},
@@ -54,7 +54,11 @@ impl Home {
         tokio::spawn(async move {
             while let Some(open) = opens.recv().await {
                 let here = open.room == channel();
-                let answer = if here { Ok(handle.clone()) } else { Err(Code::NotHere) };
+                let answer = if here {
+                    Ok(handle.clone())
+                } else {
+                    Err(Code::NotHere)
+                };
                 let _ = open.reply.send(answer);
             }
         });
@@ -73,7 +77,8 @@ impl Home {
     /// The next wish, and who may be told.
     async fn asked(&mut self) -> (Box<Request>, mpsc::OwnedPermit<(MessageId, Verdict)>) {
         loop {
-            if let Asked::Request { request, reply, .. } = within(self.asked.recv()).await.unwrap() {
+            if let Asked::Request { request, reply, .. } = within(self.asked.recv()).await.unwrap()
+            {
                 return (request, reply);
             }
         }
@@ -132,7 +137,11 @@ impl Served {
         let address = listener.local_addr().unwrap();
         let hello = Hello {
             node: node(stem),
-            role: if stem == "origin" { Role::Origin } else { Role::Edge },
+            role: if stem == "origin" {
+                Role::Origin
+            } else {
+                Role::Edge
+            },
             region: String::new(),
             location: String::new(),
             cost: 1,
@@ -187,7 +196,9 @@ impl Client {
             stream: near,
             seen: String::new(),
         };
-        client.says("CAP REQ :twitch.tv/commands draft/chathistory").await;
+        client
+            .says("CAP REQ :twitch.tv/commands draft/chathistory")
+            .await;
         client.says(&format!("NICK {nick}")).await;
         client.says("JOIN #demo").await;
         // The room was heard.
@@ -196,7 +207,10 @@ impl Client {
     }
 
     async fn says(&mut self, line: &str) {
-        self.stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+        self.stream
+            .write_all(format!("{line}\r\n").as_bytes())
+            .await
+            .unwrap();
     }
 
     /// Reads until a line holds `word`; all up to it.
@@ -211,7 +225,8 @@ impl Client {
             let mut buffer = [0; 4_096];
             let count = within(self.stream.read(&mut buffer)).await.unwrap();
             assert!(count > 0, "closed after {}", self.seen);
-            self.seen.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+            self.seen
+                .push_str(std::str::from_utf8(&buffer[..count]).unwrap());
         }
     }
 }
@@ -313,7 +328,9 @@ async fn events_of_the_meantime_come_when_the_link_is_back() {
     say(&mut home, 1..6);
     let origin = Served::start(&certs, "origin", home.port.clone(), address);
     let heard = ann.hears("m5.").await;
-    let found: HashSet<_> = (1..6).filter(|n| heard.contains(&format!(":m{n}."))).collect();
+    let found: HashSet<_> = (1..6)
+        .filter(|n| heard.contains(&format!(":m{n}.")))
+        .collect();
     assert_eq!(found.len(), 5, "{heard}");
     assert!(!heard.contains("lost on the way"), "{heard}");
     // More than the home remembers: who can ask for it is told that some is missing.
@@ -321,8 +338,14 @@ async fn events_of_the_meantime_come_when_the_link_is_back() {
     say(&mut home, 6..30);
     let _origin = Served::start(&certs, "origin", home.port.clone(), address);
     let heard = ann.hears("m29.").await;
-    assert!(heard.contains("Some messages were lost on the way here."), "{heard}");
-    assert!(heard.contains(":m22.") && !heard.contains(":m21."), "{heard}");
+    assert!(
+        heard.contains("Some messages were lost on the way here."),
+        "{heard}"
+    );
+    assert!(
+        heard.contains(":m22.") && !heard.contains(":m21."),
+        "{heard}"
+    );
 }
 
 #[tokio::test]
@@ -364,12 +387,17 @@ async fn a_wish_that_nobody_answers_is_refused() {
     let (mut near, far) = duplex(1 << 16);
     let admitted = chat.admit([127, 0, 0, 1].into()).unwrap();
     tokio::spawn(async move { chat.serve(far, admitted, Framing::Tcp, Bytes::new()).await });
-    near.write_all(b"NICK ann\r\nPRIVMSG #demo :hello\r\n").await.unwrap();
+    near.write_all(b"NICK ann\r\nPRIVMSG #demo :hello\r\n")
+        .await
+        .unwrap();
     let mut seen = String::new();
     while !seen.contains("NOTICE #demo") {
         let mut buffer = [0; 1_024];
         let count = near.read(&mut buffer).await.unwrap();
         seen.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
     }
-    assert!(seen.ends_with("because the room can't be reached.\r\n"), "{seen}");
+    assert!(
+        seen.ends_with("because the room can't be reached.\r\n"),
+        "{seen}"
+    );
 }
