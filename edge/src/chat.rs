@@ -2,9 +2,9 @@
 //! their rooms say, encoded once for all.
 //!
 //! In: WebSockets that [`crate::http`] upgrades, IRC over TCP and TLS, and one CHAT
-//! stream to a parent. Out: the same. Who owns what: [`uplink`] the stream and the
-//! wishes under way, [`rooms`] the feeds, each [`connection`] its socket and its
-//! [`session`]. Nothing waits for a client. A room's home decides; an edge only
+//! stream to a parent. Out: the same. Who owns what: `uplink` the stream and the
+//! wishes under way, `rooms` the feeds, each `connection` its socket and its
+//! `session`. Nothing waits for a client. A room's home decides; an edge only
 //! carries, limits floods, and knows who somebody is.
 
 mod caps;
@@ -25,7 +25,14 @@ mod upgrade;
 mod uplink;
 mod ws;
 
-use std::{fs, net::IpAddr, path::Path, sync::Arc};
+use std::{
+    fs,
+    net::IpAddr,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::rand;
@@ -40,6 +47,7 @@ use common::{
     names::{ChannelName, NodeId},
     shutdown::{Guard, Shutdown},
 };
+use prometheus::IntGauge;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
@@ -56,13 +64,13 @@ use crate::{
 
 pub use config::ChatConfig;
 pub use form::{Framing, negotiate};
-pub use listen::{IrcListeners, bind, serve};
+pub use listen::{IrcBindError, IrcListeners, bind, serve};
 pub use metrics::{Broken, ChatMetrics};
 pub(crate) use upgrade::Refusal;
 pub use upgrade::{Upgrade, asks_for_websocket};
 
 use connection::Connection;
-use drain::Open;
+use drain::{Entry, Open};
 use limits::Limits;
 use rooms::{Room, Rooms};
 use uplink::{Uplink, Wish};
@@ -198,24 +206,53 @@ impl Chat {
         })
     }
 
-    /// Serves a connection until one side ends it.
-    pub(crate) async fn serve<S>(
+    /// Serves a connection until one side ends it. A future that was not `async`
+    /// holds its connection once, not once for every move of it.
+    pub(crate) fn serve<S>(
         &self,
         stream: S,
         admitted: Admitted,
         framing: Framing,
         early: Bytes,
-    ) where
+    ) -> Serving<S>
+    where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let shared = self.0.clone();
         let counted = shared.metrics.connections(framing);
         counted.inc();
-        let (_open, mailbox) = shared.open.enter();
+        let (open, mailbox) = shared.open.enter();
         let network = admitted.network;
-        let connection = Connection::new(shared.clone(), stream, mailbox, network, framing);
-        connection.run(early).await;
-        counted.dec();
+        let mut connection = Connection::new(shared, stream, mailbox, network, framing);
+        connection.heard_early(early);
+        Serving {
+            connection,
+            counted,
+            _open: open,
+            _admitted: admitted,
+        }
+    }
+}
+
+/// A connection and its places, given back with it.
+pub(crate) struct Serving<S> {
+    connection: Connection<S>,
+    counted: IntGauge,
+    _open: Entry,
+    _admitted: Admitted,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serving<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.connection.poll(cx)
+    }
+}
+
+impl<S> Drop for Serving<S> {
+    fn drop(&mut self) {
+        self.counted.dec();
     }
 }
 

@@ -2,8 +2,8 @@
 //! "Clue"), and what it must not forget lies in an embedded store.
 //!
 //! In: rooms asked for and wishes, over the link. Out: feeds that the link follows,
-//! and verdicts. [`clue`] is the pure core of an actor, [`room`] the task round it,
-//! [`store`] the disk; [`Rooms`] makes actors and lets them go. Invariant: a
+//! and verdicts. `clue` is the pure core of an actor, `room` the task round it,
+//! `store` the disk; [`Rooms`] makes actors and lets them go. Invariant: a
 //! verdict or an event that somebody saw rests on changes that are on disk.
 
 mod clue;

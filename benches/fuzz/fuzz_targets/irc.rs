@@ -25,6 +25,10 @@ fuzz_target!(|line: &str| {
     let Ok(parsed) = Line::parse(line) else {
         return;
     };
+    // Writing adds a colon, which the longest line has no room for.
+    if line.len() > 4_000 {
+        return;
+    }
     let mut written = String::new();
     let mut writer = LineWriter::new(&mut written);
     let tags: Vec<_> = parsed.tags.iter().map(|(key, value)| (key, unescape(value))).collect();

@@ -33,7 +33,7 @@ pub struct ChatConfig {
     )]
     pub chat_audience: String,
 
-    /// Origin of a web page that may chat beside this edge's own, such as https://example.net; repeat it for more, * allows all
+    /// Scheme and host of a web page that may chat here beside this edge's own; repeat it for more, * allows all
     #[arg(
         long = "chat-allow-origin",
         env = "MILLRACE_CHAT_ALLOW_ORIGINS",

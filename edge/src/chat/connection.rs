@@ -113,16 +113,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Serves until one side ends it. `early` is what came behind the handshake.
-    pub(super) async fn run(mut self, early: Bytes) {
+    /// What came behind the handshake. The buffer that it lies in is hyper's and not
+    /// to stay for as long as the connection does.
+    pub(super) fn heard_early(&mut self, early: Bytes) {
         if !early.is_empty() {
-            let mut early = early.to_vec();
-            self.heard(&mut early);
+            self.heard(&mut early.to_vec());
         }
-        std::future::poll_fn(|cx| self.poll(cx)).await;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Serves until one side ends it.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.mailbox.register(cx.waker());
         if self.read(cx) == Flow::Ended {
             return Poll::Ready(());

@@ -152,18 +152,14 @@ fn admit(chat: &Chat, stream: TcpStream, peer: SocketAddr, tls: Option<Acceptor>
     let chat = chat.clone();
     match tls {
         None => {
-            tokio::spawn(async move {
-                chat.serve(stream, admitted, Framing::Tcp, Bytes::new())
-                    .await;
-            });
+            tokio::spawn(chat.serve(stream, admitted, Framing::Tcp, Bytes::new()));
         }
         Some(Acceptor(tls)) => {
             let deadline = Duration::from_secs(chat.0.config.chat_sign_in_deadline);
             tokio::spawn(async move {
                 match timeout(deadline, tls.accept(stream)).await {
                     Ok(Ok(stream)) => {
-                        chat.serve(stream, admitted, Framing::Tcp, Bytes::new())
-                            .await;
+                        tokio::spawn(chat.serve(stream, admitted, Framing::Tcp, Bytes::new()));
                     }
                     outcome => {
                         chat.0.metrics.closed(Broken::Handshake);

@@ -265,7 +265,7 @@ fn socket(
     Socket::new(
         stream,
         connection.clone(),
-        metrics.clone(),
+        metrics,
         Duration::from_secs(config.write_deadline),
         config.min_read_rate.saturating_mul(config.write_deadline),
     )

@@ -47,7 +47,7 @@ pub(super) fn answer(
     let (chat, framing) = (chat.clone(), upgrade.framing);
     tokio::spawn(async move {
         match upgraded.await {
-            Ok(upgraded) => serve(chat, upgraded, admitted, framing).await,
+            Ok(upgraded) => serve(&chat, upgraded, admitted, framing),
             Err(error) => debug!(%error, "no WebSocket after all"),
         }
     });
@@ -57,18 +57,19 @@ pub(super) fn answer(
     answer
 }
 
-/// Takes the socket out of hyper's buffers, so that none of them stay.
-async fn serve(chat: Chat, upgraded: Upgraded, admitted: Admitted, framing: Framing) {
+/// Takes the socket out of hyper's buffers, so that none of them stay, into a task
+/// that is as small as a chat connection.
+fn serve(chat: &Chat, upgraded: Upgraded, admitted: Admitted, framing: Framing) {
     match downcast::<TokioIo<Socket>>(upgraded) {
         Ok(parts) => {
             let (socket, early): (Socket, Bytes) = (parts.io.into_inner(), parts.read_buf);
-            Box::pin(chat.serve(socket, admitted, framing, early)).await;
+            tokio::spawn(chat.serve(socket, admitted, framing, early));
         }
         Err(upgraded) => {
             // Listeners make no third kind.
             if let Ok(parts) = downcast::<TokioIo<TlsStream<Socket>>>(upgraded) {
                 let (socket, early) = (parts.io.into_inner(), parts.read_buf);
-                Box::pin(chat.serve(socket, admitted, framing, early)).await;
+                tokio::spawn(chat.serve(socket, admitted, framing, early));
             }
         }
     }

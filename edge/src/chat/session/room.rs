@@ -290,40 +290,34 @@ impl Session {
         let Some(after) = joined.after else {
             return;
         };
+        let room = &joined.seat.room;
+        let roles = &mut joined.roles;
+        let before = into.len();
+        let mut take = |posted: &Arc<Posted>| {
+            let stamp = posted.event.stamp;
+            if (stamp.epoch, stamp.offset) >= after {
+                into.extend(self.deliver(room, posted, roles));
+            }
+        };
         let fell_at = joined.cursor;
-        let room = joined.seat.room.clone();
-        let mut events: Vec<Arc<Posted>> = Vec::new();
         let read = room
             .feed
-            .read(&mut joined.cursor, EVENTS_AT_ONCE, |posted| {
-                events.push(posted.clone());
-            });
+            .read(&mut joined.cursor, EVENTS_AT_ONCE, &mut take);
         if read.missed > 0 {
             if !self.caps.history {
-                self.end(
-                    "Too slow to follow the chat",
-                    ws::code::TRY_LATER,
-                    Some(Broken::Behind),
-                );
+                let reason = "Too slow to follow the chat";
+                self.end(reason, ws::code::TRY_LATER, Some(Broken::Behind));
                 return;
             }
             // It fetches what it missed; what was moderated it must know in any case.
-            into.push_back(self.framing.frame(&self.gap_line(&room)));
-            events = room.feed.lasting(fell_at);
-            room.feed
-                .read(&mut joined.cursor, EVENTS_AT_ONCE, |posted| {
-                    events.push(posted.clone());
-                });
+            into.push_back(self.framing.frame(&self.gap_line(room)));
+            for posted in room.feed.lasting(fell_at) {
+                into.extend(self.deliver(room, &posted, roles));
+            }
         }
-        for posted in events {
-            let stamp = posted.event.stamp;
-            if (stamp.epoch, stamp.offset) < after {
-                continue;
-            }
-            if let Some(frame) = self.deliver(&room, &posted, &mut joined.roles) {
-                self.shared.metrics.deliveries.inc();
-                into.push_back(frame);
-            }
+        let delivered = into.len() - before;
+        if delivered > 0 {
+            self.shared.metrics.deliveries.inc_by(delivered as u64);
         }
     }
 

@@ -188,10 +188,7 @@ impl Client {
     async fn join(chat: &Chat, nick: &str) -> Self {
         let (near, far) = duplex(1 << 20);
         let admitted = chat.admit([127, 0, 0, 1].into()).unwrap();
-        let chat = chat.clone();
-        tokio::spawn(async move {
-            chat.serve(far, admitted, Framing::Tcp, Bytes::new()).await;
-        });
+        tokio::spawn(chat.serve(far, admitted, Framing::Tcp, Bytes::new()));
         let mut client = Self {
             stream: near,
             seen: String::new(),
@@ -312,7 +309,7 @@ async fn events_of_the_meantime_come_when_the_link_is_back() {
     let stamp = home.say(&sample);
     reply.send((sample.id, Verdict::Said(stamp)));
     ann.hears("USERSTATE #demo").await;
-    let mut say = |home: &mut Home, numbers: std::ops::Range<u128>| {
+    let say = |home: &mut Home, numbers: std::ops::Range<u128>| {
         for number in numbers {
             let mut request = (*sample).clone();
             request.id = MessageId(number);
@@ -386,7 +383,7 @@ async fn a_wish_that_nobody_answers_is_refused() {
     let chat = start_chat(upstream);
     let (mut near, far) = duplex(1 << 16);
     let admitted = chat.admit([127, 0, 0, 1].into()).unwrap();
-    tokio::spawn(async move { chat.serve(far, admitted, Framing::Tcp, Bytes::new()).await });
+    tokio::spawn(chat.serve(far, admitted, Framing::Tcp, Bytes::new()));
     near.write_all(b"NICK ann\r\nPRIVMSG #demo :hello\r\n")
         .await
         .unwrap();
