@@ -155,7 +155,7 @@ pub mod wire;
 
 pub use frame::{Decoder, Frame, MAX_CHUNK_BYTES};
 pub use message::*;
-pub use server::{LinkServer, LinkServerMetrics};
+pub use server::{Demand, Fetched, LinkServer, LinkServerMetrics, NodeConfig, config, demands};
 pub use stream::{Reader, StreamError, Writer};
 pub use wire::WireError;
 

@@ -3,6 +3,7 @@
 mod lossy;
 mod played;
 mod stage;
+mod tiers;
 mod timed;
 
 use std::{net::SocketAddr, sync::Arc};
