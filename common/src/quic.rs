@@ -79,7 +79,7 @@ const FIRST_SEGMENT_STREAMS: u32 = 16;
 const FEW_STREAMS: u32 = 4;
 
 /// WATCH, SUBSCRIBE and FETCH streams that a fresh child may open; quinn sets
-/// memory aside for each, so [`allow_requests`] raises it with their number.
+/// memory aside for each, so [`RequestLimit`] raises it with their number.
 const FIRST_REQUEST_STREAMS: u32 = 256;
 
 /// The same at most: one each for the manifests and four tracks of eight hundred
@@ -316,13 +316,24 @@ pub fn allow_tracks(connection: &Connection, tracks: usize) {
     connection.set_max_concurrent_uni_streams(wanted.into());
 }
 
-/// Lets a child open as many requests again as it has `open`, in steps, so that
-/// the limit is always ahead of it and seldom changed.
-pub fn allow_requests(connection: &Connection, open: usize) {
-    let open = u32::try_from(open).unwrap_or(u32::MAX);
-    if open >= FIRST_REQUEST_STREAMS / 2 && open.is_power_of_two() {
-        let wanted = open.saturating_mul(4).min(MAX_REQUEST_STREAMS);
-        connection.set_max_concurrent_bi_streams(wanted.into());
+/// How many requests a child may have open: always twice what it has, in steps.
+#[derive(Debug)]
+pub struct RequestLimit(u32);
+
+impl Default for RequestLimit {
+    fn default() -> Self {
+        Self(FIRST_REQUEST_STREAMS)
+    }
+}
+
+impl RequestLimit {
+    /// Raises the limit, up to [`MAX_REQUEST_STREAMS`], once half of it is used.
+    pub fn keep_ahead(&mut self, connection: &Connection, open: usize) {
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
+        while self.0 < MAX_REQUEST_STREAMS && open >= self.0 / 2 {
+            self.0 *= 2;
+            connection.set_max_concurrent_bi_streams(self.0.into());
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     live::Directory,
-    quic::{Connection, Handshake, Listener, RecvStream, allow_requests},
+    quic::{Connection, Handshake, Listener, RecvStream, RequestLimit},
     shutdown::Shutdown,
     tls::{Identity, Role},
 };
@@ -189,6 +189,7 @@ impl Peer {
         let mut tasks = JoinSet::new();
         let hello = self.clone();
         tasks.spawn(async move { hello.hello().await });
+        let mut limit = RequestLimit::default();
         let mut drained_at = None;
         let why = loop {
             tokio::select! {
@@ -196,7 +197,7 @@ impl Peer {
                     Ok((send, receive)) => {
                         let peer = self.clone();
                         let writer = Writer::new(send, priority::CONTROL);
-                        allow_requests(&self.connection, tasks.len());
+                        limit.keep_ahead(&self.connection, tasks.len());
                         tasks.spawn(async move { peer.request(writer, Reader::new(receive)).await });
                     }
                     Err(error) => break error.to_string(),
