@@ -240,6 +240,9 @@ impl Parents {
         if twice {
             warn!(parent = self.address(rank), %node, "not a further parent: this node, or one that is connected already");
             close(&session.connection, Code::Cancelled, "connected already");
+            if let Some(candidate) = self.candidates.get_mut(rank) {
+                candidate.pause = ASIDE;
+            }
             return;
         }
         if let Some(candidate) = self.candidates.get_mut(rank) {
@@ -259,8 +262,6 @@ impl Parents {
             candidate.pause = FIRST_PAUSE;
         }
         let pause = match was {
-            // It was not even counted as a parent, or told to leave.
-            State::Dialling if synced => ASIDE,
             State::Leaving(..) => ASIDE,
             _ if candidate.borrowed => ASIDE,
             _ if full => LOOK_FOR_BETTER,

@@ -185,7 +185,7 @@ impl Race {
                     Verdict::Stay
                 }
             }
-            Why::Silent if moved => Verdict::Drop { fault: false },
+            Why::Silent if moved || !around.live => Verdict::Drop { fault: false },
             Why::Better if rival.proven && rival.at >= present.at => Verdict::Swap { fault: false },
             Why::Better if !around.better => Verdict::Drop { fault: false },
             Why::Better if moved && now.duration_since(began) >= PROOF => {
@@ -263,6 +263,15 @@ mod tests {
             let both = race.judge(now, at(5, begin), Some(fresh(5, begin)), AROUND);
             assert_eq!(both, Verdict::Stay);
         }
+        // It is gone: nobody is asked beside.
+        let mut gone = Race::new(PART);
+        gone.judge(now, at(5, begin), None, AROUND);
+        let away = Around {
+            live: false,
+            ..AROUND
+        };
+        let dropped = gone.judge(now, at(5, begin), Some(fresh(5, begin)), away);
+        assert_eq!(dropped, Verdict::Drop { fault: false });
         // The rival is a little faster; the other follows at once.
         assert_eq!(
             race.judge(now, at(5, begin), Some(at(6, now)), AROUND),
