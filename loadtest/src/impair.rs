@@ -140,7 +140,8 @@ impl Direction {
     fn new(terms: Terms, seed: u64) -> Result<Self> {
         Ok(Self {
             path: Path::new(terms, seed),
-            queued_us: Histogram::new(3)?,
+            // One that grows clamps what does not fit yet.
+            queued_us: Histogram::new_with_bounds(1, 60_000_000, 3)?,
             told: Told {
                 delivered: 0,
                 delivered_bytes: 0,
