@@ -254,6 +254,8 @@ impl Parents {
     fn lost(&mut self, rank: Rank, synced: bool) {
         let now = Instant::now();
         let full = self.candidates.iter().filter(|c| c.state.stays()).count() > self.warm;
+        let connected = |c: &Candidate| matches!(c.state, State::Connected(_));
+        let others = self.candidates.iter().any(connected);
         let Some(candidate) = self.candidates.get_mut(rank) else {
             return;
         };
@@ -262,7 +264,8 @@ impl Parents {
             candidate.pause = FIRST_PAUSE;
         }
         let pause = match was {
-            State::Leaving(..) => ASIDE,
+            // Whoever has another parent lets it drain in peace.
+            State::Leaving(..) if others => ASIDE,
             _ if candidate.borrowed => ASIDE,
             _ if full => LOOK_FOR_BETTER,
             _ => jittered(candidate.pause),

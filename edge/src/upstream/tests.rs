@@ -306,4 +306,7 @@ async fn a_drain_tells_the_edge_and_ends() {
     parent.drain();
     within(parent.ended()).await;
     edge.disconnected().await;
+    // It has no other: it tries this one again and again.
+    let _back = Parent::start(&certs, &directory, parent.address);
+    edge.connected().await;
 }

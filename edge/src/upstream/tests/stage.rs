@@ -220,6 +220,14 @@ impl Edge {
         }
     }
 
+    pub async fn connected(&self) {
+        let shared = &self.upstream.pulled.as_ref().unwrap().shared;
+        let mut changes = shared.changes();
+        while !shared.is_connected() {
+            within(changes.changed()).await.unwrap();
+        }
+    }
+
     /// Waits until so many parents have told what they carry.
     pub async fn has_paths(&self, broadcast: u64, count: usize) {
         let shared = &self.upstream.pulled.as_ref().unwrap().shared;
