@@ -78,9 +78,13 @@ const FIRST_SEGMENT_STREAMS: u32 = 16;
 /// Streams opened by the peer beside media: HELLO, and what a later version adds.
 const FEW_STREAMS: u32 = 4;
 
-/// WATCH, SUBSCRIBE and FETCH streams of one child: one each for the tracks of
-/// a hundred channels and fetches of their past.
-const REQUEST_STREAMS: u32 = 512;
+/// WATCH, SUBSCRIBE and FETCH streams that a fresh child may open; quinn sets
+/// memory aside for each, so [`RequestLimit`] raises it with their number.
+const FIRST_REQUEST_STREAMS: u32 = 256;
+
+/// The same at most: one each for the manifests and four tracks of eight hundred
+/// channels and fetches of their past.
+pub const MAX_REQUEST_STREAMS: u32 = 4096;
 
 /// Kernel buffer of the UDP socket: 30 ms of [`DESIGN_LINK_BYTES_PER_S`], so that
 /// a burst survives a scheduling hiccup. The kernel may grant less.
@@ -290,7 +294,7 @@ fn transport(config: &LinkConfig, end: End) -> TransportConfig {
             .receive_window(var_int(CONTROL_WINDOW_BYTES))
             .stream_receive_window(var_int(CONTROL_STREAM_WINDOW_BYTES))
             .max_concurrent_uni_streams(FEW_STREAMS.into())
-            .max_concurrent_bidi_streams(REQUEST_STREAMS.into()),
+            .max_concurrent_bidi_streams(FIRST_REQUEST_STREAMS.into()),
         End::Child => transport
             .send_window(CONTROL_WINDOW_BYTES)
             .receive_window(var_int(LINK_WINDOW_BYTES))
@@ -310,6 +314,27 @@ pub fn allow_tracks(connection: &Connection, tracks: usize) {
         .saturating_add(FEW_STREAMS)
         .max(FIRST_SEGMENT_STREAMS);
     connection.set_max_concurrent_uni_streams(wanted.into());
+}
+
+/// How many requests a child may have open: always twice what it has, in steps.
+#[derive(Debug)]
+pub struct RequestLimit(u32);
+
+impl Default for RequestLimit {
+    fn default() -> Self {
+        Self(FIRST_REQUEST_STREAMS)
+    }
+}
+
+impl RequestLimit {
+    /// Raises the limit, up to [`MAX_REQUEST_STREAMS`], once half of it is used.
+    pub fn keep_ahead(&mut self, connection: &Connection, open: usize) {
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
+        while self.0 < MAX_REQUEST_STREAMS && open >= self.0 / 2 {
+            self.0 *= 2;
+            connection.set_max_concurrent_bi_streams(self.0.into());
+        }
+    }
 }
 
 fn bind(address: SocketAddr) -> Result<UdpSocket, EndpointError> {

@@ -14,6 +14,7 @@ mod body;
 mod cache;
 mod config;
 mod connection;
+mod elsewhere;
 mod listener;
 mod media;
 mod metrics;

@@ -5,6 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context;
 use clap::Parser;
 use common::{
+    link::{LinkServer, LinkServerMetrics, demands},
     live::Directory,
     quic::{self, LinkConfig},
     shutdown::{Shutdown, ShutdownConfig, Signals},
@@ -14,7 +15,7 @@ use common::{
 use edge::{
     http::{self, HttpConfig, HttpMetrics},
     page,
-    upstream::{Upstream, UpstreamConfig, UpstreamMetrics},
+    upstream::{ChildrenConfig, Upstream, UpstreamConfig, UpstreamMetrics},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,6 +24,7 @@ const OPS_PORT: u16 = 9101;
 
 /// Pulls live video from its parents over QUIC and serves it to viewers.
 ///
+/// Parents are origins or other edges; with --link-listen it is a parent itself.
 /// Viewers open http://HOST/watch/CHANNEL; players read
 /// http://HOST/live/CHANNEL/index.m3u8.
 #[derive(Debug, Parser)]
@@ -41,6 +43,8 @@ struct Cli {
     http: HttpConfig,
     #[command(flatten)]
     upstream: UpstreamConfig,
+    #[command(flatten)]
+    children: ChildrenConfig,
     #[command(flatten)]
     link: LinkConfig,
     #[command(flatten)]
@@ -77,13 +81,31 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
     let dialer = quic::client_endpoint(&cli.link, &credentials)?;
+    let children = match cli.children.link_listen {
+        Some(listen) => Some(
+            quic::server_endpoint(listen, &cli.link, &credentials, &registry)
+                .context("--link-listen")?,
+        ),
+        None => None,
+    };
+    let hello = cli.children.node.hello(node.clone(), Role::Edge);
+    let directory = Arc::new(Directory::default());
     let upstream = Arc::new(Upstream::start(
         &cli.upstream,
-        node.clone(),
+        hello.clone(),
         dialer,
-        Arc::new(Directory::default()),
+        directory.clone(),
         UpstreamMetrics::register(&registry),
     ));
+    if let Some(listener) = children {
+        let (demands, demanded) = demands();
+        let link = LinkServer::new(hello, directory, LinkServerMetrics::register(&registry))
+            .pulling(demands, upstream.sync())
+            .leaving_to(cli.children.node.alternatives());
+        tracing::info!(link = %listener.local_addr()?, "edge takes children");
+        tokio::spawn(upstream.clone().serve(demanded));
+        tokio::spawn(link.run(listener, shutdown.clone()));
+    }
 
     tracing::info!(%node, ops = %ops_listen, "edge is up");
     if !page::has_bundle() {
@@ -221,6 +243,7 @@ mod tests {
         let registry = metrics::registry("edge");
         let _http = HttpMetrics::register(&registry);
         let _upstream = UpstreamMetrics::register(&registry);
+        let _link = LinkServerMetrics::register(&registry);
         assert!(registry.gather().len() > 15);
     }
 

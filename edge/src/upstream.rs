@@ -1,38 +1,50 @@
 //! What the edge's HTTP side asks of the tree above it, and the tasks that
 //! answer: one for the parents, one a channel somebody asked for, one a track
-//! somebody watches.
+//! somebody watches. Somebody is a viewer, or a node that pulls from this one.
 //!
-//! In: the link's streams of one parent at a time. Out: the [`Directory`] with
-//! broadcasts and windows that list what the parent's list. Invariants: one
-//! upstream subscription per track, whatever the number of viewers; a lost
-//! link takes nothing away; what is old is fetched once and kept by bytes.
+//! In: the link's streams of one parent or more. Out: the [`Directory`] with
+//! broadcasts and windows that list what the parents' list. Invariants: one
+//! upstream subscription per track, whatever the number of viewers, and a second
+//! one only while one parent takes over from another; a lost link takes nothing
+//! away; what is old is fetched once and kept by bytes.
 
 mod channel;
+mod children;
 mod config;
+mod dial;
+mod feed;
 mod follow;
 mod metrics;
 mod parent;
 mod past;
+mod race;
+mod routes;
 mod session;
 mod tracks;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
+    link::{Hello, decode::MAX_HOPS},
     live::{Announcement, Broadcast, Directory, Stage, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, Msn, NodeId, TrackName},
     quic::Dialer,
 };
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::Instant,
+};
 
-pub use config::UpstreamConfig;
+pub use config::{ChildrenConfig, UpstreamConfig};
 pub use metrics::UpstreamMetrics;
 
 use channel::ChannelTask;
 use parent::{GRACE, Parents};
 pub use past::Kept;
 use past::Past;
+use routes::{Rank, Routes};
 use session::Session;
 use tracks::{TrackHandle, TrackKey};
 
@@ -69,8 +81,12 @@ struct Shared {
     node: NodeId,
     directory: Arc<Directory>,
     metrics: UpstreamMetrics,
-    /// The parent that is connected now.
-    session: watch::Sender<Option<Arc<Session>>>,
+    /// What each parent carries. Written by the task of the parents.
+    routes: Mutex<Routes<Arc<Session>>>,
+    /// Ticks when the best path of a channel may be another one.
+    changes: watch::Sender<u64>,
+    /// A parent fell from grace: what this node announces may change.
+    faults: Notify,
     /// Whether any parent's snapshot was ever seen.
     synced: watch::Sender<bool>,
     /// Since when no parent is connected.
@@ -98,22 +114,29 @@ impl Upstream {
         }
     }
 
-    /// Starts to pull as `node` from the parents in `config`. Needs a tokio runtime.
+    /// Starts to pull from the parents in `config` as the node that `hello` names.
+    /// Needs a tokio runtime.
     #[must_use]
     pub fn start(
         config: &UpstreamConfig,
-        node: NodeId,
+        hello: Hello,
         dialer: Dialer,
         directory: Arc<Directory>,
         metrics: UpstreamMetrics,
     ) -> Self {
         let shared = Arc::new(Shared::new(
-            node.clone(),
+            hello.node.clone(),
             directory.clone(),
             metrics,
             config.cache_bytes,
         ));
-        let parents = Parents::new(shared.clone(), dialer, node, config.parents.clone());
+        let parents = Parents::new(
+            shared.clone(),
+            dialer,
+            hello,
+            &config.parents,
+            config.warm_parents.into(),
+        );
         let parents = tokio::spawn(parents.run()).abort_handle();
         Self {
             directory,
@@ -132,6 +155,15 @@ impl Upstream {
         self.pulled
             .as_ref()
             .is_none_or(|pulled| *pulled.shared.synced.borrow())
+    }
+
+    /// The same for who wants to be told.
+    #[must_use]
+    pub fn sync(&self) -> watch::Receiver<bool> {
+        match &self.pulled {
+            Some(pulled) => pulled.shared.synced.subscribe(),
+            None => watch::Sender::new(true).subscribe(),
+        }
     }
 
     /// Resolves when [`Self::synced`] first holds: the edge is ready.
@@ -251,10 +283,12 @@ impl Shared {
         cache_bytes: u64,
     ) -> Self {
         Self {
+            routes: Mutex::new(Routes::new(node.clone())),
+            changes: watch::Sender::new(0),
+            faults: Notify::new(),
             node,
             directory,
             metrics,
-            session: watch::Sender::new(None),
             synced: watch::Sender::new(false),
             alone_since: Mutex::new(Some(Instant::now())),
             channels: Mutex::default(),
@@ -265,19 +299,61 @@ impl Shared {
     }
 
     fn is_connected(&self) -> bool {
-        self.session.borrow().is_some()
+        let routes = self.routes.lock();
+        routes.links().any(|(_, session)| session.is_open())
     }
 
-    fn connected(&self, session: &Arc<Session>) {
+    fn connected(&self, rank: Rank, session: &Arc<Session>) {
         *self.alone_since.lock() = None;
-        self.metrics.connected.set(1);
-        self.session.send_replace(Some(session.clone()));
+        let mut routes = self.routes.lock();
+        routes.connected(rank, session.clone());
+        self.count(&routes);
     }
 
-    fn disconnected(&self) {
-        *self.alone_since.lock() = Some(Instant::now());
-        self.metrics.connected.set(0);
-        self.session.send_replace(None);
+    fn disconnected(&self, rank: Rank) {
+        let mut routes = self.routes.lock();
+        routes.lost(rank, Instant::now());
+        self.count(&routes);
+        if routes.links().next().is_none() {
+            let mut alone_since = self.alone_since.lock();
+            alone_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn count(&self, routes: &Routes<Arc<Session>>) {
+        let count = i64::try_from(routes.links().count()).unwrap_or(i64::MAX);
+        self.metrics.connected.set(count);
+    }
+
+    /// Ticks when a path may have come or gone.
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The open links to pull a broadcast through, best first.
+    fn paths(&self, channel: &ChannelName, broadcast: BroadcastId) -> Vec<Arc<Session>> {
+        let mut paths = self.routes.lock().paths(channel, broadcast, Instant::now());
+        paths.retain(|session| session.is_open());
+        paths
+    }
+
+    /// A parent did not bring what another one did.
+    fn fault(&self, session: &Session) {
+        self.routes.lock().fault(session.rank, Instant::now());
+        self.faults.notify_one();
+        self.changed();
+    }
+
+    /// SUBSCRIBE's hops: who pulls through this node, and itself.
+    fn hops(&self, mut via: Vec<NodeId>) -> Vec<NodeId> {
+        via.truncate(MAX_HOPS - 1);
+        via.push(self.node.clone());
+        via
     }
 
     /// Whether no parent has been there for longer than a channel may be lost.
@@ -287,35 +363,20 @@ impl Shared {
             .is_some_and(|since| since.elapsed() > GRACE)
     }
 
-    /// The next session that is open.
-    async fn session(&self) -> Arc<Session> {
-        let mut sessions = self.session.subscribe();
-        loop {
-            let now = sessions.borrow_and_update().clone();
-            if let Some(session) = now.filter(|session| session.is_open()) {
-                return session;
-            }
-            if sessions.changed().await.is_err() {
-                // Never: `self` holds the sender.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
     async fn broadcast(
         self: &Arc<Self>,
         channel: &ChannelName,
     ) -> Result<Arc<Broadcast>, Unavailable> {
         let mut changes = self.directory.changes();
-        let mut sessions = self.session.subscribe();
+        let mut paths = self.changes();
         loop {
             changes.mark_unchanged();
-            sessions.mark_unchanged();
+            paths.mark_unchanged();
             if self.is_forsaken() {
                 return Err(Unavailable::Disconnected);
             }
             let Some(known) = self.directory.get(channel) else {
-                let synced = *self.synced.borrow() && self.is_connected();
+                let synced = *self.synced.borrow() && self.routes.lock().all_told();
                 return Err(if synced {
                     Unavailable::Unknown
                 } else {
@@ -325,17 +386,17 @@ impl Shared {
             match known.stage {
                 Stage::Ready(broadcast) => return Ok(broadcast),
                 Stage::Starting if !self.is_connected() => return Err(Unavailable::Disconnected),
-                Stage::Starting => self.open_channel(known.announcement),
+                Stage::Starting => self.open_channel(known.announcement, Vec::new()),
             }
             tokio::select! {
                 changed = changes.changed() => changed.map_err(|_| Unavailable::Disconnected)?,
-                changed = sessions.changed() => changed.map_err(|_| Unavailable::Disconnected)?,
+                changed = paths.changed() => changed.map_err(|_| Unavailable::Disconnected)?,
             }
         }
     }
 
-    /// Starts the channel's task unless it runs.
-    fn open_channel(self: &Arc<Self>, announcement: Announcement) {
+    /// Starts the channel's task unless it runs; `via` names the children that asked.
+    fn open_channel(self: &Arc<Self>, announcement: Announcement, via: Vec<NodeId>) {
         let channel = announcement.channel.clone();
         let mut channels = self.channels.lock();
         channels.entry(channel.clone()).or_insert_with(|| {
@@ -344,6 +405,7 @@ impl Shared {
                 shared: self.clone(),
                 channel,
                 announced: receiver,
+                via,
             };
             let task = tokio::spawn(task.run()).abort_handle();
             ChannelHandle { announced, task }
@@ -366,10 +428,17 @@ impl Shared {
         if let Some(handle) = self.channels.lock().remove(channel) {
             handle.task.abort();
         }
-        if let Some(Stage::Ready(held)) = self.directory.get(channel).map(|known| known.stage) {
-            self.retire(held);
+        let held = match self.directory.get(channel).map(|known| known.stage) {
+            Some(Stage::Ready(held)) => Some(held),
+            _ => None,
+        };
+        if let Some(held) = &held {
+            self.retire(held.clone());
         }
         self.directory.remove(channel, broadcast);
+        if let Some(held) = held {
+            held.supersede();
+        }
     }
 
     /// Keeps a broadcast that the directory no longer offers for three target
@@ -408,7 +477,7 @@ impl Shared {
         for handle in self.tracks.lock().values() {
             handle.task.abort();
         }
-        if let Some(session) = self.session.borrow().as_ref() {
+        for (_, session) in self.routes.lock().links() {
             common::link::stream::close(
                 &session.connection,
                 common::link::Code::Cancelled,

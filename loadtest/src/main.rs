@@ -16,6 +16,7 @@ mod clock;
 mod compare;
 mod figures;
 mod follow;
+mod impair;
 mod m3u8;
 mod playout;
 mod publish;
@@ -41,6 +42,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Compare two edges' playlists byte for byte at equal versions
     CompareEdges(compare::CompareArgs),
+    /// Forward UDP over a path with delay, jitter, loss, reordering, a rate and cuts
+    Impair(impair::ImpairArgs),
     /// Watch low-latency HLS as players do: latency, stalls, gaps, errors
     Watch(watch::WatchArgs),
 }
@@ -66,6 +69,7 @@ fn start(command: &Command) -> Result<bool> {
             Command::Publish(args) => publish::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::CompareEdges(args) => compare::run(args).await,
+            Command::Impair(args) => impair::run(args).await,
             Command::Watch(args) => watch::run(args).await,
         }
     })

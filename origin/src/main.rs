@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
     certs::{self, CertsArgs},
-    link::{Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES},
+    link::{LinkServer, LinkServerMetrics, NodeConfig},
     live::Directory,
     quic::{self, LinkConfig, LinkListenConfig},
     shutdown::{Shutdown, ShutdownConfig, Signals},
@@ -29,9 +29,6 @@ const OPS_PORT: u16 = 9100;
 /// Authorised publishes that the broadcasts have not looked at yet: a burst of
 /// reconnects. Further ones wait in their own connections.
 const PUBLISHES_WAITING: usize = 64;
-
-/// One hop costs one: with nothing else known the shorter path is the better.
-const LINK_COST: u32 = 1;
 
 /// Takes live video in over RTMP and hands it to edges as low-latency CMAF.
 ///
@@ -59,6 +56,8 @@ struct Serve {
     broadcast: BroadcastConfig,
     #[command(flatten)]
     link_listen: LinkListenConfig,
+    #[command(flatten)]
+    node: NodeConfig,
     #[command(flatten)]
     link: LinkConfig,
     #[command(flatten)]
@@ -146,17 +145,11 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     .context("--journal")?;
 
     let link = LinkServer::new(
-        Hello {
-            node: node.clone(),
-            role: Role::Origin,
-            region: String::new(),
-            location: String::new(),
-            cost: LINK_COST,
-            max_chunk_bytes: u32::try_from(MAX_CHUNK_BYTES).unwrap_or(u32::MAX),
-        },
+        serve.node.hello(node.clone(), Role::Origin),
         directory,
         LinkServerMetrics::register(&registry),
-    );
+    )
+    .leaving_to(serve.node.alternatives());
     tracing::info!(%node, link = %listener.local_addr()?, ops = %ops_listen, "origin is up");
     tokio::spawn(ops.run());
     tokio::spawn(keys.clone().watch());

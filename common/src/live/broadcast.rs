@@ -40,6 +40,7 @@ pub struct Broadcast {
     /// In the order of their names: video before audio.
     pub tracks: Vec<Arc<TrackWindow>>,
     state: watch::Sender<BroadcastState>,
+    superseded: watch::Sender<bool>,
 }
 
 impl TrackWindow {
@@ -95,6 +96,7 @@ impl Broadcast {
             plan,
             tracks,
             state: watch::Sender::new(BroadcastState::Live),
+            superseded: watch::Sender::new(false),
         }
     }
 
@@ -110,6 +112,18 @@ impl Broadcast {
 
     pub fn set_state(&self, state: BroadcastState) {
         self.state.send_replace(state);
+    }
+
+    /// This node offers another broadcast in its place, or none.
+    pub fn supersede(&self) {
+        self.superseded.send_replace(true);
+    }
+
+    /// Resolves once [`Self::supersede`] was called: who waits for this
+    /// broadcast's media here waits in vain.
+    pub async fn superseded(&self) {
+        // The sender lives in self: the wait can't fail.
+        let _ = self.superseded.subscribe().wait_for(|done| *done).await;
     }
 
     #[must_use]

@@ -93,6 +93,39 @@ async fn two_nodes_connect_and_know_each_other() {
     }
 }
 
+#[tokio::test]
+async fn a_child_may_open_requests_for_hundreds_of_channels_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let listener = listener(dir.path(), &Registry::new());
+    let address = listener.local_addr().unwrap();
+    let dialer = dialer(&config(dir.path(), "edge"));
+    let (parent, child) = tokio::join!(accepted(&listener), dialer.connect(address));
+    let (parent, child) = (parent.unwrap().0, child.unwrap().0);
+    let accepts = tokio::spawn(async move {
+        let (mut limit, mut open) = (RequestLimit::default(), Vec::new());
+        while open.len() < MAX_REQUEST_STREAMS as usize {
+            let request = parent.accept_bi().await.unwrap();
+            limit.keep_ahead(&parent, open.len());
+            open.push(request);
+        }
+        (parent, open)
+    });
+    let mut open = Vec::new();
+    for _ in 0..MAX_REQUEST_STREAMS {
+        let (mut send, receive) = child.open_bi().await.unwrap();
+        send.write_all(b"x").await.unwrap();
+        open.push((send, receive));
+    }
+    let _held = accepts.await.unwrap();
+    // The next one waits until another has ended.
+    let waits = std::future::poll_fn(|cx| {
+        let mut one_more = std::pin::pin!(child.open_bi());
+        std::task::Poll::Ready(one_more.as_mut().poll(cx).is_pending())
+    });
+    assert!(waits.await);
+}
+
 /// As a killed process: its socket is gone, and nobody was told.
 fn accept_once_and_die(dir: &Path) -> (std::thread::JoinHandle<()>, SocketAddr) {
     let (told, listens) = std::sync::mpsc::channel();

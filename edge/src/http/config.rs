@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 
+use super::elsewhere;
+
 /// Listeners and limits for viewers.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Viewers (HTTP)")]
@@ -150,6 +152,16 @@ pub struct HttpConfig {
         default_value_t = 12
     )]
     pub start_wait: u64,
+
+    /// Another edge that viewers may turn to when this one drains, as a URL; may be given several times
+    #[arg(
+        long = "alternative",
+        env = "MILLRACE_ALTERNATIVE",
+        value_name = "URL",
+        value_delimiter = ',',
+        value_parser = elsewhere::base_url
+    )]
+    pub alternatives: Vec<String>,
 
     /// Viewers counted at once; beyond it new ones are not counted
     #[arg(

@@ -19,6 +19,7 @@ use super::{
     admission::{Admission, Place},
     config::{HttpConfig, Listen},
     connection::{self, Connection},
+    elsewhere,
     metrics::{HttpMetrics, Rejected},
     service::Server,
     socket::Socket,
@@ -176,7 +177,7 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = draining.as_mut() => return,
+                () = draining.as_mut() => break,
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer, tls.clone()),
@@ -186,6 +187,11 @@ impl Acceptor {
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+        // Without TLS: a handshake would last longer than what it is for.
+        let alternatives = &self.server.config.alternatives;
+        if tls.is_none() && !alternatives.is_empty() {
+            elsewhere::send_there(listener, alternatives).await;
         }
     }
 

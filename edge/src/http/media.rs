@@ -120,8 +120,14 @@ impl Place {
                 let mut versions = window.versions();
                 loop {
                     let found = window.part(self.epoch, msn, part);
-                    if found != PartLookup::Hinted || versions.changed().await.is_err() {
+                    if found != PartLookup::Hinted {
                         return found;
+                    }
+                    tokio::select! {
+                        changed = versions.changed() => if changed.is_err() {
+                            return found;
+                        },
+                        () = self.broadcast.superseded() => return PartLookup::Unknown,
                     }
                 }
             });

@@ -49,17 +49,36 @@ pub(super) async fn media(asked: &Asked<'_>, channel: &ChannelName, name: TrackN
         Ok(directives) => directives,
         Err(BadDirective) => return response::error(StatusCode::BAD_REQUEST, BRIEF),
     };
-    let broadcast = match broadcast(asked, channel).await {
-        Ok(broadcast) => broadcast,
-        Err(answer) => return answer,
-    };
-    let playlists = asked.server.cache.of(&broadcast);
+    loop {
+        let broadcast = match broadcast(asked, channel).await {
+            Ok(broadcast) => broadcast,
+            Err(answer) => return answer,
+        };
+        // Another origin's broadcast takes the channel without the end of the
+        // one before it. Its numbers are higher: it answers what waits.
+        tokio::select! {
+            biased;
+            answer = current(asked, channel, name, directives, &broadcast) => return answer,
+            () = broadcast.superseded() => {}
+        }
+    }
+}
+
+/// The media playlist of the broadcast that the channel carries.
+async fn current(
+    asked: &Asked<'_>,
+    channel: &ChannelName,
+    name: TrackName,
+    directives: Directives<'_>,
+    broadcast: &Arc<Broadcast>,
+) -> Answer {
+    let playlists = asked.server.cache.of(broadcast);
     let Some(track) = playlists.track(name) else {
         let cache = playlists.lifetimes.plain_error.clone();
         return response::error(StatusCode::NOT_FOUND, cache);
     };
     let started = asked.patiently(asked.server.config.starting(), async {
-        let track = asked.server.upstream.track(&broadcast, name).await?;
+        let track = asked.server.upstream.track(broadcast, name).await?;
         let offered = |listing: &Listing| is_offered(listing, &broadcast.plan, &track.track);
         listed(&track.window, offered).await;
         Ok::<_, Unavailable>(track)
@@ -74,7 +93,7 @@ pub(super) async fn media(asked: &Asked<'_>, channel: &ChannelName, name: TrackN
     let mut early = false;
     if let Some(want) = want {
         let (limit, lifetimes) = (track.part_limit, &playlists.lifetimes);
-        let reloaded = reloaded(asked, &broadcast, &window.window, limit, lifetimes, want);
+        let reloaded = reloaded(asked, broadcast, &window.window, limit, lifetimes, want);
         match reloaded.await {
             Ok(answerable) => early = !answerable,
             Err(answer) => return answer,
@@ -83,7 +102,7 @@ pub(super) async fn media(asked: &Asked<'_>, channel: &ChannelName, name: TrackN
     let ended = window.window.listing().is_some_and(|now| now.ended);
     let skip = if ended { Skip::No } else { directives.skip };
     let metrics = &asked.server.metrics;
-    let made = track.rendered(&broadcast, &window.track, &window.window, skip, metrics);
+    let made = track.rendered(broadcast, &window.track, &window.window, skip, metrics);
     let lifetimes = &playlists.lifetimes;
     let cache = match want {
         Some(_) => &lifetimes.blocking,

@@ -22,6 +22,8 @@ pub enum Route<'a> {
     },
     /// `/api/v1/channels`
     Channels,
+    /// `/api/v1/alternatives`
+    Alternatives,
     /// Perhaps a file of the watch page.
     Other { path: &'a str },
 }
@@ -43,6 +45,7 @@ impl<'a> Route<'a> {
         let found = match path.strip_prefix("/live/") {
             Some(rest) => live(rest),
             None if path == "/api/v1/channels" => Some(Self::Channels),
+            None if path == "/api/v1/alternatives" => Some(Self::Alternatives),
             None => None,
         };
         found.unwrap_or(Self::Other { path })
@@ -188,6 +191,7 @@ mod tests {
                 resource(Resource::Init { id: InitId(2) }),
             ),
             ("/api/v1/channels", Route::Channels),
+            ("/api/v1/alternatives", Route::Alternatives),
             ("/", Route::Other { path: "/" }),
         ] {
             assert_eq!(Route::parse(path), route, "{path}");

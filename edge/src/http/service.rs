@@ -30,7 +30,7 @@ use super::{
     cache::Cache,
     config::HttpConfig,
     connection::{self, Connection},
-    media,
+    elsewhere, media,
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
     response::{self, Answer, BRIEF, JSON, NO_STORE},
@@ -239,7 +239,11 @@ async fn route(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
             };
             (class, answer)
         }
-        Route::Channels => (RouteClass::Api, channels(asked)),
+        Route::Channels => (RouteClass::Api, api_answer(asked.server.channels())),
+        Route::Alternatives => {
+            let list = elsewhere::json(&asked.server.config.alternatives);
+            (RouteClass::Api, api_answer(list))
+        }
         Route::Other { path } => match assets::answer(asked, path) {
             Some(answer) => (RouteClass::Page, answer),
             None => (RouteClass::Other, not_found()),
@@ -247,8 +251,7 @@ async fn route(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
     }
 }
 
-fn channels(asked: &Asked<'_>) -> Answer {
-    let text = asked.server.channels();
+fn api_answer(text: Bytes) -> Answer {
     let mut answer = response::answer(StatusCode::OK, Body::whole(text));
     let headers = answer.headers_mut();
     headers.insert(hyper::header::CONTENT_TYPE, JSON);

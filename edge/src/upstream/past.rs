@@ -9,16 +9,20 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use common::{
     link::{Code, Fetch, Message, StreamError},
-    live::{Broadcast, SegmentEnd},
+    live::{Broadcast, Chunk, PartEnd, Record, SegmentEnd, SegmentHead},
+    media::Ticks,
     names::{BroadcastId, ChannelName, Msn, TrackName},
 };
 use moka::future::Cache;
 use tokio::time::timeout;
 
-use super::{Shared, Unavailable};
+use super::{Shared, Unavailable, session::Session};
 
 /// A segment is seconds of one track; 20 Mbit/s for twelve of them is 30 MB.
 const MAX_SEGMENT_BYTES: usize = 128 * 1024 * 1024;
+
+/// Chunks and parts of a segment, as many as a window takes.
+const MAX_PIECES: usize = 1 << 17;
 
 const FETCH_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -33,13 +37,52 @@ const OVERHEAD_BYTES: u32 = 256;
 
 type Key = (ChannelName, BroadcastId, TrackName, Msn);
 
-/// A segment, and since when it is kept here.
+/// What each chunk and part of an entry costs beside that.
+const OVERHEAD_BYTES_EACH: usize = 96;
+
+/// A segment's bytes, and since when they are kept here.
 pub type Kept = (Bytes, Instant);
+
+/// A segment as it was fetched: for viewers its bytes, for children its records.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) head: SegmentHead,
+    bytes: Bytes,
+    pieces: Vec<Piece>,
+    end: SegmentEnd,
+    since: Instant,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Chunk { duration: Ticks, len: usize },
+    Part(PartEnd),
+}
+
+impl Stored {
+    /// Chunks and parts in their order, then the end.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record> {
+        let mut at = 0;
+        let pieces = self.pieces.iter().map(move |piece| match piece {
+            Piece::Chunk { duration, len } => {
+                // The lengths are those that the bytes were gathered from.
+                let data = self.bytes.slice(at..at + len);
+                at += len;
+                Record::Chunk(Chunk {
+                    duration: *duration,
+                    data,
+                })
+            }
+            Piece::Part(end) => Record::Part(end.clone()),
+        });
+        pieces.chain([Record::End(self.end)])
+    }
+}
 
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Past {
-    segments: Cache<Key, Kept>,
+    segments: Cache<Key, Arc<Stored>>,
     refusals: Cache<Key, Unavailable>,
 }
 
@@ -57,8 +100,9 @@ enum FetchError {
 
 impl Past {
     pub(super) fn new(budget_bytes: u64) -> Self {
-        let weigh = |_: &Key, (bytes, _): &Kept| {
-            u32::try_from(bytes.len())
+        let weigh = |_: &Key, stored: &Arc<Stored>| {
+            let pieces = stored.pieces.len().saturating_mul(OVERHEAD_BYTES_EACH);
+            u32::try_from(stored.bytes.len().saturating_add(pieces))
                 .unwrap_or(u32::MAX)
                 .saturating_add(OVERHEAD_BYTES)
         };
@@ -85,6 +129,17 @@ impl Shared {
         if let Some(kept) = held(broadcast, track, msn) {
             return Ok(kept);
         }
+        let stored = self.stored(broadcast, track, msn).await?;
+        Ok((stored.bytes.clone(), stored.since))
+    }
+
+    /// From the cache or a parent, which is asked once however many want it.
+    pub(super) async fn stored(
+        self: &Arc<Self>,
+        broadcast: &Arc<Broadcast>,
+        track: TrackName,
+        msn: Msn,
+    ) -> Result<Arc<Stored>, Unavailable> {
         let key = (broadcast.channel.clone(), broadcast.id, track, msn);
         if let Some(refusal) = self.past.refusals.get(&key).await {
             return Err(refusal);
@@ -101,11 +156,12 @@ impl Shared {
         let shared = self.clone();
         let fetched = self.past.segments.try_get_with(key.clone(), async move {
             let task = tokio::spawn(async move { shared.fetch_counted(fetch).await });
-            let fetched = task.await.unwrap_or(Err(Unavailable::Disconnected));
-            Ok((fetched?, Instant::now()))
+            task.await
+                .unwrap_or(Err(Unavailable::Disconnected))
+                .map(Arc::new)
         });
         match fetched.await {
-            Ok(kept) => Ok(kept),
+            Ok(stored) => Ok(stored),
             Err(refusal) => {
                 self.past.refusals.insert(key, *refusal).await;
                 Err(*refusal)
@@ -113,11 +169,20 @@ impl Shared {
         }
     }
 
-    async fn fetch_counted(&self, fetch: Fetch) -> Result<Bytes, Unavailable> {
-        let Some(session) = self.session.borrow().clone() else {
-            return Err(Unavailable::Disconnected);
-        };
-        let outcome = timeout(FETCH_DEADLINE, fetched(&session, fetch))
+    /// Asks one parent after the other: what one does not hold a twin may.
+    async fn fetch_counted(&self, fetch: Fetch) -> Result<Stored, Unavailable> {
+        let mut failed = Unavailable::Disconnected;
+        for session in self.paths(&fetch.channel, fetch.broadcast) {
+            match self.fetch_from(&session, fetch.clone()).await {
+                Ok(stored) => return Ok(stored),
+                Err(why) => failed = why,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn fetch_from(&self, session: &Session, fetch: Fetch) -> Result<Stored, Unavailable> {
+        let outcome = timeout(FETCH_DEADLINE, fetched(session, fetch))
             .await
             .unwrap_or(Err(FetchError::Late));
         let label = match &outcome {
@@ -154,24 +219,32 @@ fn held(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<Kept> {
     Some((all.freeze(), since))
 }
 
-async fn fetched(session: &super::session::Session, fetch: Fetch) -> Result<Bytes, FetchError> {
+async fn fetched(session: &Session, fetch: Fetch) -> Result<Stored, FetchError> {
     let msn = fetch.msn;
     let (writer, mut reader) = session.request(&Message::Fetch(fetch)).await?;
     writer.finish();
-    match reader.expect().await? {
-        Message::Segment(start) if start.head.msn == msn && start.first_chunk == 0 => {}
+    let head = match reader.expect().await? {
+        Message::Segment(start) if start.head.msn == msn && start.first_chunk == 0 => start.head,
         Message::Error(refusal) => return Err(FetchError::Refused(refusal.code)),
         _ => return Err(FetchError::Mismatch),
-    }
+    };
     let mut all = BytesMut::new();
+    let mut pieces = Vec::new();
     let mut chunks = 0u32;
     loop {
         match reader.expect().await? {
-            Message::Chunk(chunk) if all.len() + chunk.data.len() <= MAX_SEGMENT_BYTES => {
+            Message::Chunk(chunk)
+                if pieces.len() < MAX_PIECES
+                    && all.len() + chunk.data.len() <= MAX_SEGMENT_BYTES =>
+            {
                 all.extend_from_slice(&chunk.data);
+                pieces.push(Piece::Chunk {
+                    duration: chunk.duration,
+                    len: chunk.data.len(),
+                });
                 chunks = chunks.saturating_add(1);
             }
-            Message::Part { .. } => {}
+            Message::Part { end, .. } if pieces.len() < MAX_PIECES => pieces.push(Piece::Part(end)),
             Message::End(end) => {
                 let sum = SegmentEnd {
                     chunks,
@@ -179,7 +252,13 @@ async fn fetched(session: &super::session::Session, fetch: Fetch) -> Result<Byte
                     crc32c: crc32c::crc32c(&all),
                 };
                 return if end == sum {
-                    Ok(all.freeze())
+                    Ok(Stored {
+                        head,
+                        bytes: all.freeze(),
+                        pieces,
+                        end,
+                        since: Instant::now(),
+                    })
                 } else {
                     Err(FetchError::Mismatch)
                 };

@@ -3,6 +3,7 @@
 mod lossy;
 mod played;
 mod stage;
+mod tiers;
 mod timed;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -305,4 +306,7 @@ async fn a_drain_tells_the_edge_and_ends() {
     parent.drain();
     within(parent.ended()).await;
     edge.disconnected().await;
+    // It has no other: it tries this one again and again.
+    let _back = Parent::start(&certs, &directory, parent.address);
+    edge.connected().await;
 }

@@ -4,15 +4,17 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use common::{
+    link::Start,
     live::{Broadcast, TrackWindow},
-    names::{BroadcastId, ChannelName, TrackName},
+    names::{BroadcastId, ChannelName, NodeId, TrackName},
 };
+use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     task::AbortHandle,
@@ -45,7 +47,22 @@ pub(super) enum Progress {
 pub(super) struct Use {
     born: Instant,
     last_ms: AtomicU64,
+    /// Children that follow.
+    leases: AtomicUsize,
+    /// On whose behalf it began, and where they go on.
+    began_for: Mutex<(Start, Vec<NodeId>)>,
     pub(super) progress: watch::Sender<Progress>,
+}
+
+/// A child follows a track while this lives.
+#[derive(Debug)]
+pub(super) struct Leased(Arc<Use>);
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        self.0.leases.fetch_sub(1, Ordering::Relaxed);
+        self.0.touch();
+    }
 }
 
 impl Use {
@@ -53,6 +70,8 @@ impl Use {
         Self {
             born: Instant::now(),
             last_ms: AtomicU64::new(0),
+            leases: AtomicUsize::new(0),
+            began_for: Mutex::new((Start::Live, Vec::new())),
             progress: watch::Sender::new(Progress::Waiting),
         }
     }
@@ -62,7 +81,23 @@ impl Use {
         self.last_ms.fetch_max(since, Ordering::Relaxed);
     }
 
+    /// Where a first subscription begins: a child that comes from another parent
+    /// needs the rest of its segment, everybody else what is live.
+    pub(super) fn begin(&self) -> Start {
+        match self.began_for.lock().0 {
+            Start::At { msn, .. } => Start::At { msn, chunk: 0 },
+            Start::Live => Start::Live,
+        }
+    }
+
+    pub(super) fn via(&self) -> Vec<NodeId> {
+        self.began_for.lock().1.clone()
+    }
+
     fn idle_at(&self, idle: Duration) -> Instant {
+        if self.leases.load(Ordering::Relaxed) > 0 {
+            self.touch();
+        }
         self.born + Duration::from_millis(self.last_ms.load(Ordering::Relaxed)) + idle
     }
 }
@@ -84,7 +119,9 @@ impl Shared {
         let track = broadcast.track(name).cloned().ok_or(Unavailable::Unknown)?;
         let usage = self.usage(broadcast, &track);
         let mut progress = usage.progress.subscribe();
+        let mut changes = self.changes();
         loop {
+            changes.mark_unchanged();
             let now = *progress.borrow_and_update();
             match now {
                 Progress::Ready | Progress::Finished => return Ok(track),
@@ -92,18 +129,39 @@ impl Shared {
                 Progress::Waiting if !self.is_connected() => return Err(Unavailable::Disconnected),
                 Progress::Waiting => {}
             }
-            let mut session = self.session.subscribe();
-            session.mark_unchanged();
             tokio::select! {
                 changed = progress.changed() => if changed.is_err() {
                     return Err(Unavailable::Gone);
                 },
-                _ = session.changed() => {}
+                _ = changes.changed() => {}
             }
         }
     }
 
+    /// Keeps a track followed on a child's behalf.
+    pub(super) fn lease(
+        self: &Arc<Self>,
+        broadcast: &Arc<Broadcast>,
+        name: TrackName,
+        start: Start,
+        hops: Vec<NodeId>,
+    ) -> Result<Leased, Unavailable> {
+        let track = broadcast.track(name).cloned().ok_or(Unavailable::Unknown)?;
+        let usage = self.usage_from(broadcast, &track, || (start, hops));
+        usage.leases.fetch_add(1, Ordering::Relaxed);
+        Ok(Leased(usage))
+    }
+
     fn usage(self: &Arc<Self>, broadcast: &Arc<Broadcast>, track: &Arc<TrackWindow>) -> Arc<Use> {
+        self.usage_from(broadcast, track, || (Start::Live, Vec::new()))
+    }
+
+    fn usage_from(
+        self: &Arc<Self>,
+        broadcast: &Arc<Broadcast>,
+        track: &Arc<TrackWindow>,
+        began_for: impl FnOnce() -> (Start, Vec<NodeId>),
+    ) -> Arc<Use> {
         let key = (broadcast.channel.clone(), broadcast.id, track.track.name);
         let mut tracks = self.tracks.lock();
         if let Some(handle) = tracks.get(&key) {
@@ -111,6 +169,7 @@ impl Shared {
             return handle.usage.clone();
         }
         let usage = Arc::new(Use::new());
+        *usage.began_for.lock() = began_for();
         let task = TrackTask {
             shared: self.clone(),
             broadcast: broadcast.clone(),

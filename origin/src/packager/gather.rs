@@ -283,7 +283,11 @@ impl Gather {
             };
             inits.push((track.name, InitId(0), codec.init.clone(), true));
             let shape = self.shape(track.name, known, &names);
-            lanes.push(Lane::new(track, shape, InitId(0), 0, fresh.first_msn));
+            let mut lane = Lane::new(track, shape, InitId(0), 0, fresh.first_msn);
+            // Nothing of this broadcast comes before it. A player that comes from
+            // another origin's, whose end nobody could write, learns of the break.
+            lane.discontinuity = true;
+            lanes.push(lane);
         }
         let live = Live {
             epoch: fresh.epoch,

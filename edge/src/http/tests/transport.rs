@@ -365,6 +365,29 @@ async fn draining_finishes_what_waits_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn who_comes_to_a_draining_edge_is_told_where_to_go() {
+    let other = "http://127.0.0.1:1";
+    let rig = Rig::live(&["--alternative", other]).await;
+    let list = format!("{{\"alternatives\":[\"{other}\"]}}");
+    let mut before = rig.connect().await;
+    let reply = before.get("/api/v1/alternatives", &[]).await;
+    assert_eq!((reply.status, reply.body), (200, list.clone().into()));
+    rig.shutdown.drain();
+    before.ended().await;
+    rig.shutdown.drained(Duration::from_secs(5)).await.unwrap();
+    for path in [MEDIA, "/"] {
+        let mut late = rig.connect().await;
+        let reply = late.get(path, &[]).await;
+        assert_eq!(reply.status, 503);
+        assert_eq!(reply.header("retry-after"), "1");
+        assert_eq!(reply.header("connection"), "close");
+        assert_eq!(reply.header("access-control-allow-origin"), "*");
+        assert_eq!(reply.body, list.as_bytes());
+        late.ended().await;
+    }
+}
+
+#[tokio::test]
 async fn a_playlist_does_not_keep_a_drain_waiting_for_its_connection() {
     let rig = Rig::live(&[]).await;
     let mut client = H2::to(rig.address).await;

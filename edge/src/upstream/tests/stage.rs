@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use common::{
     certs::{CertsArgs, run},
-    link::{Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES},
+    link::{Demand, Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES, demands},
     live::{
         Announcement, Broadcast, Channel, Chunk, Directory, Hint, PartEnd, PartFlags, Plan,
         Position, Record, SegmentFlags, SegmentHead, Stage, Track, UnixMs, Version, Window,
@@ -21,6 +21,7 @@ use prometheus::Registry;
 use tempfile::TempDir;
 use tokio::{
     runtime::{Builder, Runtime},
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 
@@ -50,7 +51,7 @@ impl Certs {
         let args = CertsArgs {
             out: dir.path().to_owned(),
             origin: node("origin"),
-            edges: vec![node("edge-1"), node("edge-2")],
+            edges: vec![node("edge-1"), node("edge-2"), node("edge-3")],
             web_names: Vec::new(),
             force: false,
         };
@@ -60,6 +61,17 @@ impl Certs {
 
     pub fn config(&self, stem: &str) -> LinkConfig {
         config(self.0.path(), stem)
+    }
+}
+
+pub fn hello(stem: &str) -> Hello {
+    Hello {
+        node: node(stem),
+        role: Role::Edge,
+        region: String::new(),
+        location: String::new(),
+        cost: 1,
+        max_chunk_bytes: u32::try_from(MAX_CHUNK_BYTES).unwrap(),
     }
 }
 
@@ -92,6 +104,27 @@ impl Drop for Parent {
 
 impl Parent {
     pub fn start(certs: &Certs, directory: &Arc<Directory>, listen: SocketAddr) -> Self {
+        Self::serve(certs, directory, listen, "origin", Vec::new(), None)
+    }
+
+    /// An edge that is a parent; it ends with what it holds.
+    pub fn of(edge: &Edge, certs: &Certs, listen: SocketAddr) -> Self {
+        let (demands, demanded) = demands();
+        let directory = edge.upstream.directory().clone();
+        tokio::spawn(edge.upstream.clone().serve(demanded));
+        let stem = edge.node.as_str();
+        let pulls = Some((demands, edge.upstream.sync()));
+        Self::serve(certs, &directory, listen, stem, Vec::new(), pulls)
+    }
+
+    pub fn serve(
+        certs: &Certs,
+        directory: &Arc<Directory>,
+        listen: SocketAddr,
+        stem: &str,
+        alternatives: Vec<String>,
+        pulls: Option<(mpsc::Sender<Demand>, watch::Receiver<bool>)>,
+    ) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -99,20 +132,24 @@ impl Parent {
             .unwrap();
         let entered = runtime.enter();
         let registry = Registry::new();
-        let link = certs.config("origin");
+        let link = certs.config(stem);
         let listener =
             server_endpoint(listen, &link, &link.credentials().unwrap(), &registry).unwrap();
         let address = listener.local_addr().unwrap();
         let hello = Hello {
-            node: node("origin"),
-            role: Role::Origin,
-            region: String::new(),
-            location: String::new(),
-            cost: 1,
-            max_chunk_bytes: u32::try_from(MAX_CHUNK_BYTES).unwrap(),
+            role: if stem == "origin" {
+                Role::Origin
+            } else {
+                Role::Edge
+            },
+            ..hello(stem)
         };
         let metrics = LinkServerMetrics::register(&registry);
-        let server = LinkServer::new(hello, directory.clone(), metrics);
+        let mut server =
+            LinkServer::new(hello, directory.clone(), metrics).leaving_to(alternatives);
+        if let Some((demands, synced)) = pulls {
+            server = server.pulling(demands, synced);
+        }
         let shutdown = Shutdown::new();
         let task = runtime.spawn(server.run(listener, shutdown.clone()));
         drop(entered);
@@ -142,27 +179,34 @@ impl Parent {
 }
 
 pub struct Edge {
+    pub node: NodeId,
     pub upstream: Arc<Upstream>,
     pub registry: Registry,
 }
 
 impl Edge {
     pub fn start(certs: &Certs, stem: &str, parent: SocketAddr) -> Self {
+        Self::under(certs, stem, &[parent])
+    }
+
+    pub fn under(certs: &Certs, stem: &str, parents: &[SocketAddr]) -> Self {
         let registry = Registry::new();
         let link = certs.config(stem);
         let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
         let config = UpstreamConfig {
-            parents: vec![parent.to_string()],
+            parents: parents.iter().map(ToString::to_string).collect(),
+            warm_parents: 2,
             cache_bytes: 1 << 20,
         };
         let upstream = Upstream::start(
             &config,
-            node(stem),
+            hello(stem),
             dialer,
             Arc::new(Directory::default()),
             UpstreamMetrics::register(&registry),
         );
         Self {
+            node: node(stem),
             upstream: Arc::new(upstream),
             registry,
         }
@@ -170,8 +214,27 @@ impl Edge {
 
     pub async fn disconnected(&self) {
         let shared = &self.upstream.pulled.as_ref().unwrap().shared;
-        let mut sessions = shared.session.subscribe();
-        within(sessions.wait_for(Option::is_none)).await.unwrap();
+        let mut changes = shared.changes();
+        while shared.is_connected() {
+            within(changes.changed()).await.unwrap();
+        }
+    }
+
+    pub async fn connected(&self) {
+        let shared = &self.upstream.pulled.as_ref().unwrap().shared;
+        let mut changes = shared.changes();
+        while !shared.is_connected() {
+            within(changes.changed()).await.unwrap();
+        }
+    }
+
+    /// Waits until so many parents have told what they carry.
+    pub async fn has_paths(&self, broadcast: u64, count: usize) {
+        let shared = &self.upstream.pulled.as_ref().unwrap().shared;
+        let mut changes = shared.changes();
+        while shared.paths(&channel(), BroadcastId(broadcast)).len() < count {
+            within(changes.changed()).await.unwrap();
+        }
     }
 
     pub async fn broadcast(&self) -> Arc<Broadcast> {
