@@ -22,6 +22,7 @@ mod playlists;
 mod response;
 pub mod route;
 mod service;
+mod slices;
 mod socket;
 #[cfg(test)]
 mod tests;

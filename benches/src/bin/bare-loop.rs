@@ -116,7 +116,10 @@ async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, server: &Server) -> 
                     server.requests.load(Relaxed),
                     server.connections.load(Relaxed)
                 );
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", counts.len());
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                    counts.len()
+                );
                 write(&mut io, head.as_bytes(), counts.as_bytes()).await?;
             } else {
                 server.requests.fetch_add(1, Relaxed);
