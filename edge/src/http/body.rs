@@ -34,9 +34,8 @@ enum Content {
     Live(mpsc::Receiver<Chunk>),
 }
 
-/// A frame's bytes, and with the last ones of an answer that has a deadline its
-/// place in the connection's count: HTTP/2 takes a frame from its body long
-/// before the peer's window lets it go.
+/// A frame's bytes, and with the last ones of a large answer its place in the
+/// connection's count.
 #[derive(Debug)]
 pub(super) struct Data {
     slices: Slices,
@@ -70,6 +69,11 @@ impl Body {
 
     pub(super) const fn live(chunks: mpsc::Receiver<Chunk>) -> Self {
         Self::of(Content::Live(chunks))
+    }
+
+    /// For HEAD, where nobody knows yet how much GET would send.
+    pub(super) fn unknown() -> Self {
+        Self::live(mpsc::channel(1).1)
     }
 
     const fn of(content: Content) -> Self {
@@ -123,7 +127,7 @@ impl HttpBody for Body {
             let active = if last { self.active.take() } else { None };
             let data = |slices| Data {
                 slices,
-                _active: active.filter(Active::has_deadline),
+                _active: active.filter(Active::is_large),
             };
             slices.map(data).map(Frame::data)
         });

@@ -72,6 +72,8 @@ const COUNTED_FOR: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Active {
     connection: Arc<Connection>,
+    /// Whether the answer takes its time to leave.
+    large: bool,
     answer: Option<u64>,
 }
 
@@ -114,6 +116,7 @@ impl Connection {
         self.partial_since_ms.store(0, Relaxed);
         Active {
             connection: self.clone(),
+            large: false,
             answer: None,
         }
     }
@@ -159,10 +162,12 @@ impl Connection {
 }
 
 impl Active {
-    /// Sets the deadline for an answer that shares its connection with others.
+    /// Sets the deadline for an answer that shares its connection with others;
+    /// one that has it to itself fills the socket, which has its own.
     pub(super) fn must_send(&mut self, bytes: u64, config: &HttpConfig) {
         let connection = &self.connection;
-        if bytes < LARGE || !connection.multiplexed.load(Relaxed) {
+        self.large = bytes >= LARGE;
+        if !self.large || !connection.multiplexed.load(Relaxed) {
             return;
         }
         let seconds = config.write_deadline + bytes / config.min_read_rate.max(1);
@@ -172,9 +177,10 @@ impl Active {
         self.answer = Some(id);
     }
 
-    /// Whether it is to be counted until the last byte has left.
-    pub(super) const fn has_deadline(&self) -> bool {
-        self.answer.is_some()
+    /// Whether it is to be counted until the last byte has left: a frame is taken
+    /// from its body long before the peer's window or the socket lets it go.
+    pub(super) const fn is_large(&self) -> bool {
+        self.large
     }
 }
 

@@ -123,7 +123,8 @@ impl Place {
         let mut found = window.part(self.epoch, msn, part);
         let hinted = found == PartLookup::Hinted;
         if hinted && asked.head {
-            return self.found(Body::empty());
+            let answer = self.found(Body::unknown());
+            return response::not_stored(answer);
         }
         if hinted {
             // Boxed, as all that waits is: most requests need not, and a future
@@ -179,7 +180,7 @@ impl Place {
                 Ok((all, since)) => self.bytes(asked, Slices::One(all), Some(since)),
                 Err(answer) => answer,
             },
-            Whole::Open if asked.head => self.found(Body::empty()),
+            Whole::Open if asked.head => self.found(Body::unknown()),
             Whole::Open => self.found(Body::live(self.follow(msn))),
             Whole::Missing => response::error(StatusCode::NOT_FOUND, BRIEF),
         }
