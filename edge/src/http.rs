@@ -23,6 +23,7 @@ mod playlists;
 mod response;
 pub mod route;
 mod service;
+mod slices;
 mod socket;
 #[cfg(test)]
 mod tests;

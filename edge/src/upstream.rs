@@ -188,6 +188,16 @@ impl Upstream {
             .is_none_or(|pulled| pulled.shared.is_connected())
     }
 
+    /// What a channel plays, when this edge may offer it without waiting.
+    #[must_use]
+    pub fn ready(&self, channel: &ChannelName) -> Option<Arc<Broadcast>> {
+        let forsaken = |pulled: &Pulled| pulled.shared.is_forsaken();
+        match &self.pulled {
+            Some(pulled) if forsaken(pulled) => None,
+            _ => self.directory.ready(channel),
+        }
+    }
+
     /// The broadcast that a channel carries now, subscribing to its manifest
     /// when this edge has not yet. Waits while it starts: bound it by a time-out.
     ///
@@ -202,6 +212,16 @@ impl Upstream {
             };
         };
         shared.broadcast(channel).await
+    }
+
+    /// [`Self::track`] where nothing has to be waited for.
+    #[must_use]
+    pub fn followed(&self, broadcast: &Broadcast, name: TrackName) -> Option<Arc<TrackWindow>> {
+        let current = match &self.pulled {
+            Some(pulled) => pulled.shared.is_current(broadcast, name),
+            None => true,
+        };
+        broadcast.track(name).filter(|_| current).cloned()
     }
 
     /// A track with a live subscription and its index applied.
@@ -229,10 +249,7 @@ impl Upstream {
         epoch: Epoch,
         name: TrackName,
     ) -> Option<(Arc<Broadcast>, Arc<TrackWindow>)> {
-        let current = match self.directory.get(channel).map(|known| known.stage) {
-            Some(Stage::Ready(broadcast)) => Some(broadcast),
-            _ => None,
-        };
+        let current = self.directory.ready(channel);
         let broadcast = match &self.pulled {
             Some(pulled) => pulled.shared.of_epoch(channel, epoch, current.as_ref())?,
             None => current.clone()?,
@@ -458,9 +475,11 @@ impl Shared {
         epoch: Epoch,
         current: Option<&Arc<Broadcast>>,
     ) -> Option<Arc<Broadcast>> {
-        let now = Instant::now();
         let mut retired = self.retired.lock();
-        retired.retain(|(until, _)| *until > now);
+        if !retired.is_empty() {
+            let now = Instant::now();
+            retired.retain(|(until, _)| *until > now);
+        }
         let retired = retired.iter().map(|(_, broadcast)| broadcast);
         retired
             .filter(|broadcast| broadcast.channel == *channel)

@@ -2,7 +2,8 @@
 //!
 //! In: URLs of multivariant or media playlists. Out: a [`Report`] per URL and
 //! the thresholds that it failed. Each viewer is a task of its own with its own
-//! connections; nothing is shared between viewers but the TLS configuration.
+//! connections; nothing is shared between viewers but the TLS configuration and
+//! the playlists as they were read, equal bytes once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ mod reload;
 mod report;
 mod viewer;
 
+use reload::Known;
 use report::{Report, Summary};
 use viewer::Plan;
 
@@ -79,6 +81,7 @@ pub async fn run(args: &WatchArgs) -> Result<bool> {
     };
     let started = Instant::now();
     let deadline = started + Duration::from_secs(args.seconds);
+    let known = Arc::new(Known::default());
     let mut viewers = JoinSet::new();
     for (index, url) in urls.iter().enumerate() {
         for viewer in 0..args.viewers {
@@ -86,6 +89,7 @@ pub async fn run(args: &WatchArgs) -> Result<bool> {
             let plan = Plan {
                 url: url.clone(),
                 net: Arc::new(Net::new(tls.clone(), args.http2)),
+                known: known.clone(),
                 mode: args.mode,
                 digits: if args.viewers > FINE_VIEWERS { 2 } else { 3 },
                 deadline,

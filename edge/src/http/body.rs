@@ -1,16 +1,16 @@
 //! Response bodies: shared bytes in as few frames as the answer allows.
 
 use std::{
-    collections::VecDeque,
+    io::IoSlice,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use super::connection::Active;
+use super::{connection::Active, slices::Slices};
 
 /// The segment's writer died or its viewer fell behind: the transfer breaks, so
 /// that nobody takes what came for the whole.
@@ -28,15 +28,18 @@ pub(super) struct Body {
 #[derive(Debug)]
 enum Content {
     Empty,
-    /// One frame.
-    Whole(Bytes),
-    /// A frame for each, all known in advance.
-    Frames {
-        frames: VecDeque<Bytes>,
-        left: u64,
-    },
+    /// One frame, known in advance.
+    Whole(Slices),
     /// Chunks as they appear.
     Live(mpsc::Receiver<Chunk>),
+}
+
+/// A frame's bytes, and with the last ones of a large answer its place in the
+/// connection's count.
+#[derive(Debug)]
+pub(super) struct Data {
+    slices: Slices,
+    _active: Option<Active>,
 }
 
 /// A piece of a body whose end is not known yet. A sender that goes away
@@ -53,15 +56,15 @@ impl Body {
     }
 
     pub(super) fn whole(bytes: Bytes) -> Self {
-        if bytes.is_empty() {
-            return Self::empty();
-        }
-        Self::of(Content::Whole(bytes))
+        Self::slices(Slices::One(bytes))
     }
 
-    pub(super) fn frames(frames: VecDeque<Bytes>) -> Self {
-        let left = frames.iter().map(|frame| frame.len() as u64).sum();
-        Self::of(Content::Frames { frames, left })
+    pub(super) fn slices(slices: Slices) -> Self {
+        if slices.has_remaining() {
+            Self::of(Content::Whole(slices))
+        } else {
+            Self::empty()
+        }
     }
 
     pub(super) const fn live(chunks: mpsc::Receiver<Chunk>) -> Self {
@@ -86,38 +89,32 @@ impl Body {
     }
 
     /// `None` while it is not known.
-    pub(super) const fn len(&self) -> Option<u64> {
+    pub(super) fn len(&self) -> Option<u64> {
         match &self.content {
             Content::Empty => Some(0),
-            Content::Whole(bytes) => Some(bytes.len() as u64),
-            Content::Frames { left, .. } => Some(*left),
+            Content::Whole(slices) => Some(slices.remaining() as u64),
             Content::Live(_) => None,
         }
     }
 }
 
 impl HttpBody for Body {
-    type Data = Bytes;
+    type Data = Data;
     type Error = CutOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+    ) -> Poll<Option<Result<Frame<Data>, CutOff>>> {
         let next = match &mut self.content {
             Content::Empty => None,
-            Content::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.content = Content::Empty;
-                Some(Ok(bytes))
-            }
-            Content::Frames { frames, left } => frames.pop_front().map(|frame| {
-                *left = left.saturating_sub(frame.len() as u64);
-                Ok(frame)
-            }),
+            Content::Whole(_) => match std::mem::replace(&mut self.content, Content::Empty) {
+                Content::Whole(slices) => Some(Ok(slices)),
+                _ => None,
+            },
             Content::Live(chunks) => match chunks.poll_recv(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Chunk::Data(data))) => Some(Ok(data)),
+                Poll::Ready(Some(Chunk::Data(data))) => Some(Ok(Slices::One(data))),
                 Poll::Ready(Some(Chunk::End)) => {
                     self.content = Content::Empty;
                     None
@@ -125,16 +122,16 @@ impl HttpBody for Body {
                 Poll::Ready(None) => Some(Err(CutOff)),
             },
         };
-        if self.is_end_stream()
-            && let Some(Ok(last)) = next
-        {
-            let last = match self.active.take() {
-                Some(active) => active.until_sent(last),
-                None => last,
+        let last = self.is_end_stream();
+        let frame = next.map(|slices| {
+            let active = if last { self.active.take() } else { None };
+            let data = |slices| Data {
+                slices,
+                _active: active.filter(Active::is_large),
             };
-            return Poll::Ready(Some(Ok(Frame::data(last))));
-        }
-        Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
+            slices.map(data).map(Frame::data)
+        });
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -144,5 +141,23 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         self.len()
             .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Buf for Data {
+    fn remaining(&self) -> usize {
+        self.slices.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.slices.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        self.slices.chunks_vectored(into)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.slices.advance(count);
     }
 }

@@ -15,10 +15,16 @@ use common::{
     names::{ChannelName, TrackName},
 };
 use flate2::{Compression, write::GzEncoder};
-use hyper::header::HeaderValue;
+use hyper::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, HeaderValue, VARY},
+};
 use parking_lot::{Mutex, RwLock};
 
-use super::{metrics::HttpMetrics, response};
+use super::{
+    metrics::HttpMetrics,
+    response::{self, PLAYLIST},
+};
 use crate::playlist::{self, Skip, part_limit};
 
 /// Broadcasts remembered before those that ended are swept out.
@@ -72,6 +78,8 @@ pub(super) struct Rendered {
     gzip: OnceLock<Bytes>,
     pub(super) etag: HeaderValue,
     pub(super) gzip_etag: HeaderValue,
+    /// Headers by `gzip` and `blocking`, made once and cloned for each answer.
+    heads: [OnceLock<HeaderMap>; 4],
     pub(super) at: Instant,
     listing: Option<Arc<Listing>>,
 }
@@ -206,9 +214,29 @@ impl Rendered {
             gzip: OnceLock::new(),
             etag: quoted(format!("\"{tag}\"")),
             gzip_etag: quoted(format!("\"{tag}-gzip\"")),
+            heads: Default::default(),
             at: Instant::now(),
             listing,
         }
+    }
+
+    /// All headers of an answer with this; its age is still to be told.
+    pub(super) fn head(&self, lifetimes: &Lifetimes, gzip: bool, blocking: bool) -> &HeaderMap {
+        let [plain, zipped, plain_blocking, zipped_blocking] = &self.heads;
+        let (place, etag, cache) = match (gzip, blocking) {
+            (false, false) => (plain, &self.etag, &lifetimes.plain),
+            (true, false) => (zipped, &self.gzip_etag, &lifetimes.plain),
+            (false, true) => (plain_blocking, &self.etag, &lifetimes.blocking),
+            (true, true) => (zipped_blocking, &self.gzip_etag, &lifetimes.blocking),
+        };
+        place.get_or_init(|| {
+            let mut head = response::head(PLAYLIST, cache.clone(), etag.clone());
+            head.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+            if gzip {
+                head.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            head
+        })
     }
 
     pub(super) fn gzip(&self) -> Bytes {

@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use common::shutdown::Shutdown;
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
@@ -55,7 +54,19 @@ pub(super) struct Connection {
     /// window never fills the socket. At most one entry a stream.
     sending: Mutex<BTreeMap<u64, Instant>>,
     next_answer: AtomicU64,
+    /// Whom it was counted for as a viewer last, and when.
+    counted: Mutex<Option<Counted>>,
 }
+
+#[derive(Debug)]
+struct Counted {
+    /// Of channel, agent and page: see [`Connection::counts_anew`].
+    sum: u64,
+    at: Instant,
+}
+
+/// Well below the time that a viewer is remembered for.
+const COUNTED_FOR: Duration = Duration::from_secs(2);
 
 /// A request in progress, until the last byte of its answer has left.
 #[derive(Debug)]
@@ -79,7 +90,23 @@ impl Connection {
             partial_since_ms: AtomicU64::new(0),
             sending: Mutex::default(),
             next_answer: AtomicU64::new(0),
+            counted: Mutex::default(),
         })
+    }
+
+    /// Whether a viewer with this sum is to be counted, or was a moment ago. The
+    /// sum need not withstand an enemy: who finds two of a kind hides the one
+    /// behind the other on their own connection alone.
+    pub(super) fn counts_anew(&self, sum: u64) -> bool {
+        let at = Instant::now();
+        let mut counted = self.counted.lock();
+        let known = counted
+            .as_ref()
+            .is_some_and(|last| last.sum == sum && at - last.at < COUNTED_FOR);
+        if !known {
+            *counted = Some(Counted { sum, at });
+        }
+        !known
     }
 
     pub(super) fn begin(self: &Arc<Self>, multiplexed: bool) -> Active {
@@ -150,25 +177,10 @@ impl Active {
         self.answer = Some(id);
     }
 
-    /// The bytes, and with them this: a frame is taken from its body long before
-    /// the peer's window or the socket lets it go.
-    pub(super) fn until_sent(self, bytes: Bytes) -> Bytes {
-        struct Sending {
-            bytes: Bytes,
-            _active: Active,
-        }
-        impl AsRef<[u8]> for Sending {
-            fn as_ref(&self) -> &[u8] {
-                &self.bytes
-            }
-        }
-        if !self.large {
-            return bytes;
-        }
-        Bytes::from_owner(Sending {
-            bytes,
-            _active: self,
-        })
+    /// Whether it is to be counted until the last byte has left: a frame is taken
+    /// from its body long before the peer's window or the socket lets it go.
+    pub(super) const fn is_large(&self) -> bool {
+        self.large
     }
 }
 
@@ -189,12 +201,9 @@ pub(super) fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
     let header_bytes = config.max_header_bytes;
     builder
         .http1()
-        .timer(TokioTimer::new())
-        // The deadline on a header's bytes is this module's; hyper's timer also
-        // runs while a connection idles.
-        .header_read_timeout(Duration::from_secs(
-            config.idle_timeout.saturating_add(config.header_deadline),
-        ))
+        // The deadline on a header's bytes is this module's; hyper's own would
+        // also run while a connection idles, and be set for every request.
+        .header_read_timeout(None)
         .max_buf_size(header_bytes as usize);
     builder
         .http2()

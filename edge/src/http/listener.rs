@@ -226,17 +226,20 @@ async fn serve_viewer(
 ) {
     let _guard = shutdown.guard();
     let _place = place;
-    let metrics = server.metrics.clone();
+    let server = &server;
+    let metrics = &server.metrics;
     metrics.connections_accepted.inc();
     metrics.connections.inc();
     let connection = Connection::new(peer.ip());
-    let socket = socket(&server.config, stream, &connection, &metrics);
+    let socket = socket(&server.config, stream, &connection, metrics);
     match tls {
-        None => connection::run(server, connection, socket, shutdown).await,
+        None => connection::run(server.clone(), connection, socket, shutdown).await,
         Some(tls) => {
             let deadline = Duration::from_secs(server.config.header_deadline);
             match timeout(deadline, tls.accept(socket)).await {
-                Ok(Ok(stream)) => connection::run(server, connection, stream, shutdown).await,
+                Ok(Ok(stream)) => {
+                    connection::run(server.clone(), connection, stream, shutdown).await
+                }
                 Ok(Err(error)) => {
                     metrics.rejected(Rejected::Handshake);
                     debug!(%peer, %error, "no TLS with this viewer");
@@ -262,7 +265,7 @@ fn socket(
     Socket::new(
         stream,
         connection.clone(),
-        metrics.clone(),
+        metrics,
         Duration::from_secs(config.write_deadline),
         config.min_read_rate.saturating_mul(config.write_deadline),
     )

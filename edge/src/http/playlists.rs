@@ -3,23 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use common::{
-    live::{Broadcast, Listing, Window},
+    live::{Broadcast, Listing, TrackWindow, Window},
     names::{ChannelName, TrackName},
 };
-use hyper::{
-    StatusCode,
-    header::{AGE, CONTENT_ENCODING, HeaderValue},
-};
+use hyper::StatusCode;
 
 use super::{
     body::Body,
     cache::{Lifetimes, Rendered},
     negotiate,
-    response::{self, Answer, BRIEF, PLAYLIST},
+    response::{self, Answer, BRIEF},
     route::{BadDirective, Directives},
-    service::{Asked, varies},
+    service::Asked,
 };
 use crate::{
     playlist::{Skip, Verdict, Want, is_offered, verdict},
@@ -35,7 +31,7 @@ pub(super) async fn multivariant(asked: &Asked<'_>, channel: &ChannelName) -> An
     let playlists = asked.server.cache.of(&broadcast);
     let made = playlists.multivariant(&broadcast, &asked.server.metrics);
     asked.counts(channel, page(asked));
-    found(asked, &made, &playlists.lifetimes.plain)
+    found(asked, &made, &playlists.lifetimes, false)
 }
 
 fn page<'a>(asked: &'a Asked<'_>) -> Option<&'a str> {
@@ -77,16 +73,14 @@ async fn current(
         let cache = playlists.lifetimes.plain_error.clone();
         return response::error(StatusCode::NOT_FOUND, cache);
     };
-    let started = asked.patiently(asked.server.config.starting(), async {
-        let track = asked.server.upstream.track(broadcast, name).await?;
-        let offered = |listing: &Listing| is_offered(listing, &broadcast.plan, &track.track);
-        listed(&track.window, offered).await;
-        Ok::<_, Unavailable>(track)
-    });
-    let window = match started.await {
-        Ok(Ok(window)) => window,
-        Ok(Err(why)) => return unavailable(asked, why),
-        Err(impatience) => return impatience.answer(BRIEF),
+    let window = match offered(asked, broadcast, name) {
+        Some(window) => window,
+        // Boxed, as all that waits is: a future is moved several times before
+        // it is first polled, and most requests need not wait.
+        None => match Box::pin(started(asked, broadcast, name)).await {
+            Ok(window) => window,
+            Err(answer) => return answer,
+        },
     };
     asked.counts(channel, directives.viewer);
     let want = directives.want;
@@ -104,14 +98,42 @@ async fn current(
     let metrics = &asked.server.metrics;
     let made = track.rendered(broadcast, &window.track, &window.window, skip, metrics);
     let lifetimes = &playlists.lifetimes;
-    let cache = match want {
-        Some(_) => &lifetimes.blocking,
-        None => &lifetimes.plain,
-    };
     match made {
-        Some(made) if early => response::not_stored(found(asked, &made, cache)),
-        Some(made) => found(asked, &made, cache),
+        Some(made) => {
+            let answer = found(asked, &made, lifetimes, want.is_some());
+            if early {
+                response::not_stored(answer)
+            } else {
+                answer
+            }
+        }
         None => response::error(StatusCode::SERVICE_UNAVAILABLE, BRIEF),
+    }
+}
+
+/// The track's window, if it is followed and may be listed now.
+fn offered(asked: &Asked<'_>, broadcast: &Broadcast, name: TrackName) -> Option<Arc<TrackWindow>> {
+    let track = asked.server.upstream.followed(broadcast, name)?;
+    let listing = track.window.listing()?;
+    is_offered(&listing, &broadcast.plan, &track.track).then_some(track)
+}
+
+/// The same, waiting while it starts.
+async fn started(
+    asked: &Asked<'_>,
+    broadcast: &Arc<Broadcast>,
+    name: TrackName,
+) -> Result<Arc<TrackWindow>, Answer> {
+    let started = asked.patiently(asked.server.config.starting(), async {
+        let track = asked.server.upstream.track(broadcast, name).await?;
+        let offered = |listing: &Listing| is_offered(listing, &broadcast.plan, &track.track);
+        listed(&track.window, offered).await;
+        Ok::<_, Unavailable>(track)
+    });
+    match started.await {
+        Ok(Ok(window)) => Ok(window),
+        Ok(Err(why)) => Err(unavailable(asked, why)),
+        Err(impatience) => Err(impatience.answer(BRIEF)),
     }
 }
 
@@ -139,7 +161,7 @@ async fn reloaded(
     let longest = Duration::from_millis(broadcast.plan.parts_listed_ms().into());
     // What was near enough when it was asked for stays so.
     let answerable = |listing: &Listing| verdict(listing, limit, want) == Verdict::Answer;
-    let wait = asked.patiently(longest, listed(window, answerable));
+    let wait = Box::pin(asked.patiently(longest, listed(window, answerable)));
     wait.await
         .map(|()| true)
         .map_err(|impatience| impatience.answer(error()))
@@ -165,6 +187,13 @@ pub(super) async fn broadcast(
     asked: &Asked<'_>,
     channel: &ChannelName,
 ) -> Result<Arc<Broadcast>, Answer> {
+    match asked.server.upstream.ready(channel) {
+        Some(broadcast) => Ok(broadcast),
+        None => Box::pin(starting(asked, channel)).await,
+    }
+}
+
+async fn starting(asked: &Asked<'_>, channel: &ChannelName) -> Result<Arc<Broadcast>, Answer> {
     let upstream = &asked.server.upstream;
     let started = asked.patiently(asked.server.config.starting(), async {
         match upstream.broadcast(channel).await {
@@ -199,20 +228,16 @@ pub(super) fn unavailable(asked: &Asked<'_>, why: Unavailable) -> Answer {
     response::error(status, BRIEF)
 }
 
-fn found(asked: &Asked<'_>, made: &Rendered, cache: &HeaderValue) -> Answer {
+fn found(asked: &Asked<'_>, made: &Rendered, lifetimes: &Lifetimes, blocking: bool) -> Answer {
     let gzip = asked.gzip();
-    let (body, etag): (Bytes, _) = if gzip {
+    let (body, etag) = if gzip {
         (made.gzip(), &made.gzip_etag)
     } else {
         (made.text.clone(), &made.etag)
     };
-    let mut answer = response::found(Body::whole(body), PLAYLIST, cache.clone(), etag.clone());
-    varies(&mut answer);
-    let headers = answer.headers_mut();
-    headers.insert(AGE, HeaderValue::from(made.at.elapsed().as_secs()));
-    if gzip {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
+    let head = made.head(lifetimes, gzip, blocking);
+    let mut answer = response::with_head(head, Body::whole(body));
+    response::aged(&mut answer, made.at);
     if negotiate::not_modified(asked.headers, etag.as_bytes()) {
         return response::unchanged(answer);
     }

@@ -35,7 +35,7 @@ use super::{
     negotiate, playlists,
     response::{self, Answer, BRIEF, JSON, NO_STORE},
     route::{Resource, Route},
-    viewers::Viewers,
+    viewers::{self, Viewers},
 };
 use crate::{api, upstream::Upstream};
 
@@ -269,7 +269,11 @@ impl Asked<'_> {
         let peer: IpAddr = self.connection.peer;
         let agent = self.headers.get(USER_AGENT);
         let agent = agent.map_or(&b""[..], |agent| agent.as_bytes());
-        self.server.viewers.saw(channel, peer, agent, page);
+        let page_bytes = page.unwrap_or_default().as_bytes();
+        let sum = viewers::sum([channel.as_str().as_bytes(), agent, page_bytes]);
+        if self.connection.counts_anew(sum) {
+            self.server.viewers.saw(channel, peer, agent, page);
+        }
     }
 
     /// What `wanted` comes to within `limit`. Only a request that really waits

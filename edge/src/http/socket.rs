@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus::IntCounter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -21,7 +22,8 @@ use super::{connection::Connection, metrics::HttpMetrics};
 pub(super) struct Socket {
     stream: TcpStream,
     connection: Arc<Connection>,
-    metrics: HttpMetrics,
+    sent_bytes: IntCounter,
+    slow_viewers: IntCounter,
     deadline: Duration,
     /// What must leave within one deadline while the socket is full.
     least_bytes: u64,
@@ -34,14 +36,15 @@ impl Socket {
     pub(super) fn new(
         stream: TcpStream,
         connection: Arc<Connection>,
-        metrics: HttpMetrics,
+        metrics: &HttpMetrics,
         deadline: Duration,
         least_bytes: u64,
     ) -> Self {
         Self {
             stream,
             connection,
-            metrics,
+            sent_bytes: metrics.sent_bytes.clone(),
+            slow_viewers: metrics.slow_viewers.clone(),
             deadline,
             least_bytes,
             timer: Box::pin(tokio::time::sleep(deadline)),
@@ -50,7 +53,7 @@ impl Socket {
     }
 
     fn wrote(&mut self, bytes: usize) {
-        self.metrics.sent_bytes.inc_by(bytes as u64);
+        self.sent_bytes.inc_by(bytes as u64);
         if let Some(moved) = &mut self.moved_bytes {
             *moved += bytes as u64;
         }
@@ -63,7 +66,7 @@ impl Socket {
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             if self.moved_bytes < Some(self.least_bytes) {
-                self.metrics.slow_viewers.inc();
+                self.slow_viewers.inc();
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             self.restart();

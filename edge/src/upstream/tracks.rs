@@ -211,6 +211,18 @@ impl Shared {
         }
     }
 
+    /// Whether a track is followed and lists what the parent's does; then it is
+    /// kept from idling.
+    pub(super) fn is_current(&self, broadcast: &Broadcast, name: TrackName) -> bool {
+        let key = (broadcast.channel.clone(), broadcast.id, name);
+        let tracks = self.tracks.lock();
+        tracks.get(&key).is_some_and(|handle| {
+            handle.usage.touch();
+            let progress = *handle.usage.progress.borrow();
+            matches!(progress, Progress::Ready | Progress::Finished)
+        })
+    }
+
     /// Keeps a followed track from idling; `false` when nobody follows it.
     pub(super) fn touch(&self, broadcast: &Broadcast, name: TrackName) -> bool {
         let key = (broadcast.channel.clone(), broadcast.id, name);

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::reload::{self, Reload};
+use super::reload::{self, Known, Reload};
 use crate::{
     boxes::{FragmentReader, parse_init},
     client::{Ask, Lane, Net},
@@ -50,6 +50,7 @@ pub struct Job {
     pub index: usize,
     pub url: Url,
     pub net: Arc<Net>,
+    pub known: Arc<Known>,
     pub mode: Mode,
     pub digits: u8,
     pub deadline: Instant,
@@ -63,7 +64,7 @@ pub struct Watched {
 }
 
 pub async fn run(job: Job) -> Watched {
-    let mut versions = reload::follow(job.net.clone(), job.url.clone());
+    let mut versions = reload::follow(job.net.clone(), job.url.clone(), job.known.clone());
     let mut task = MediaTask {
         lane: Lane::new(job.net.clone()),
         track: Track::new(job.digits),

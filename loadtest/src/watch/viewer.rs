@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     media::{self, Event, Job, Watched},
-    reload::load,
+    reload::{Known, load},
 };
 use crate::{
     boxes::Kind,
@@ -43,6 +43,7 @@ const TRACKS: usize = 2;
 pub struct Plan {
     pub url: Url,
     pub net: Arc<Net>,
+    pub known: Arc<Known>,
     pub mode: Mode,
     pub digits: u8,
     pub deadline: Instant,
@@ -151,6 +152,7 @@ async fn watch(plan: &Plan, urls: Vec<Url>, asked_us: i64, seen: &mut Seen) {
             index,
             url,
             net: plan.net.clone(),
+            known: plan.known.clone(),
             mode: plan.mode,
             digits: plan.digits,
             deadline: plan.deadline,
