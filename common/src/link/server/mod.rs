@@ -8,6 +8,7 @@
 //! and fetches of one connection are counted, and refused past their bound.
 
 mod metrics;
+mod past;
 mod request;
 mod start;
 mod track;

@@ -12,6 +12,7 @@ use tracing::debug;
 use super::{
     Peer, REQUEST_DEADLINE, RETRY_MS,
     metrics::Counted,
+    past,
     start::is_held,
     track::{Follow, Pieces},
 };
@@ -23,7 +24,7 @@ use crate::{
         priority,
         stream::{Reader, StreamError, Writer},
     },
-    live::{Broadcast, BroadcastState, Cursor, Record, Stage, Step, TrackWindow},
+    live::{Broadcast, BroadcastState, Cursor, Place, Record, Stage, Step, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, TrackName},
 };
 
@@ -238,10 +239,17 @@ impl Peer {
         self.shared.metrics.fetches.inc();
         writer.set_priority(priority::PAST);
         let track = self.held(&fetch.channel, fetch.broadcast, fetch.track)?;
-        let held = track.window.look(|log| log.segment(fetch.msn).map(is_held));
+        let held = track.window.look(|log| {
+            let segment = log.segment(fetch.msn)?;
+            let place = segment.place().clone();
+            Some((is_held(segment), place, segment.head, segment.sum()))
+        });
         match held {
-            Some(true) => {}
-            Some(false) => return Err(refused(Code::NotHere, "known by its index only")),
+            Some((true, ..)) => {}
+            Some((false, Place::Archive(kept), head, sum)) => {
+                return past::send(&kept, head, sum, writer, &self.shared.metrics).await;
+            }
+            Some((false, ..)) => return Err(refused(Code::NotHere, "known by its index only")),
             None => return Err(refused(Code::Expired, "not held any more")),
         }
         let mut appended = track.window.appended();
