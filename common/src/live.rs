@@ -7,6 +7,7 @@ mod arrivals;
 mod broadcast;
 mod directory;
 mod log;
+mod metrics;
 mod plan;
 mod record;
 mod segment;
@@ -22,6 +23,7 @@ pub use log::{
     Aged, Gone, ListedPart, ListedSegment, Listing, Log, LogError, MAX_LISTED_SEGMENTS, PartLookup,
     Version,
 };
+pub use metrics::register_window_metrics;
 pub use plan::{Plan, Track};
 pub use record::{
     Chunk, Hint, PartEnd, PartFlags, Position, Record, SegmentEnd, SegmentFlags, SegmentHead,

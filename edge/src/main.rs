@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context;
 use clap::Parser;
 use common::{
-    live::Directory,
+    live::{Directory, register_window_metrics},
     quic::{self, LinkConfig},
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
@@ -77,11 +77,13 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
     let dialer = quic::client_endpoint(&cli.link, &credentials)?;
+    let directory = Arc::new(Directory::default());
+    register_window_metrics(&registry, directory.clone());
     let upstream = Arc::new(Upstream::start(
         &cli.upstream,
         node.clone(),
         dialer,
-        Arc::new(Directory::default()),
+        directory,
         UpstreamMetrics::register(&registry),
     ));
 
@@ -221,6 +223,7 @@ mod tests {
         let registry = metrics::registry("edge");
         let _http = HttpMetrics::register(&registry);
         let _upstream = UpstreamMetrics::register(&registry);
+        register_window_metrics(&registry, Arc::default());
         assert!(registry.gather().len() > 15);
     }
 

@@ -152,6 +152,14 @@ impl Archive {
         Ok((Self { shared }, writer))
     }
 
+    /// Whether something waits for the disk.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        let state = self.shared.state.lock();
+        let above = state.memory_bytes > self.shared.high_water();
+        self.shared.files.is_some() && (above || !state.doomed.is_empty())
+    }
+
     /// Takes a segment's bytes. Never waits: what the budget has no room for is
     /// given up, the oldest first.
     #[must_use]

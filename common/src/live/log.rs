@@ -503,6 +503,17 @@ impl Log {
         self.ended
     }
 
+    /// Segments known, with bytes or without.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
     /// Bytes of all chunks held.
     #[must_use]
     pub const fn held_bytes(&self) -> u64 {

@@ -45,6 +45,12 @@ impl Plan {
         self.target_duration_ms().saturating_mul(11)
     }
 
+    /// Whether more is listed than a window holds: a DVR.
+    #[must_use]
+    pub const fn has_past(&self) -> bool {
+        self.window_ms > self.recent_ms()
+    }
+
     #[must_use]
     pub const fn target_duration_ms(&self) -> u32 {
         self.target_duration_s.saturating_mul(1_000)

@@ -140,13 +140,7 @@ impl Window {
         let (out, listing) = {
             let mut log = self.log.write();
             let out = change(&mut log);
-            let news = || {
-                (
-                    log.version(),
-                    log.listing(),
-                    log.recent_from(),
-                )
-            };
+            let news = || (log.version(), log.listing(), log.recent_from());
             (out, new_version.then(news))
         };
         if let Some((version, listing, oldest)) = listing {

@@ -17,7 +17,7 @@ pub struct UpstreamConfig {
     )]
     pub parents: Vec<String>,
 
-    /// Memory for segments that are no longer in a window, in bytes
+    /// Memory for the past, in bytes: segments older than three target durations, own and fetched
     #[arg(
         long,
         env = "MILLRACE_CACHE_BYTES",

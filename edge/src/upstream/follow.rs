@@ -174,8 +174,13 @@ impl TrackTask {
         // Dropped with this call, the writer ends the subscription.
         let (_writer, mut control) = session.request(&message).await?;
         let mut follower = self.accepted(session, &mut control).await?;
+        let mut settled = None;
         loop {
-            if follower.advance().await? {
+            let over = follower.advance().await?;
+            if settled.replace(follower.expected) != Some(follower.expected) {
+                self.shared.keep_past(&self.broadcast, &self.track).await;
+            }
+            if over {
                 return Ok(());
             }
             let explain_by = follower.explain_by;

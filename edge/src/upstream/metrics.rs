@@ -15,6 +15,7 @@ pub struct UpstreamMetrics {
     pub(super) resumed: IntCounter,
     pub(super) fetches: IntCounterVec,
     pub(super) refused_channels: IntCounter,
+    cache_bytes: IntGauge,
 }
 
 impl UpstreamMetrics {
@@ -68,7 +69,17 @@ impl UpstreamMetrics {
                 "millrace_upstream_channels_refused_total",
                 "Announcements passed over because they loop back here or are too many.",
             ),
+            cache_bytes: int_gauge(
+                registry,
+                "millrace_cache_bytes",
+                "Bytes of segments that are in no window any more, kept within --cache-bytes.",
+            ),
         }
+    }
+
+    pub(super) fn tell_cache(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.cache_bytes.set(bytes);
     }
 }
 

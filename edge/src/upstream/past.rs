@@ -1,5 +1,6 @@
-//! Segments that a window knows by index only: fetched whole, once however
-//! many ask, checked against their END, kept within a budget of bytes.
+//! Segments that a window does not hold: those that it let go, moved here, and
+//! those that it knows by index only, fetched whole, once however many ask, and
+//! checked against their END and the index. Kept within a budget of bytes.
 
 use std::{
     sync::Arc,
@@ -9,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use common::{
     link::{Code, Fetch, Message, StreamError},
-    live::{Broadcast, SegmentEnd},
+    live::{Broadcast, Place, SegmentEnd, SegmentState, TrackWindow},
     names::{BroadcastId, ChannelName, Msn, TrackName},
 };
 use moka::future::Cache;
@@ -56,6 +57,10 @@ enum FetchError {
 }
 
 impl Past {
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.weighted_size()
+    }
+
     pub(super) fn new(budget_bytes: u64) -> Self {
         let weigh = |_: &Key, (bytes, _): &Kept| {
             u32::try_from(bytes.len())
@@ -99,8 +104,9 @@ impl Shared {
         // A task of its own: that its first asker went away is no reason for
         // the others to ask again.
         let shared = self.clone();
+        let told = told(broadcast, track, msn);
         let fetched = self.past.segments.try_get_with(key.clone(), async move {
-            let task = tokio::spawn(async move { shared.fetch_counted(fetch).await });
+            let task = tokio::spawn(async move { shared.fetch_counted(fetch, told).await });
             let fetched = task.await.unwrap_or(Err(Unavailable::Disconnected));
             Ok((fetched?, Instant::now()))
         });
@@ -113,11 +119,31 @@ impl Shared {
         }
     }
 
-    async fn fetch_counted(&self, fetch: Fetch) -> Result<Bytes, Unavailable> {
+    /// Moves what the window need not hold to the cache: it owns the segments
+    /// whose parts are listed. At no moment are they in neither.
+    pub(super) async fn keep_past(&self, broadcast: &Broadcast, track: &TrackWindow) {
+        let window = &track.window;
+        for aged in window.aged(broadcast.plan.parts_listed_ms()) {
+            let since = window.segment_since(aged.msn).unwrap_or_else(Instant::now);
+            let (channel, name) = (broadcast.channel.clone(), track.track.name);
+            let key = (channel, broadcast.id, name, aged.msn);
+            let kept = (joined(&aged.parts), since);
+            self.past.segments.insert(key, kept).await;
+            window.let_go(aged.msn, Place::Elsewhere);
+        }
+        self.past.segments.run_pending_tasks().await;
+        self.metrics.tell_cache(self.past.bytes());
+    }
+
+    async fn fetch_counted(
+        &self,
+        fetch: Fetch,
+        told: Option<SegmentEnd>,
+    ) -> Result<Bytes, Unavailable> {
         let Some(session) = self.session.borrow().clone() else {
             return Err(Unavailable::Disconnected);
         };
-        let outcome = timeout(FETCH_DEADLINE, fetched(&session, fetch))
+        let outcome = timeout(FETCH_DEADLINE, fetched(&session, fetch, told))
             .await
             .unwrap_or(Err(FetchError::Late));
         let label = match &outcome {
@@ -146,15 +172,34 @@ fn held(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<Kept> {
         let data = segment.parts.iter().map(|part| part.data.clone());
         data.collect::<Option<Vec<Bytes>>>()
     })?;
-    let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    for part in parts {
-        all.extend_from_slice(&part);
-    }
     let since = window.segment_since(msn).unwrap_or_else(Instant::now);
-    Some((all.freeze(), since))
+    Some((joined(&parts), since))
 }
 
-async fn fetched(session: &super::session::Session, fetch: Fetch) -> Result<Bytes, FetchError> {
+fn joined(parts: &[Bytes]) -> Bytes {
+    let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    for part in parts {
+        all.extend_from_slice(part);
+    }
+    all.freeze()
+}
+
+/// What the window was told of a complete segment's bytes.
+fn told(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<SegmentEnd> {
+    let window = &broadcast.track(track)?.window;
+    window.look(|log| match log.segment(msn)?.state {
+        SegmentState::Complete(end) => Some(end),
+        SegmentState::Open | SegmentState::Aborted => None,
+    })
+}
+
+/// `told` has to agree with what comes, except for the chunks: a parent's
+/// archive cuts them anew.
+async fn fetched(
+    session: &super::session::Session,
+    fetch: Fetch,
+    told: Option<SegmentEnd>,
+) -> Result<Bytes, FetchError> {
     let msn = fetch.msn;
     let (writer, mut reader) = session.request(&Message::Fetch(fetch)).await?;
     writer.finish();
@@ -178,7 +223,9 @@ async fn fetched(session: &super::session::Session, fetch: Fetch) -> Result<Byte
                     bytes: all.len() as u64,
                     crc32c: crc32c::crc32c(&all),
                 };
-                return if end == sum {
+                let as_told =
+                    |told: SegmentEnd| (told.bytes, told.crc32c) == (sum.bytes, sum.crc32c);
+                return if end == sum && told.is_none_or(as_told) {
                     Ok(all.freeze())
                 } else {
                     Err(FetchError::Mismatch)

@@ -7,13 +7,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use common::{
-    live::{Broadcast, LogError, Record, SegmentHead, TrackWindow, UnixMs},
+    live::{Archive, Broadcast, LogError, Plan, Record, SegmentHead, TrackWindow, UnixMs},
     media::Ticks,
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, TrackName},
 };
 
 use super::{
     BroadcastMetrics,
+    dvr::archive_past,
     journal::{Bookmark, TrackBookmark},
 };
 use crate::packager::{Continuation, Fresh};
@@ -95,6 +96,11 @@ impl Current {
         (self.newest, self.discontinuity_sequence)
     }
 
+    /// `None` before it is frozen.
+    pub(super) fn plan(&self) -> Option<Plan> {
+        self.broadcast.as_ref().map(|broadcast| broadcast.plan)
+    }
+
     pub(super) fn track(&self, name: TrackName) -> Result<&Arc<TrackWindow>, ApplyError> {
         let broadcast = self.broadcast.as_ref();
         let track = broadcast.and_then(|broadcast| broadcast.track(name));
@@ -155,13 +161,18 @@ impl Current {
         })
     }
 
-    /// Nothing follows.
-    pub(super) fn end(&mut self) {
+    /// Nothing follows. Where it stays on show for long, all of it counts against
+    /// the budgets of the past from now on.
+    pub(super) fn end(&mut self, archive: &Archive) {
         self.handover = None;
+        let past = self.plan().is_some_and(|plan| plan.has_past());
         for known in self.broadcast.iter().flat_map(|it| &it.tracks) {
             // Open only after a bug of ours: what is cut off is not listed.
             known.window.abort();
             known.window.end();
+            if past {
+                archive_past(archive, known, 0);
+            }
         }
     }
 }

@@ -220,7 +220,9 @@ async fn a_segment_dropped_while_it_is_written_leaves_no_file() {
     let kept: Vec<_> = (0..10)
         .map(|number| rig.archive.keep(segment(number)))
         .collect();
-    let Some(Job::Write(id, parts)) = rig.writer.next_job(&mut rig.archive.shared.state.lock(), true)
+    let Some(Job::Write(id, parts)) = rig
+        .writer
+        .next_job(&mut rig.archive.shared.state.lock(), true)
     else {
         panic!("the oldest is to be written")
     };

@@ -223,10 +223,14 @@ pub fn track(name: TrackName) -> Track {
 
 /// A broadcast with two tracks, in the directory and ready.
 pub fn publish(directory: &Directory, id: u64) -> Arc<Broadcast> {
+    publish_as(directory, id, plan())
+}
+
+pub fn publish_as(directory: &Directory, id: u64, plan: Plan) -> Arc<Broadcast> {
     let broadcast = Arc::new(Broadcast::new(
         channel(),
         BroadcastId(id),
-        plan(),
+        plan,
         vec![track(V0), track(A0)],
     ));
     for track in &broadcast.tracks {

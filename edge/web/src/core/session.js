@@ -67,6 +67,9 @@ export class Session {
         return this.#endlist ? this.#giveUp('ended', null) : [];
       case 'disjoint':
         return this.#reload('player', nowMs);
+      // A moment that nobody keeps any more: back to the live edge.
+      case 'past-gone':
+        return this.#reload('past', nowMs);
       case 'fatal':
         return this.#fatal(event, nowMs);
       case 'probed':
@@ -181,11 +184,12 @@ export class Session {
   }
 
   // `stuckMs`: since the position last moved, 0 while idle. `lagS`: how far the
-  // picture is behind its target, null where the viewer chose to be behind.
+  // picture is behind its target, null where the viewer chose to be behind, and
+  // `following` is false then: nobody is taken from the past for waiting on it.
   // `playlistAgeMs`: since the playlist last advanced, null before it was read.
   // `playlistSlowMs`: the age beyond which it stands still. `failing`: the status
   // of the last request where it failed (0 without an answer), null otherwise.
-  #tick({ stuckMs, idle, moved, lagS, playlistAgeMs, playlistSlowMs, failing }, nowMs) {
+  #tick({ stuckMs, idle, moved, following = true, lagS, playlistAgeMs, playlistSlowMs, failing }, nowMs) {
     if (!this.#loaded) return [];
     if (moved) return [...this.#frame(nowMs), ...this.#keepUp(lagS, nowMs)];
     if (idle) return [];
@@ -198,7 +202,7 @@ export class Session {
       return [];
     }
     if (stuckMs >= RELOAD_MS) return this.#reload('player', nowMs);
-    return stuckMs >= SEEK_MS ? this.#seekLive(SEEK_MS, nowMs) : [];
+    return following && stuckMs >= SEEK_MS ? this.#seekLive(SEEK_MS, nowMs) : [];
   }
 
   #keepUp(lagS, nowMs) {

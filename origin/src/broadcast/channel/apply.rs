@@ -13,7 +13,10 @@ use tracing::{error, info};
 
 use super::{Actor, TurnedAway};
 use crate::{
-    broadcast::current::{ApplyError, Current},
+    broadcast::{
+        current::{ApplyError, Current},
+        dvr::archive_past,
+    },
     demux::{DemuxError, Demuxer, declared},
     packager::Output,
     rtmp::PublishEvent,
@@ -132,7 +135,12 @@ impl Actor {
     }
 
     fn complete(&self, name: TrackName) -> Result<(), ApplyError> {
-        self.current()?.track(name)?.window.complete()?;
+        let current = self.current()?;
+        let track = current.track(name)?;
+        track.window.complete()?;
+        if let Some(plan) = current.plan().filter(Plan::has_past) {
+            archive_past(&self.shared.archive, track, plan.recent_ms());
+        }
         self.shared.metrics.segments.inc();
         Ok(())
     }
