@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use common::{
     link::{Code, Fetch, Message, StreamError},
-    live::{Broadcast, Place, SegmentEnd, SegmentState, TrackWindow},
+    live::{Broadcast, Place, Segment, SegmentEnd, SegmentState, TrackWindow},
     names::{BroadcastId, ChannelName, Msn, TrackName},
 };
 use moka::future::Cache;
@@ -168,7 +168,8 @@ impl Shared {
 fn held(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<Kept> {
     let window = &broadcast.track(track)?.window;
     let parts = window.look(|log| {
-        let segment = log.segment(msn).filter(|segment| segment.is_complete())?;
+        let whole = |segment: &&Segment| segment.is_complete() && segment.is_held();
+        let segment = log.segment(msn).filter(whole)?;
         let data = segment.parts.iter().map(|part| part.data.clone());
         data.collect::<Option<Vec<Bytes>>>()
     })?;

@@ -132,15 +132,17 @@ async function tour(page) {
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ARGS });
 try {
+  const refused = [];
   const page = await browser.newPage({
     viewport: { width, height },
     colorScheme: options.dark ? 'dark' : 'light',
   });
+  page.on('response', (response) => response.status() >= 400 && refused.push(`${response.status()} ${response.url()}`));
   try {
     process.stdout.write(`${JSON.stringify(await tour(page))}\n`);
   } catch (error) {
     const last = await page.evaluate(() => window.millrace?.stats()).catch(() => null);
-    process.stderr.write(`dvr.mjs: ${error.message.split('\n')[0]}\n${JSON.stringify(last)}\n`);
+    process.stderr.write(`dvr.mjs: ${error.message.split('\n')[0]}\n${JSON.stringify(last)}\n${refused.join('\n')}\n`);
     process.exitCode = 1;
   }
 } finally {
