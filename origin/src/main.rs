@@ -7,7 +7,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
     certs::{self, CertsArgs},
     link::{Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES},
-    live::{ArchiveMetrics, Directory, register_window_metrics},
+    live::{ArchiveMetrics, Directory},
     quic::{self, LinkConfig, LinkListenConfig},
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
@@ -141,7 +141,6 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         .broadcast
         .dvr
         .open(ArchiveMetrics::register(&registry));
-    register_window_metrics(&registry, directory.clone());
     let broadcasts = Broadcasts::new(
         serve.broadcast,
         node.clone(),
@@ -214,7 +213,6 @@ mod tests {
         let _broadcasts = BroadcastMetrics::register(&registry);
         let _link = LinkServerMetrics::register(&registry);
         let _past = ArchiveMetrics::register(&registry);
-        register_window_metrics(&registry, Arc::default());
         assert!(registry.gather().len() > 20);
     }
 

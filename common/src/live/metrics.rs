@@ -1,5 +1,5 @@
-//! What the windows of a node hold, read at each scrape: no writer of a window
-//! has to count.
+//! What the windows of an edge hold, read at each scrape: no writer of a window
+//! has to count. (An origin counts for itself, as it bounds each broadcast.)
 
 use std::sync::Arc;
 

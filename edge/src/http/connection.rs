@@ -61,6 +61,8 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Active {
     connection: Arc<Connection>,
+    /// Whether the answer takes its time to leave.
+    large: bool,
     answer: Option<u64>,
 }
 
@@ -87,6 +89,7 @@ impl Connection {
         self.partial_since_ms.store(0, Relaxed);
         Active {
             connection: self.clone(),
+            large: false,
             answer: None,
         }
     }
@@ -132,10 +135,12 @@ impl Connection {
 }
 
 impl Active {
-    /// Sets the deadline for an answer that shares its connection with others.
+    /// Sets the deadline for an answer that shares its connection with others;
+    /// one that has it to itself fills the socket, which has its own.
     pub(super) fn must_send(&mut self, bytes: u64, config: &HttpConfig) {
         let connection = &self.connection;
-        if bytes < LARGE || !connection.multiplexed.load(Relaxed) {
+        self.large = bytes >= LARGE;
+        if !self.large || !connection.multiplexed.load(Relaxed) {
             return;
         }
         let seconds = config.write_deadline + bytes / config.min_read_rate.max(1);
@@ -145,8 +150,8 @@ impl Active {
         self.answer = Some(id);
     }
 
-    /// The bytes, and with them this: HTTP/2 takes a frame from its body long
-    /// before the peer's window lets it go.
+    /// The bytes, and with them this: a frame is taken from its body long before
+    /// the peer's window or the socket lets it go.
     pub(super) fn until_sent(self, bytes: Bytes) -> Bytes {
         struct Sending {
             bytes: Bytes,
@@ -157,7 +162,7 @@ impl Active {
                 &self.bytes
             }
         }
-        if self.answer.is_none() {
+        if !self.large {
             return bytes;
         }
         Bytes::from_owner(Sending {

@@ -257,7 +257,7 @@ export class Player {
     }
     if (!fatal) return;
     const kind = data.type === Hls.ErrorTypes.MEDIA_ERROR ? 'media' : network ? 'network' : 'other';
-    this.#report({ type: 'fatal', kind, status, details: data.details });
+    this.#report({ type: 'fatal', kind, status, media: Boolean(data.frag), details: data.details });
   }
 }
 

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use common::{
-    live::{Archive, Broadcast, LogError, Plan, Record, SegmentHead, TrackWindow, UnixMs},
+    live::{Archive, Broadcast, Log, LogError, Plan, Record, SegmentHead, TrackWindow, UnixMs},
     media::Ticks,
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, TrackName},
 };
@@ -16,6 +16,7 @@ use super::{
     BroadcastMetrics,
     dvr::archive_past,
     journal::{Bookmark, TrackBookmark},
+    metrics::Counted,
 };
 use crate::packager::{Continuation, Fresh};
 
@@ -43,6 +44,8 @@ pub(super) struct Current {
     pub(super) offered: bool,
     /// An earlier process offered it: edges may hold on to it.
     pub(super) restored: bool,
+    /// Bytes of media in the windows, those of the open segments included.
+    pub(super) held: Counted,
     discontinuity_sequence: u64,
     newest: Msn,
     /// Where each track's newest segment began.
@@ -52,7 +55,7 @@ pub(super) struct Current {
 }
 
 impl Current {
-    pub(super) fn fresh(fresh: &Fresh) -> Self {
+    pub(super) fn fresh(fresh: &Fresh, metrics: &BroadcastMetrics) -> Self {
         Self {
             id: BroadcastId(fresh.epoch.0),
             epoch: fresh.epoch,
@@ -60,6 +63,7 @@ impl Current {
             broadcast: None,
             offered: false,
             restored: false,
+            held: Counted::none(&metrics.window_bytes),
             discontinuity_sequence: fresh.discontinuity_sequence,
             newest: fresh.first_msn,
             opened: BTreeMap::new(),
@@ -68,7 +72,12 @@ impl Current {
     }
 
     /// What an earlier process left, its windows empty.
-    pub(super) fn restored(channel: &ChannelName, mark: &Bookmark, epoch: Epoch) -> Self {
+    pub(super) fn restored(
+        channel: &ChannelName,
+        mark: &Bookmark,
+        epoch: Epoch,
+        metrics: &BroadcastMetrics,
+    ) -> Self {
         let tracks = mark.tracks.iter().map(|known| known.track.clone());
         let broadcast =
             Broadcast::new(channel.clone(), mark.broadcast, mark.plan, tracks.collect());
@@ -80,6 +89,7 @@ impl Current {
             broadcast: Some(Arc::new(broadcast)),
             offered: false,
             restored: true,
+            held: Counted::none(&metrics.window_bytes),
             discontinuity_sequence: mark.discontinuity_sequence,
             newest: mark.msn,
             opened: mark.tracks.iter().map(opened).collect(),
@@ -108,17 +118,43 @@ impl Current {
     }
 
     pub(super) fn record(
-        &self,
+        &mut self,
         name: TrackName,
         record: Record,
         metrics: &BroadcastMetrics,
     ) -> Result<(), ApplyError> {
         match &record {
-            Record::Chunk(chunk) => metrics.media_bytes.inc_by(chunk.data.len() as u64),
+            Record::Chunk(chunk) => {
+                let len_bytes = chunk.data.len() as u64;
+                metrics.media_bytes.inc_by(len_bytes);
+                self.held.set(self.held.get() + len_bytes);
+            }
             Record::Part(_) => metrics.parts.inc(),
             Record::Open(_) | Record::End(_) => {}
         }
         Ok(self.track(name)?.window.apply(record)?)
+    }
+
+    /// A segment is complete, and its window lets go of what is too old: to the
+    /// archive what is still listed.
+    pub(super) fn complete(
+        &mut self,
+        name: TrackName,
+        archive: &Archive,
+    ) -> Result<(), ApplyError> {
+        let track = self.track(name)?;
+        track.window.complete()?;
+        if let Some(plan) = self.plan().filter(Plan::has_past) {
+            archive_past(archive, track, plan.recent_ms());
+        }
+        self.count_held();
+        Ok(())
+    }
+
+    fn count_held(&mut self) {
+        let tracks = self.broadcast.iter().flat_map(|it| &it.tracks);
+        let held = tracks.map(|known| known.window.look(Log::held_bytes)).sum();
+        self.held.set(held);
     }
 
     /// A segment opens. Tells whether the journal has to hear of it first: a
@@ -174,5 +210,6 @@ impl Current {
                 archive_past(archive, known, 0);
             }
         }
+        self.count_held();
     }
 }

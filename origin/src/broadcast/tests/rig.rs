@@ -22,6 +22,7 @@ use crate::{
 
 /// The wall clock when a test begins.
 pub const START_MS: u64 = 1_795_000_000_000;
+pub const MAX_WINDOW_BYTES: u64 = 16 << 20;
 pub const V0: TrackName = TrackName::video(0);
 pub const A0: TrackName = TrackName::audio(0);
 
@@ -75,6 +76,7 @@ impl Origin {
         let config = BroadcastConfig {
             grace: 10,
             max_gop: 12,
+            max_window_bytes: MAX_WINDOW_BYTES,
             journal: journal.map(Path::to_owned),
             dvr: DvrConfig {
                 dvr: dvr.map(|window| window.parse().unwrap()),
@@ -125,6 +127,8 @@ impl Origin {
             &self.metrics.live,
             &self.metrics.lost,
             &self.metrics.channels,
+            &self.metrics.window_bytes,
+            &self.metrics.plan_waiting_bytes,
         ] {
             assert_eq!(gauge.get(), 0);
         }
@@ -185,6 +189,8 @@ pub struct Encoder {
     pub gop_frames: u64,
     pub video: bool,
     pub audio: bool,
+    /// Of one picture.
+    pub bytes: usize,
     frame: u64,
     sound: u64,
     said: (bool, bool),
@@ -200,6 +206,7 @@ impl Encoder {
             gop_frames: 60,
             video: true,
             audio: true,
+            bytes: 3,
             frame: 0,
             sound: 0,
             said: (false, false),
@@ -242,7 +249,8 @@ impl Encoder {
             self.send(MediaKind::Video, at_ms, sequence_header()).await;
         }
         let sync = (self.frame - 1).is_multiple_of(self.gop_frames);
-        self.send(MediaKind::Video, at_ms, picture(sync)).await
+        self.send(MediaKind::Video, at_ms, picture(sync, self.bytes))
+            .await
     }
 
     async fn send_sound(&mut self, at_ms: u64) -> bool {
@@ -293,9 +301,13 @@ fn sequence_header() -> Bytes {
     out.into()
 }
 
-fn picture(sync: bool) -> Bytes {
+fn picture(sync: bool, bytes: usize) -> Bytes {
     let (frame_type, nal) = if sync { (0x17, 0x65) } else { (0x27, 0x41) };
-    Bytes::copy_from_slice(&[frame_type, 1, 0, 0, 0, 0, 0, 0, 3, nal, 9, 9])
+    let mut out = vec![frame_type, 1, 0, 0, 0];
+    out.extend(u32::try_from(bytes).unwrap().to_be_bytes());
+    out.push(nal);
+    out.resize(9 + bytes, 9);
+    out.into()
 }
 
 pub fn listing(broadcast: &Broadcast, track: TrackName) -> Arc<Listing> {
