@@ -165,6 +165,11 @@ impl Origin {
     }
 
     /// What a gauge or a counter says now.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole numbers of this test"
+    )]
     pub fn metric(&self, name: &str) -> u64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name);
