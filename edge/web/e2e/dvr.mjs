@@ -50,7 +50,7 @@ async function tour(page) {
   await page.goto(`${base}/watch/${channel}`);
   const stats = () => page.evaluate(() => ({ ...window.millrace.stats(), position: window.millrace.video.currentTime }));
   const until = (what, check, argument) =>
-    page.waitForFunction(check, argument, { timeout: 15_000, polling: 50 }).catch(() => {
+    page.waitForFunction(check, argument, { timeout: 25_000, polling: 50 }).catch(() => {
       throw new Error(`${what}: not in time`);
     });
   // So many frames were shown that belong between two media times.

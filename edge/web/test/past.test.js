@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { behindText, behindWords, destination, LEAST_NATIVE_S, pastOf } from '../src/core/past.js';
-import { RELOAD_MS, SEEK_MS, Session } from '../src/core/session.js';
+import { PAST_RELOAD_MS, RELOAD_MS, SEEK_MS, Session } from '../src/core/session.js';
 import { words } from '../src/core/words.js';
 
 const MOVING = { type: 'tick', stuckMs: 0, idle: false, moved: true, lagS: 0, playlistAgeMs: 100, playlistSlowMs: 2000, failing: null };
@@ -48,8 +48,8 @@ test('who waits for the past is not taken to the edge; a player that stands stil
   const waiting = { ...MOVING, moved: false, following: false, lagS: null };
   const session = playing();
   assert.deepEqual(session.on({ ...waiting, stuckMs: SEEK_MS }, 13_000), []);
-  assert.deepEqual(session.on({ ...waiting, stuckMs: RELOAD_MS - 1 }, 18_000), []);
-  const actions = session.on({ ...waiting, stuckMs: RELOAD_MS }, 19_000);
+  assert.deepEqual(session.on({ ...waiting, stuckMs: RELOAD_MS }, 19_000), []);
+  const actions = session.on({ ...waiting, stuckMs: PAST_RELOAD_MS }, 30_000);
   assert.deepEqual(actions.map((action) => action.do), ['unload', 'load']);
 });
 

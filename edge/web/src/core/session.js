@@ -18,6 +18,8 @@ export const INTERRUPTED_MS = 1500;
 // and if that did not help either, its source is loaded afresh.
 export const SEEK_MS = 3000;
 export const RELOAD_MS = 9000;
+// Loading the past afresh would begin at live: it gets time to come from afar.
+export const PAST_RELOAD_MS = 20_000;
 // A source that shows no first frame although its playlist goes on.
 export const FIRST_FRAME_MS = 15_000;
 // A source that played for so long was good: back-off starts again from zero.
@@ -204,7 +206,7 @@ export class Session {
       if (stuckMs >= INTERRUPTED_MS) this.#set('interrupted', reasonOf(failing));
       return [];
     }
-    if (stuckMs >= RELOAD_MS) return this.#reload('player', nowMs);
+    if (stuckMs >= (following ? RELOAD_MS : PAST_RELOAD_MS)) return this.#reload('player', nowMs);
     return following && stuckMs >= SEEK_MS ? this.#seekLive(SEEK_MS, nowMs) : [];
   }
 
