@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use common::{
     link::{LinkServer, LinkServerMetrics, demands},
-    live::Directory,
+    live::{Directory, register_window_metrics},
     quic::{self, LinkConfig},
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
@@ -90,6 +90,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     };
     let hello = cli.children.node.hello(node.clone(), Role::Edge);
     let directory = Arc::new(Directory::default());
+    register_window_metrics(&registry, directory.clone());
     let upstream = Arc::new(Upstream::start(
         &cli.upstream,
         hello.clone(),
@@ -244,6 +245,7 @@ mod tests {
         let _http = HttpMetrics::register(&registry);
         let _upstream = UpstreamMetrics::register(&registry);
         let _link = LinkServerMetrics::register(&registry);
+        register_window_metrics(&registry, Arc::default());
         assert!(registry.gather().len() > 15);
     }
 

@@ -7,12 +7,14 @@
 //! [`Plan`]: common::live::Plan
 
 mod clock;
+mod lines;
 mod media;
 mod multivariant;
 mod reload;
 #[cfg(test)]
 mod tests;
 
+pub use lines::{Lines, Sections};
 pub use media::{Skip, media};
 pub use multivariant::multivariant;
 pub use reload::{Verdict, Want, is_offered, part_limit, verdict};

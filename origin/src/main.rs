@@ -7,7 +7,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
     certs::{self, CertsArgs},
     link::{LinkServer, LinkServerMetrics, NodeConfig},
-    live::Directory,
+    live::{ArchiveMetrics, Directory},
     quic::{self, LinkConfig, LinkListenConfig},
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
@@ -43,7 +43,8 @@ const PUBLISHES_WAITING: usize = 64;
     after_help = "Examples:\n  \
         origin certs --out certs --edge edge-1 --edge edge-2\n  \
         origin --keys keys.txt --journal journal --link-ca certs/ca.pem \\\n    \
-        --link-cert certs/origin.pem --link-key certs/origin.key\n\n\
+        --link-cert certs/origin.pem --link-key certs/origin.key\n  \
+        origin --dvr 30m --dvr-dir /var/lib/millrace/past ...    viewers can go back half an hour\n\n\
         The keys file has a line for each key: KEY CHANNEL. It is read again when it changes and on SIGHUP.\n\
         SIGTERM drains: publishers are told, edges keep what they have."
 )]
@@ -135,10 +136,15 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
+    let archive = serve
+        .broadcast
+        .dvr
+        .open(ArchiveMetrics::register(&registry));
     let broadcasts = Broadcasts::new(
         serve.broadcast,
         node.clone(),
         directory.clone(),
+        archive.context("--dvr-dir")?,
         BroadcastMetrics::register(&registry),
         shutdown.clone(),
     )
@@ -199,6 +205,7 @@ mod tests {
         let _rtmp = RtmpMetrics::register(&registry);
         let _broadcasts = BroadcastMetrics::register(&registry);
         let _link = LinkServerMetrics::register(&registry);
+        let _past = ArchiveMetrics::register(&registry);
         assert!(registry.gather().len() > 20);
     }
 

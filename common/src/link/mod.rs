@@ -67,7 +67,7 @@
 //!            flags(i: 1 discontinuity, 2 gap)
 //! hint     = msn(i) part(i)
 //! siblings = { track(s) msn(i) part(i) }*
-//! part flags: 1 independent, 2 gap
+//! part flags: 1 independent, 2 gap; in INDEX also 4: this one sums up all parts
 //! ```
 //! Types are hexadecimal. At most 64 tracks and siblings, 16 hops, 16
 //! alternatives, 1,024 segments of an index; texts 256 bytes, codecs 128.
@@ -129,7 +129,12 @@
 //! **FETCH** (bidirectional, child): one segment of the past; the answer is the
 //! stream that SEGMENT describes, with subscription 0, or ERROR: 4 no such
 //! channel or track, 5 known here by index only, 6 another broadcast, 7 not
-//! held any more. A parent that is an edge asks its own parents first. **LIST** asks for the INDEX of listed segments in `from` to
+//! held any more. A parent that is an edge asks its own parents first. What lies
+//! in a parent's archive or cache is answered from its beginning whatever chunk
+//! was asked for, with its bytes cut into CHUNKs anyhow, without PARTs, and with
+//! an END that counts those CHUNKs; an ERROR may come in the middle. In INDEX the
+//! parts of a complete segment that began more than eleven target durations ago
+//! may be summed up in one. **LIST** asks for the INDEX of listed segments in `from` to
 //! `to`, `to` excluded.
 //!
 //! **GOAWAY** (bidirectional, parent): this node leaves in `drain_ms` and serves
@@ -168,5 +173,7 @@ pub use server::{Demand, Fetched, LinkServer, LinkServerMetrics, NodeConfig, con
 pub use stream::{Reader, StreamError, Writer};
 pub use wire::WireError;
 
+#[cfg(test)]
+mod index_tests;
 #[cfg(test)]
 mod wire_tests;

@@ -44,9 +44,10 @@ pub struct Broadcast {
 }
 
 impl TrackWindow {
-    /// A republish may change the init segment; a stranger cannot make it do
-    /// so often enough to matter within one window.
-    pub const MAX_INITS: usize = 64;
+    /// A republish may change the init segment: this often within the longest
+    /// window (30 minutes) an encoder would have to be set up anew every seven
+    /// seconds. Beyond it the oldest can't be played any more.
+    pub const MAX_INITS: usize = 256;
 
     #[must_use]
     pub fn new(plan: &Plan, track: Track) -> Self {

@@ -25,7 +25,7 @@ use super::{
     metrics::HttpMetrics,
     response::{self, PLAYLIST},
 };
-use crate::playlist::{self, Skip, part_limit};
+use crate::playlist::{self, Lines, Sections, Skip, part_limit};
 
 /// Broadcasts remembered before those that ended are swept out.
 const SWEEP_AT: usize = 256;
@@ -58,7 +58,8 @@ pub(super) struct TrackPlaylists {
 #[derive(Debug, Default)]
 struct Slot {
     current: ArcSwapOption<Rendered>,
-    making: Mutex<()>,
+    /// What the last one left for the next one.
+    making: Mutex<Lines>,
 }
 
 /// Cache-Control by rule T3.
@@ -70,11 +71,19 @@ pub(super) struct Lifetimes {
     pub(super) plain_error: HeaderValue,
 }
 
+/// What a playlist is compressed from.
+#[derive(Debug)]
+enum Source {
+    Text,
+    Lines(Sections),
+}
+
 /// A playlist's bytes and tags. `text` and its gzipped form are different
 /// representations and differ in their strong tags.
 #[derive(Debug)]
 pub(super) struct Rendered {
     pub(super) text: Bytes,
+    source: Source,
     gzip: OnceLock<Bytes>,
     pub(super) etag: HeaderValue,
     pub(super) gzip_etag: HeaderValue,
@@ -166,16 +175,26 @@ impl TrackPlaylists {
         }
         // Thousands wake at once; one renders while the others wait here for
         // the tenth of a millisecond that it takes.
-        let _making = slot.making.lock();
+        let mut lines = slot.making.lock();
         let listing = window.listing()?;
         if let Some(current) = slot.current_of(&listing) {
             return Some(current);
         }
         metrics.playlist_renders.inc();
         let plan = &broadcast.plan;
-        let text = playlist::media(&listing, plan, track, &tracks(broadcast), skip);
+        let all = tracks(broadcast);
         let tag = tag(&listing.version, skip);
-        let made = Arc::new(Rendered::new(text, &tag, Some(listing)));
+        let made = match skip {
+            Skip::No => {
+                let (text, sections) = lines.media(&listing, plan, track, &all);
+                Rendered::of_lines(text, sections, &tag, listing)
+            }
+            Skip::Yes => {
+                let text = playlist::media(&listing, plan, track, &all, skip);
+                Rendered::new(text, &tag, Some(listing))
+            }
+        };
+        let made = Arc::new(made);
         slot.current.store(Some(made.clone()));
         Some(made)
     }
@@ -211,12 +230,20 @@ impl Rendered {
             |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"\""));
         Self {
             text: Bytes::from(text),
+            source: Source::Text,
             gzip: OnceLock::new(),
             etag: quoted(format!("\"{tag}\"")),
             gzip_etag: quoted(format!("\"{tag}-gzip\"")),
             heads: Default::default(),
             at: Instant::now(),
             listing,
+        }
+    }
+
+    fn of_lines(text: String, sections: Sections, tag: &str, listing: Arc<Listing>) -> Self {
+        Self {
+            source: Source::Lines(sections),
+            ..Self::new(text, tag, Some(listing))
         }
     }
 
@@ -240,7 +267,10 @@ impl Rendered {
     }
 
     pub(super) fn gzip(&self) -> Bytes {
-        let compressed = self.gzip.get_or_init(|| compress(&self.text));
+        let compressed = self.gzip.get_or_init(|| match &self.source {
+            Source::Text => compress(&self.text),
+            Source::Lines(sections) => sections.gzip(&self.text).into(),
+        });
         compressed.clone()
     }
 }

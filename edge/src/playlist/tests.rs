@@ -16,6 +16,7 @@ use quick_m3u8::{
     tag::{KnownTag, hls::Tag},
 };
 
+mod long;
 mod read;
 
 use self::read::Read;

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use common::{
     link::{Accepted, Code, Message, Reader, Start, StreamError, Subscribe, Target, Update},
-    live::{Announcement, Broadcast, BroadcastState, Channel, Stage, Track},
+    live::{Announcement, Broadcast, BroadcastState, Channel, Stage, Track, TrackWindow},
     names::{BroadcastId, ChannelName, InitId, NodeId, TrackName},
 };
 use tokio::{sync::watch, time::sleep};
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a manifest tells before its first STATE; bounded by the protocol.
 const MAX_TRACKS: usize = common::link::decode::MAX_TRACKS;
-const MAX_INITS: usize = MAX_TRACKS * 64;
+const MAX_INITS: usize = MAX_TRACKS * TrackWindow::MAX_INITS;
 
 /// Why a manifest's subscription is over.
 enum Over {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use common::{
     link::{Code, Demand, Fetched, Start},
-    live::{Broadcast, Record},
+    live::Broadcast,
     names::{Msn, NodeId, TrackName},
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -73,7 +73,7 @@ impl Shared {
                 msn,
                 found,
             } => {
-                let fetched = self.past_records(&broadcast, track, msn).await;
+                let fetched = self.fetched(&broadcast, track, msn).await;
                 // The child gave up: the cache has it for the next one.
                 let _ = found.send(fetched.map_err(code));
             }
@@ -93,17 +93,14 @@ impl Shared {
         Ok(leased)
     }
 
-    async fn past_records(
+    async fn fetched(
         self: &Arc<Self>,
         broadcast: &Arc<Broadcast>,
         track: TrackName,
         msn: Msn,
     ) -> Result<Fetched, Unavailable> {
         let stored = self.stored(broadcast, track, msn).await?;
-        Ok(Fetched {
-            head: stored.head,
-            records: stored.records().collect::<Vec<Record>>(),
-        })
+        Ok(stored.fetched.clone())
     }
 }
 

@@ -30,7 +30,7 @@ pub struct UpstreamConfig {
     )]
     pub warm_parents: u8,
 
-    /// Memory for segments that are no longer in a window, in bytes
+    /// Memory for the past, in bytes: segments older than three target durations, own and fetched
     #[arg(
         long,
         env = "MILLRACE_CACHE_BYTES",

@@ -161,8 +161,13 @@ impl Feed<'_> {
         // Dropped with this call, the writer ends the subscription.
         let (_writer, mut control) = self.session.request(&message).await?;
         let mut follower = self.accepted(&mut control).await?;
+        let mut settled = None;
         loop {
-            if follower.advance().await? {
+            let over = follower.advance().await?;
+            if settled.replace(follower.expected) != Some(follower.expected) {
+                self.task.shared.keep_past(broadcast, track).await;
+            }
+            if over {
                 return Ok(());
             }
             let explain_by = follower.explain_by;

@@ -18,6 +18,7 @@ pub struct UpstreamMetrics {
     pub(super) rivals: IntCounterVec,
     pub(super) moved: IntCounter,
     pub(super) duplicate_bytes: IntCounter,
+    cache_bytes: IntGauge,
 }
 
 impl UpstreamMetrics {
@@ -87,7 +88,17 @@ impl UpstreamMetrics {
                 "millrace_upstream_duplicate_bytes_total",
                 "Bytes of chunks that two parents brought, and one was passed over.",
             ),
+            cache_bytes: int_gauge(
+                registry,
+                "millrace_cache_bytes",
+                "Bytes of segments that are in no window any more, kept within --cache-bytes.",
+            ),
         }
+    }
+
+    pub(super) fn tell_cache(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.cache_bytes.set(bytes);
     }
 }
 

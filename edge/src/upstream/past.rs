@@ -1,5 +1,6 @@
-//! Segments that a window knows by index only: fetched whole, once however
-//! many ask, checked against their END, kept within a budget of bytes.
+//! Segments that a window does not hold: those that it let go, moved here, and
+//! those that it knows by index only, fetched whole, once however many ask, and
+//! checked against their END and the index. Kept within a budget of bytes.
 
 use std::{
     sync::Arc,
@@ -8,9 +9,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use common::{
-    link::{Code, Fetch, Message, StreamError},
-    live::{Broadcast, Chunk, PartEnd, Record, SegmentEnd, SegmentHead},
-    media::Ticks,
+    link::{Code, Fetch, Fetched, Message, StreamError},
+    live::{Broadcast, Place, Segment, SegmentEnd, SegmentState, TrackWindow},
     names::{BroadcastId, ChannelName, Msn, TrackName},
 };
 use moka::future::Cache;
@@ -20,9 +20,6 @@ use super::{Shared, Unavailable, session::Session};
 
 /// A segment is seconds of one track; 20 Mbit/s for twelve of them is 30 MB.
 const MAX_SEGMENT_BYTES: usize = 128 * 1024 * 1024;
-
-/// Chunks and parts of a segment, as many as a window takes.
-const MAX_PIECES: usize = 1 << 17;
 
 const FETCH_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -37,46 +34,14 @@ const OVERHEAD_BYTES: u32 = 256;
 
 type Key = (ChannelName, BroadcastId, TrackName, Msn);
 
-/// What each chunk and part of an entry costs beside that.
-const OVERHEAD_BYTES_EACH: usize = 96;
-
 /// A segment's bytes, and since when they are kept here.
 pub type Kept = (Bytes, Instant);
 
-/// A segment as it was fetched: for viewers its bytes, for children its records.
+/// A segment of the past: its bytes for viewers, all of it for children.
 #[derive(Debug)]
 pub(super) struct Stored {
-    pub(super) head: SegmentHead,
-    bytes: Bytes,
-    pieces: Vec<Piece>,
-    end: SegmentEnd,
+    pub(super) fetched: Fetched,
     since: Instant,
-}
-
-#[derive(Debug)]
-enum Piece {
-    Chunk { duration: Ticks, len: usize },
-    Part(PartEnd),
-}
-
-impl Stored {
-    /// Chunks and parts in their order, then the end.
-    pub(super) fn records(&self) -> impl Iterator<Item = Record> {
-        let mut at = 0;
-        let pieces = self.pieces.iter().map(move |piece| match piece {
-            Piece::Chunk { duration, len } => {
-                // The lengths are those that the bytes were gathered from.
-                let data = self.bytes.slice(at..at + len);
-                at += len;
-                Record::Chunk(Chunk {
-                    duration: *duration,
-                    data,
-                })
-            }
-            Piece::Part(end) => Record::Part(end.clone()),
-        });
-        pieces.chain([Record::End(self.end)])
-    }
 }
 
 /// See the module's text.
@@ -99,10 +64,13 @@ enum FetchError {
 }
 
 impl Past {
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.weighted_size()
+    }
+
     pub(super) fn new(budget_bytes: u64) -> Self {
         let weigh = |_: &Key, stored: &Arc<Stored>| {
-            let pieces = stored.pieces.len().saturating_mul(OVERHEAD_BYTES_EACH);
-            u32::try_from(stored.bytes.len().saturating_add(pieces))
+            u32::try_from(stored.fetched.bytes.len())
                 .unwrap_or(u32::MAX)
                 .saturating_add(OVERHEAD_BYTES)
         };
@@ -130,7 +98,7 @@ impl Shared {
             return Ok(kept);
         }
         let stored = self.stored(broadcast, track, msn).await?;
-        Ok((stored.bytes.clone(), stored.since))
+        Ok((stored.fetched.bytes.clone(), stored.since))
     }
 
     /// From the cache or a parent, which is asked once however many want it.
@@ -154,8 +122,9 @@ impl Shared {
         // A task of its own: that its first asker went away is no reason for
         // the others to ask again.
         let shared = self.clone();
+        let told = told(broadcast, track, msn);
         let fetched = self.past.segments.try_get_with(key.clone(), async move {
-            let task = tokio::spawn(async move { shared.fetch_counted(fetch).await });
+            let task = tokio::spawn(async move { shared.fetch_counted(fetch, told).await });
             task.await
                 .unwrap_or(Err(Unavailable::Disconnected))
                 .map(Arc::new)
@@ -169,11 +138,38 @@ impl Shared {
         }
     }
 
+    /// Moves what the window need not hold to the cache: it owns the segments
+    /// whose parts are listed. At no moment are they in neither.
+    pub(super) async fn keep_past(&self, broadcast: &Broadcast, track: &TrackWindow) {
+        let window = &track.window;
+        for aged in window.aged(broadcast.plan.parts_listed_ms()) {
+            let since = window.segment_since(aged.msn).unwrap_or_else(Instant::now);
+            let (channel, name) = (broadcast.channel.clone(), track.track.name);
+            let key = (channel, broadcast.id, name, aged.msn);
+            let found = window.look(|log| {
+                let segment = log.segment(aged.msn)?;
+                Some((segment.head, segment.sum()))
+            });
+            let Some((head, sum)) = found else { continue };
+            let bytes = joined(&aged.parts);
+            let fetched = Fetched { head, bytes, sum };
+            let stored = Arc::new(Stored { fetched, since });
+            self.past.segments.insert(key, stored).await;
+            window.let_go(aged.msn, Place::Elsewhere);
+        }
+        self.past.segments.run_pending_tasks().await;
+        self.metrics.tell_cache(self.past.bytes());
+    }
+
     /// Asks one parent after the other: what one does not hold a twin may.
-    async fn fetch_counted(&self, fetch: Fetch) -> Result<Stored, Unavailable> {
+    async fn fetch_counted(
+        &self,
+        fetch: Fetch,
+        told: Option<SegmentEnd>,
+    ) -> Result<Stored, Unavailable> {
         let mut failed = Unavailable::Disconnected;
         for session in self.paths(&fetch.channel, fetch.broadcast) {
-            match self.fetch_from(&session, fetch.clone()).await {
+            match self.fetch_from(&session, fetch.clone(), told).await {
                 Ok(stored) => return Ok(stored),
                 Err(why) => failed = why,
             }
@@ -181,8 +177,13 @@ impl Shared {
         Err(failed)
     }
 
-    async fn fetch_from(&self, session: &Session, fetch: Fetch) -> Result<Stored, Unavailable> {
-        let outcome = timeout(FETCH_DEADLINE, fetched(session, fetch))
+    async fn fetch_from(
+        &self,
+        session: &Session,
+        fetch: Fetch,
+        told: Option<SegmentEnd>,
+    ) -> Result<Stored, Unavailable> {
+        let outcome = timeout(FETCH_DEADLINE, fetched(session, fetch, told))
             .await
             .unwrap_or(Err(FetchError::Late));
         let label = match &outcome {
@@ -207,19 +208,39 @@ impl Shared {
 fn held(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<Kept> {
     let window = &broadcast.track(track)?.window;
     let parts = window.look(|log| {
-        let segment = log.segment(msn).filter(|segment| segment.is_complete())?;
+        let whole = |segment: &&Segment| segment.is_complete() && segment.is_held();
+        let segment = log.segment(msn).filter(whole)?;
         let data = segment.parts.iter().map(|part| part.data.clone());
         data.collect::<Option<Vec<Bytes>>>()
     })?;
-    let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    for part in parts {
-        all.extend_from_slice(&part);
-    }
     let since = window.segment_since(msn).unwrap_or_else(Instant::now);
-    Some((all.freeze(), since))
+    Some((joined(&parts), since))
 }
 
-async fn fetched(session: &Session, fetch: Fetch) -> Result<Stored, FetchError> {
+fn joined(parts: &[Bytes]) -> Bytes {
+    let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    for part in parts {
+        all.extend_from_slice(part);
+    }
+    all.freeze()
+}
+
+/// What the window was told of a complete segment's bytes.
+fn told(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<SegmentEnd> {
+    let window = &broadcast.track(track)?.window;
+    window.look(|log| match log.segment(msn)?.state {
+        SegmentState::Complete(end) => Some(end),
+        SegmentState::Open | SegmentState::Aborted => None,
+    })
+}
+
+/// `told` has to agree with what comes, except for the chunks: a parent's
+/// archive cuts them anew.
+async fn fetched(
+    session: &Session,
+    fetch: Fetch,
+    told: Option<SegmentEnd>,
+) -> Result<Stored, FetchError> {
     let msn = fetch.msn;
     let (writer, mut reader) = session.request(&Message::Fetch(fetch)).await?;
     writer.finish();
@@ -229,39 +250,29 @@ async fn fetched(session: &Session, fetch: Fetch) -> Result<Stored, FetchError> 
         _ => return Err(FetchError::Mismatch),
     };
     let mut all = BytesMut::new();
-    let mut pieces = Vec::new();
     let mut chunks = 0u32;
     loop {
         match reader.expect().await? {
-            Message::Chunk(chunk)
-                if pieces.len() < MAX_PIECES
-                    && all.len() + chunk.data.len() <= MAX_SEGMENT_BYTES =>
-            {
+            Message::Chunk(chunk) if all.len() + chunk.data.len() <= MAX_SEGMENT_BYTES => {
                 all.extend_from_slice(&chunk.data);
-                pieces.push(Piece::Chunk {
-                    duration: chunk.duration,
-                    len: chunk.data.len(),
-                });
                 chunks = chunks.saturating_add(1);
             }
-            Message::Part { end, .. } if pieces.len() < MAX_PIECES => pieces.push(Piece::Part(end)),
+            Message::Part { .. } => {}
             Message::End(end) => {
                 let sum = SegmentEnd {
                     chunks,
                     bytes: all.len() as u64,
                     crc32c: crc32c::crc32c(&all),
                 };
-                return if end == sum {
-                    Ok(Stored {
-                        head,
-                        bytes: all.freeze(),
-                        pieces,
-                        end,
-                        since: Instant::now(),
-                    })
-                } else {
-                    Err(FetchError::Mismatch)
-                };
+                let as_told =
+                    |told: SegmentEnd| (told.bytes, told.crc32c) == (sum.bytes, sum.crc32c);
+                if end != sum || !told.is_none_or(as_told) {
+                    return Err(FetchError::Mismatch);
+                }
+                let bytes = all.freeze();
+                let fetched = Fetched { head, bytes, sum };
+                let since = Instant::now();
+                return Ok(Stored { fetched, since });
             }
             Message::Error(refusal) => return Err(FetchError::Refused(refusal.code)),
             _ => return Err(FetchError::Mismatch),

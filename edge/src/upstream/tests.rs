@@ -1,5 +1,6 @@
 //! The edge's side of the link against the real server, over loopback QUIC.
 
+mod dvr;
 mod lossy;
 mod played;
 mod stage;

@@ -196,7 +196,9 @@ export class Controls {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('select')) return;
     // On a button or a link the space bar keeps its own meaning.
     if (event.key === ' ' && event.target.matches('button, a, summary')) return;
-    const onSlider = event.target.matches('input');
+    const onSlider = event.target.matches('.volume');
+    // On the bar the keys mean what they mean everywhere; the others of a slider
+    // (home, end, page up and down) stay its own.
     const volume = this.#video.muted ? 0 : this.#video.volume;
     const keys = {
       ' ': () => this.#togglePlay(),

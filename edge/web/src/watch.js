@@ -3,12 +3,14 @@
 
 import { channelOfPath, readChannels } from './core/channels.js';
 import { duration, viewers } from './core/format.js';
+import { destination } from './core/past.js';
 import { Session } from './core/session.js';
 import { BADGES, words } from './core/words.js';
 import { Controls } from './controls.js';
 import { showFigures } from './figures.js';
 import { Player } from './player.js';
 import { probe } from './probe.js';
+import { Timeline } from './timeline.js';
 
 const TICK_MS = 250;
 const META_MS = 15_000;
@@ -23,6 +25,7 @@ const stage = byId('stage');
 const session = new Session();
 const player = new Player(video, url, (event) => dispatch(event));
 const controls = new Controls({ stage, video, goLive, seekBy });
+const timeline = new Timeline((behindS) => seekTo((player.past()?.edge ?? 0) - behindS));
 
 // False once the viewer moved back in time, until they return to the edge.
 let following = true;
@@ -63,12 +66,17 @@ function goLive() {
 }
 
 function seekBy(deltaS) {
-  const edge = player.livePosition();
-  if (edge === null) return;
-  const to = video.currentTime + deltaS;
-  following = to >= edge;
+  seekTo(video.currentTime + deltaS);
+}
+
+// Into the past where there is one, else into what is still buffered.
+function seekTo(position) {
+  const live = player.livePosition();
+  if (live === null) return;
   const start = video.buffered.length > 0 ? video.buffered.start(0) : 0;
-  video.currentTime = Math.max(start, Math.min(to, edge));
+  const to = destination(position, player.past() ?? { start }, live);
+  following = to.live;
+  video.currentTime = to.position;
 }
 
 function isBehind() {
@@ -99,6 +107,8 @@ function tick() {
   dispatch(player.sample(nowMs, following));
   player.keepPace(nowMs, following);
   controls.tick(player);
+  const past = player.past();
+  timeline.show(past, past && past.edge - video.currentTime, !isBehind());
   showFigures(stats());
 }
 
@@ -124,6 +134,8 @@ function stats() {
       ? { height: level.height, frameRate: level.frameRate, bitrate: level.bitrate, codecs: level.codecSet }
       : null,
     native: player.native,
+    past: player.past(),
+    following,
   };
 }
 

@@ -274,7 +274,7 @@ impl Gather {
         };
         let tracks = self.tracks(&names, known);
         let target_duration_s = plan::target_duration_s(longest);
-        let plan = plan::plan(target_duration_s, config.window_target_durations, &tracks);
+        let plan = plan::plan(target_duration_s, config, &tracks);
         let mut inits = Vec::new();
         let mut lanes = Vec::new();
         for track in &tracks {

@@ -7,11 +7,12 @@
 
 use std::{convert::Infallible, sync::Arc};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     link::message::{Code, Start},
-    live::{Broadcast, Record, SegmentHead},
+    live::{Broadcast, SegmentEnd, SegmentHead},
     names::{ChannelName, Msn, NodeId, TrackName},
 };
 
@@ -48,11 +49,13 @@ pub enum Demand {
     },
 }
 
-/// A complete segment of the past: its chunks, parts and end, in their order.
+/// A complete segment of the past.
 #[derive(Debug, Clone)]
 pub struct Fetched {
     pub head: SegmentHead,
-    pub records: Vec<Record>,
+    pub bytes: Bytes,
+    /// Of `bytes`; its count of chunks is their writer's.
+    pub sum: SegmentEnd,
 }
 
 /// A track is followed while it lives.

@@ -11,6 +11,7 @@
 pub mod config;
 mod demand;
 mod metrics;
+mod past;
 mod request;
 mod start;
 mod track;

@@ -12,6 +12,7 @@ use tracing::debug;
 use super::{
     Peer, REQUEST_DEADLINE, RETRY_MS,
     metrics::Counted,
+    past,
     start::is_held,
     track::{Follow, Pieces},
 };
@@ -24,7 +25,7 @@ use crate::{
         priority,
         stream::{Reader, StreamError, Writer},
     },
-    live::{Broadcast, BroadcastState, Cursor, Record, Stage, Step, TrackWindow},
+    live::{Broadcast, BroadcastState, Cursor, Place, Record, Stage, Step, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, NodeId, TrackName},
 };
 
@@ -264,11 +265,18 @@ impl Peer {
         let (broadcast, track) = self
             .held(&fetch.channel, fetch.broadcast, fetch.track)
             .await?;
-        let held = track.window.look(|log| log.segment(fetch.msn).map(is_held));
+        let held = track.window.look(|log| {
+            let segment = log.segment(fetch.msn)?;
+            let place = segment.place().clone();
+            Some((is_held(segment), place, segment.head, segment.sum()))
+        });
         match held {
-            Some(true) => {}
+            Some((true, ..)) => {}
+            Some((false, Place::Archive(kept), head, sum)) => {
+                return past::send(&kept, head, sum, writer, &self.shared.metrics).await;
+            }
             _ if self.shared.node.pulls() => return self.fetched(fetch, &broadcast, writer).await,
-            Some(false) => return Err(refused(Code::NotHere, "known by its index only")),
+            Some((false, ..)) => return Err(refused(Code::NotHere, "known by its index only")),
             None => return Err(refused(Code::Expired, "not held any more")),
         }
         let mut appended = track.window.appended();
@@ -324,33 +332,7 @@ impl Peer {
         .await
         .map_err(|_| busy("this node's parent does not answer"))?;
         let found = found.map_err(|code| refused(code, "this node's parents don't have it"))?;
-        let mut pieces = Pieces::default();
-        pieces.push(&Message::Segment(SegmentStart {
-            subscription: 0,
-            head: found.head,
-            first_chunk: fetch.first_chunk,
-        }));
-        let (mut chunks, mut parts) = (0u32, 0u32);
-        for record in found.records {
-            match record {
-                Record::Chunk(chunk) => {
-                    chunks = chunks.saturating_add(1);
-                    if chunks > fetch.first_chunk {
-                        pieces.chunk(chunk);
-                    }
-                }
-                Record::Part(end) => {
-                    pieces.push(&Message::Part { index: parts, end });
-                    parts = parts.saturating_add(1);
-                }
-                Record::End(end) => pieces.push(&Message::End(end)),
-                Record::Open(_) => {}
-            }
-            if pieces.is_full() {
-                pieces.flush(writer, &self.shared.metrics).await?;
-            }
-        }
-        Ok(pieces.flush(writer, &self.shared.metrics).await?)
+        past::pass_on(found, writer, &self.shared.metrics).await
     }
 
     async fn list(&self, list: &List, writer: &mut Writer) -> Result<(), Failure> {

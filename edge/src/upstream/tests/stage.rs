@@ -9,7 +9,8 @@ use common::{
     link::{Demand, Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES, demands},
     live::{
         Announcement, Broadcast, Channel, Chunk, Directory, Hint, PartEnd, PartFlags, Plan,
-        Position, Record, SegmentFlags, SegmentHead, Stage, Track, UnixMs, Version, Window,
+        Position, Record, SegmentFlags, SegmentHead, SegmentState, Stage, Track, UnixMs, Version,
+        Window,
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, NodeId, TrackName},
@@ -286,10 +287,14 @@ pub fn track(name: TrackName) -> Track {
 
 /// A broadcast with two tracks, in the directory and ready.
 pub fn publish(directory: &Directory, id: u64) -> Arc<Broadcast> {
+    publish_as(directory, id, plan())
+}
+
+pub fn publish_as(directory: &Directory, id: u64, plan: Plan) -> Arc<Broadcast> {
     let broadcast = Arc::new(Broadcast::new(
         channel(),
         BroadcastId(id),
-        plan(),
+        plan,
         vec![track(V0), track(A0)],
     ));
     for track in &broadcast.tracks {
@@ -401,16 +406,25 @@ pub async fn equals(child: &Window, parent: &Window) {
     assert_eq!(child.listing(), parent.listing());
 }
 
-/// Every chunk that the child holds is the parent's; how many there are.
+/// Every chunk that the child was sent is the parent's; how many there are. What
+/// it let go since was held against its sums before.
 pub fn same_bytes(child: &Window, parent: &Window, msns: impl Iterator<Item = u64>) -> usize {
-    let chunks = |window: &Window, msn| {
-        window.look(|log| log.segment(Msn(msn)).map(|segment| segment.chunks.clone()))
+    let looked = |window: &Window, msn| {
+        window.look(|log| {
+            let segment = log.segment(Msn(msn)).unwrap();
+            let held = segment.is_held().then(|| segment.chunks.clone());
+            (segment.state, held)
+        })
     };
     let mut count = 0;
     for msn in msns {
-        let held = chunks(child, msn).unwrap();
-        count += held.len();
-        assert_eq!(Some(held), chunks(parent, msn), "{msn}");
+        let (here, there) = (looked(child, msn), looked(parent, msn));
+        assert_eq!(here.0, there.0, "{msn}");
+        match (here.1, there.1) {
+            (Some(held), theirs) => assert!(Some(held) == theirs, "{msn}"),
+            (None, _) => assert!(matches!(here.0, SegmentState::Complete(_)), "{msn}"),
+        }
+        count += parent.look(|log| log.segment(Msn(msn)).unwrap().chunks.len());
     }
     count
 }

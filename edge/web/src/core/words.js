@@ -13,6 +13,7 @@ const WORDS = {
     server: ['Interrupted', 'The server lost its source. The picture comes back by itself.'],
     network: ['Connection lost', 'No answer from the server. The page keeps trying.'],
     player: ['One moment', 'The player is starting over.'],
+    past: ['Back to live', 'That moment is not kept any more.'],
   },
   offline: {
     default: ['Offline', 'This channel is not live. Leave the page open: it starts by itself.'],
