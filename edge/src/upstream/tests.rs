@@ -308,6 +308,9 @@ async fn a_drain_tells_the_edge_and_ends() {
     within(parent.ended()).await;
     edge.disconnected().await;
     // It has no other: it tries this one again and again.
-    let _back = Parent::start(&certs, &directory, parent.address);
+    let address = parent.address;
+    // Its port is free only with its runtime's end.
+    parent.kill().await;
+    let _back = Parent::start(&certs, &directory, address);
     edge.connected().await;
 }
