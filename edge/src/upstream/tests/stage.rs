@@ -13,7 +13,7 @@ use common::{
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, NodeId, TrackName},
-    quic::{Congestion, LinkConfig, Switch, client_endpoint, server_endpoint},
+    quic::{Congestion, LinkBudget, LinkConfig, Switch, client_endpoint, server_endpoint},
     shutdown::Shutdown,
     tls::Role,
 };
@@ -70,6 +70,7 @@ fn config(dir: &Path, stem: &str) -> LinkConfig {
         link_key: dir.join(format!("{stem}.key")),
         link_congestion: Congestion::Bbr,
         link_gso: Switch::On,
+        link_budget: LinkBudget::default(),
     }
 }
 
