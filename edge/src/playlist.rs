@@ -14,7 +14,7 @@ mod reload;
 mod tests;
 
 pub use media::{Skip, media};
-pub use multivariant::multivariant;
+pub use multivariant::{multivariant, rebased};
 pub use reload::{Verdict, Want, is_offered, part_limit, verdict};
 
 /// The lowest EXT-X-VERSION that allows EXT-X-SKIP (H14); always written, so

@@ -7,6 +7,7 @@
 //! upstream subscription per track, whatever the number of viewers; a lost
 //! link takes nothing away; what is old is fetched once and kept by bytes.
 
+mod budget;
 mod channel;
 mod config;
 mod follow;
@@ -29,6 +30,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 pub use config::UpstreamConfig;
 pub use metrics::UpstreamMetrics;
 
+use budget::WindowBudget;
 use channel::ChannelTask;
 use parent::{GRACE, Parents};
 pub use past::Kept;
@@ -47,6 +49,8 @@ pub enum Unavailable {
     Disconnected,
     #[error("the parent no longer has this")]
     Gone,
+    #[error("windows hold as much as they may")]
+    Full,
 }
 
 /// A handle on the edge's side of the link. Dropping it ends its tasks.
@@ -80,6 +84,7 @@ struct Shared {
     /// Broadcasts that were replaced, until their media need no longer be read.
     retired: Mutex<Vec<(Instant, Arc<Broadcast>)>>,
     past: Past,
+    windows: WindowBudget,
 }
 
 #[derive(Debug)]
@@ -112,6 +117,7 @@ impl Upstream {
             directory.clone(),
             metrics,
             config.cache_bytes,
+            config.window_bytes,
         ));
         let parents = Parents::new(shared.clone(), dialer, node, config.parents.clone());
         let parents = tokio::spawn(parents.run()).abort_handle();
@@ -249,6 +255,7 @@ impl Shared {
         directory: Arc<Directory>,
         metrics: UpstreamMetrics,
         cache_bytes: u64,
+        window_bytes: u64,
     ) -> Self {
         Self {
             node,
@@ -261,6 +268,7 @@ impl Shared {
             tracks: Mutex::default(),
             retired: Mutex::default(),
             past: Past::new(cache_bytes),
+            windows: WindowBudget::new(window_bytes),
         }
     }
 

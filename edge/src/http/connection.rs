@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    error::Error,
     net::IpAddr,
     sync::{
         Arc,
@@ -20,21 +21,24 @@ use hyper_util::{
     server::conn::auto,
 };
 use parking_lot::Mutex;
+use prometheus::IntGauge;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep_until},
 };
 
-use super::{config::HttpConfig, metrics::Rejected, service, service::Server};
+use super::{
+    config::HttpConfig,
+    metrics::{HttpMetrics, Rejected},
+    service,
+    service::Server,
+};
+use crate::view::Shown;
 
 /// A closing connection may take this long to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Reset streams that the peer has not yet been made to see: past it a client
-/// that opens and resets is sent GOAWAY (rapid reset).
-const MAX_PENDING_RESETS: usize = 20;
-
-/// Answers below it cost a peer that does not read them nothing worth a clock.
+/// Answers below it cost a peer that does not read them nothing worth a count.
 const LARGE: u64 = 16_384;
 
 /// What the tasks of one connection share. Times are milliseconds since it was
@@ -42,10 +46,14 @@ const LARGE: u64 = 16_384;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: IpAddr,
+    /// The viewer's token, once verified.
+    pub(super) shown: Shown,
     accepted: Instant,
     /// Requests whose answers are not wholly sent.
     active: AtomicU32,
     pub(super) held: AtomicUsize,
+    /// Bytes of large answers that are not wholly sent.
+    queued: AtomicU64,
     requested: AtomicBool,
     multiplexed: AtomicBool,
     last_end_ms: AtomicU64,
@@ -62,15 +70,19 @@ pub(super) struct Connection {
 pub(super) struct Active {
     connection: Arc<Connection>,
     answer: Option<u64>,
+    /// Bytes counted as queued, and where for all connections.
+    queued: Option<(u64, IntGauge)>,
 }
 
 impl Connection {
     pub(super) fn new(peer: IpAddr) -> Arc<Self> {
         Arc::new(Self {
             peer,
+            shown: Shown::default(),
             accepted: Instant::now(),
             active: AtomicU32::new(0),
             held: AtomicUsize::new(0),
+            queued: AtomicU64::new(0),
             requested: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
             last_end_ms: AtomicU64::new(0),
@@ -88,6 +100,7 @@ impl Connection {
         Active {
             connection: self.clone(),
             answer: None,
+            queued: None,
         }
     }
 
@@ -132,6 +145,42 @@ impl Connection {
 }
 
 impl Active {
+    /// Counts an answer's bytes until they are sent. One that is alone on its
+    /// connection always may be.
+    ///
+    /// # Errors
+    /// Which budget has no room for it: it must not be sent.
+    pub(super) fn queue(
+        &mut self,
+        bytes: u64,
+        config: &HttpConfig,
+        metrics: &HttpMetrics,
+    ) -> Result<(), Rejected> {
+        if bytes < LARGE {
+            return Ok(());
+        }
+        let all = &metrics.queued_bytes;
+        let (count, before_all) = (signed(bytes), u64::try_from(all.get()).unwrap_or(0));
+        let before = self.connection.queued.fetch_add(bytes, Relaxed);
+        all.add(count);
+        self.queued = Some((bytes, all.clone()));
+        if before > 0 && before.saturating_add(bytes) > config.max_queued_per_connection {
+            return Err(Rejected::QueuedByConnection);
+        }
+        if before_all.saturating_add(bytes) > config.max_queued {
+            return Err(Rejected::QueuedInAll);
+        }
+        Ok(())
+    }
+
+    /// What [`Self::queue`] counted is not sent after all.
+    pub(super) fn unqueue(&mut self) {
+        if let Some((bytes, all)) = self.queued.take() {
+            self.connection.queued.fetch_sub(bytes, Relaxed);
+            all.sub(signed(bytes));
+        }
+    }
+
     /// Sets the deadline for an answer that shares its connection with others.
     pub(super) fn must_send(&mut self, bytes: u64, config: &HttpConfig) {
         let connection = &self.connection;
@@ -145,8 +194,8 @@ impl Active {
         self.answer = Some(id);
     }
 
-    /// The bytes, and with them this: HTTP/2 takes a frame from its body long
-    /// before the peer's window lets it go.
+    /// The bytes, and with them this: a frame is taken from its body long before
+    /// the peer lets it go.
     pub(super) fn until_sent(self, bytes: Bytes) -> Bytes {
         struct Sending {
             bytes: Bytes,
@@ -157,7 +206,7 @@ impl Active {
                 &self.bytes
             }
         }
-        if self.answer.is_none() {
+        if self.answer.is_none() && self.queued.is_none() {
             return bytes;
         }
         Bytes::from_owner(Sending {
@@ -169,6 +218,7 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
+        self.unqueue();
         let connection = &self.connection;
         if let Some(id) = self.answer {
             connection.sending.lock().remove(&id);
@@ -176,6 +226,10 @@ impl Drop for Active {
         connection.last_end_ms.store(connection.now_ms(), Relaxed);
         connection.active.fetch_sub(1, Relaxed);
     }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The protocol's limits, set once for all connections.
@@ -197,12 +251,28 @@ pub(super) fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(config.max_streams)
-        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        // Reset by the peer before they were looked at (rapid reset), and by
+        // this side for what the peer did on them (made-you-reset).
+        .max_pending_accept_reset_streams(config.max_resets)
+        .max_local_error_reset_streams(config.max_resets)
         .max_header_list_size(header_bytes)
         // Requests have no bodies: the smallest windows that HTTP/2 knows.
         .initial_stream_window_size(65_535)
         .initial_connection_window_size(65_535);
     builder
+}
+
+/// Whether HTTP/2's own limits ended the connection, on resets or on frames that
+/// cost much and bring nothing.
+fn is_sent_away(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Serves a connection until its peer, a deadline or the drain ends it.
@@ -224,7 +294,12 @@ pub(super) async fn run<I>(
     let (mut drains, mut closing) = (false, false);
     loop {
         tokio::select! {
-            _ = served.as_mut() => return,
+            ended = served.as_mut() => {
+                if ended.is_err_and(|error| is_sent_away(&*error)) {
+                    server.metrics.rejected(Rejected::Resets);
+                }
+                return;
+            }
             () = draining.as_mut(), if !drains => {
                 drains = true;
                 served.as_mut().graceful_shutdown();

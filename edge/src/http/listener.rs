@@ -1,12 +1,15 @@
 //! Listening sockets: bound first so that a taken port is one line naming its
 //! flag, then accepted from until the drain.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use common::{
     shutdown::Shutdown,
+    telemetry::max_descriptors,
     tls::{TlsError, WebCertificate, web_server_config},
 };
+use futures_util::FutureExt;
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,7 +26,7 @@ use super::{
     service::Server,
     socket::Socket,
 };
-use crate::upstream::Upstream;
+use crate::{upstream::Upstream, view::Viewing};
 
 /// Why the viewers' side cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -133,12 +136,17 @@ pub async fn serve(
     config: HttpConfig,
     listeners: Listeners,
     upstream: Arc<Upstream>,
+    viewing: Option<Arc<Viewing>>,
     metrics: HttpMetrics,
     shutdown: Shutdown,
 ) {
     let accept = Acceptor {
-        admission: Admission::new(config.max_connections, config.max_connections_per_address),
-        server: Server::new(config, upstream, metrics),
+        admission: Admission::new(
+            within_descriptors(config.max_connections),
+            config.max_connections_per_address,
+        ),
+        reserve: Mutex::new(File::open("/dev/null").ok()),
+        server: Server::new(config, upstream, viewing, metrics),
         shutdown,
     };
     let plain = async {
@@ -157,8 +165,31 @@ pub async fn serve(
 struct Acceptor {
     server: Arc<Server>,
     admission: Arc<Admission>,
+    /// A descriptor to give up, so that viewers can be told that there are none.
+    reserve: Mutex<Option<File>>,
     shutdown: Shutdown,
 }
+
+/// Descriptors that are left to the links, the ops port and the files.
+const OTHER_DESCRIPTORS: usize = 128;
+
+/// What a connection may count on: one that is admitted must not fail for want
+/// of a descriptor, nor take the last one from a link.
+fn within_descriptors(wanted: usize) -> usize {
+    let most = max_descriptors().map_or(usize::MAX, |all| {
+        all.saturating_sub(OTHER_DESCRIPTORS).max(all / 2)
+    });
+    if wanted > most {
+        warn!(
+            wanted,
+            most, "--max-connections is more than there are descriptors for; raise `ulimit -n`"
+        );
+    }
+    wanted.min(most)
+}
+
+/// Viewers told in one go that there are no descriptors.
+const SHED_AT_ONCE: usize = 64;
 
 /// Long enough for descriptors to come back, short enough to go unnoticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -179,11 +210,32 @@ impl Acceptor {
                 Ok((stream, peer)) => self.admit(stream, peer, tls.clone()),
                 Err(error) => {
                     self.server.metrics.accept_errors.inc();
-                    warn!(%error, scheme, "cannot accept a viewer");
+                    let shed = self.shed(&listener, tls.is_none());
+                    warn!(%error, scheme, shed, "cannot accept a viewer");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+    }
+
+    /// Without a descriptor nobody can be accepted, not even to be told so: the
+    /// reserve makes way for one at a time.
+    fn shed(&self, listener: &TcpListener, plain: bool) -> usize {
+        let mut reserve = self.reserve.lock();
+        let mut shed = 0;
+        if reserve.take().is_some() {
+            while shed < SHED_AT_ONCE
+                && let Some(Ok((stream, _))) = listener.accept().now_or_never()
+            {
+                self.server.metrics.rejected(Rejected::Descriptors);
+                if plain {
+                    refuse(&stream, BUSY);
+                }
+                shed += 1;
+            }
+        }
+        *reserve = File::open("/dev/null").ok();
+        shed
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
@@ -192,8 +244,7 @@ impl Acceptor {
             Err(why) => {
                 self.server.metrics.rejected(why);
                 if tls.is_none() {
-                    // As much of an answer as fits without waiting for anybody.
-                    let _ = stream.try_write(SHED);
+                    refuse(&stream, if why == Rejected::Address { YOURS } else { BUSY });
                 }
                 return;
             }
@@ -203,9 +254,17 @@ impl Acceptor {
     }
 }
 
-const SHED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\
-    Access-Control-Allow-Origin: *\r\nCache-Control: no-store\r\n\
-    Content-Length: 0\r\nConnection: close\r\n\r\n";
+/// As much of an answer as fits without waiting for anybody.
+fn refuse(stream: &TcpStream, status: &str) {
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nRetry-After: 2\r\nAccess-Control-Allow-Origin: *\r\n\
+         Cache-Control: no-store\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let _ = stream.try_write(answer.as_bytes());
+}
+
+const BUSY: &str = "503 Service Unavailable";
+const YOURS: &str = "429 Too Many Requests";
 
 async fn serve_viewer(
     server: Arc<Server>,

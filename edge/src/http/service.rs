@@ -33,15 +33,17 @@ use super::{
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
     response::{self, Answer, BRIEF, JSON, NO_STORE},
-    route::{Resource, Route},
+    route::{self, Resource, Route},
     viewers::Viewers,
 };
-use crate::{api, upstream::Upstream};
+use crate::{api, upstream::Upstream, view::Viewing};
 
 /// What all connections share.
 pub(super) struct Server {
     pub(super) config: HttpConfig,
     pub(super) upstream: Arc<Upstream>,
+    /// Where playlists need a token.
+    pub(super) viewing: Option<Arc<Viewing>>,
     pub(super) metrics: HttpMetrics,
     pub(super) cache: Cache,
     pub(super) viewers: Viewers,
@@ -56,6 +58,8 @@ pub(super) struct Asked<'a> {
     pub(super) connection: &'a Connection,
     pub(super) headers: &'a HeaderMap,
     pub(super) query: Option<&'a str>,
+    /// What stands before the path, where viewing is signed.
+    pub(super) token: Option<&'a str>,
     /// HEAD: the headers are wanted now, waiting or not.
     pub(super) head: bool,
 }
@@ -80,6 +84,7 @@ impl Server {
     pub(super) fn new(
         config: HttpConfig,
         upstream: Arc<Upstream>,
+        viewing: Option<Arc<Viewing>>,
         metrics: HttpMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -87,6 +92,7 @@ impl Server {
             viewers: Viewers::new(config.max_counted_viewers),
             config,
             upstream,
+            viewing,
             metrics,
             cache: Cache::default(),
             held: AtomicUsize::new(0),
@@ -122,13 +128,19 @@ pub(super) async fn serve(
     let mut active = connection.begin(request.version() == Version::HTTP_2);
     let (class, mut answer) = respond(&server, &connection, &request).await;
     let metrics = &server.metrics;
-    metrics.answered(class, answer.status());
     if request.method() == Method::HEAD {
         answer = response::without_body(answer);
     }
     if let Some(bytes) = answer.body().len() {
-        active.must_send(bytes, &server.config);
+        if let Err(why) = active.queue(bytes, &server.config, metrics) {
+            active.unqueue();
+            metrics.rejected(why);
+            answer = Impatience::TooMany(why).answer(NO_STORE);
+        } else {
+            active.must_send(bytes, &server.config);
+        }
     }
+    metrics.answered(class, answer.status());
     answer.body_mut().hold(active);
     answer
 }
@@ -177,17 +189,22 @@ async fn respond(
             return (RouteClass::Other, response::method_not_allowed());
         }
     };
+    let (token, path) = match server.viewing {
+        Some(_) => route::signed(uri.path()),
+        None => (None, uri.path()),
+    };
     let asked = Asked {
         server,
         connection,
         headers: request.headers(),
         query: uri.query(),
+        token,
         head,
     };
-    route(&asked, uri.path()).await
+    answer(&asked, path).await
 }
 
-async fn route(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
+async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
     let not_found = || response::error(StatusCode::NOT_FOUND, BRIEF);
     match Route::parse(path) {
         Route::Multivariant { channel } => {
@@ -241,6 +258,21 @@ fn channels(asked: &Asked<'_>) -> Answer {
 impl Asked<'_> {
     pub(super) fn gzip(&self) -> bool {
         negotiate::gzip(self.headers)
+    }
+
+    /// Whether a playlist of the channel may be read with `token`: 403 if not.
+    /// Where viewing is not signed, always.
+    pub(super) fn may_watch(
+        &self,
+        channel: &ChannelName,
+        token: Option<&str>,
+    ) -> Result<(), Answer> {
+        let Some(viewing) = &self.server.viewing else {
+            return Ok(());
+        };
+        let connection = self.connection;
+        let admitted = viewing.admit(&connection.shown, token, channel, connection.peer);
+        admitted.map_err(|_| response::error(StatusCode::FORBIDDEN, NO_STORE))
     }
 
     /// Counts who asks as a viewer of the channel.
@@ -326,7 +358,7 @@ impl Impatience {
     pub(super) fn answer(self, cache: hyper::header::HeaderValue) -> Answer {
         match self {
             Self::TimedOut => response::error(StatusCode::SERVICE_UNAVAILABLE, cache),
-            Self::TooMany(Rejected::HeldByConnection) => {
+            Self::TooMany(Rejected::HeldByConnection | Rejected::QueuedByConnection) => {
                 response::error(StatusCode::TOO_MANY_REQUESTS, NO_STORE)
             }
             Self::TooMany(_) => response::error(StatusCode::SERVICE_UNAVAILABLE, NO_STORE),

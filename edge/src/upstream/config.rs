@@ -17,6 +17,15 @@ pub struct UpstreamConfig {
     )]
     pub parents: Vec<String>,
 
+    /// Bytes that the windows of all channels may hold; at the limit further tracks are answered 503
+    #[arg(
+        long,
+        env = "MILLRACE_WINDOW_BYTES",
+        value_name = "BYTES",
+        default_value_t = 4 << 30
+    )]
+    pub window_bytes: u64,
+
     /// Memory for segments that are no longer in a window, in bytes
     #[arg(
         long,

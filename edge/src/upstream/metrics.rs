@@ -15,6 +15,7 @@ pub struct UpstreamMetrics {
     pub(super) resumed: IntCounter,
     pub(super) fetches: IntCounterVec,
     pub(super) refused_channels: IntCounter,
+    pub(super) refused_tracks: IntCounter,
 }
 
 impl UpstreamMetrics {
@@ -62,6 +63,11 @@ impl UpstreamMetrics {
                 "millrace_upstream_fetches_total",
                 "Segments of the past asked of parents, by how it went.",
                 &["outcome"],
+            ),
+            refused_tracks: int_counter(
+                registry,
+                "millrace_upstream_tracks_refused_total",
+                "Times that a track was not followed because windows hold --window-bytes.",
             ),
             refused_channels: int_counter(
                 registry,

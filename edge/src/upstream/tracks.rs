@@ -82,7 +82,7 @@ impl Shared {
         name: TrackName,
     ) -> Result<Arc<TrackWindow>, Unavailable> {
         let track = broadcast.track(name).cloned().ok_or(Unavailable::Unknown)?;
-        let usage = self.usage(broadcast, &track);
+        let usage = self.usage(broadcast, &track)?;
         let mut progress = usage.progress.subscribe();
         loop {
             let now = *progress.borrow_and_update();
@@ -103,12 +103,20 @@ impl Shared {
         }
     }
 
-    fn usage(self: &Arc<Self>, broadcast: &Arc<Broadcast>, track: &Arc<TrackWindow>) -> Arc<Use> {
+    fn usage(
+        self: &Arc<Self>,
+        broadcast: &Arc<Broadcast>,
+        track: &Arc<TrackWindow>,
+    ) -> Result<Arc<Use>, Unavailable> {
         let key = (broadcast.channel.clone(), broadcast.id, track.track.name);
         let mut tracks = self.tracks.lock();
         if let Some(handle) = tracks.get(&key) {
             handle.usage.touch();
-            return handle.usage.clone();
+            return Ok(handle.usage.clone());
+        }
+        if self.windows.is_spent(&self.directory) {
+            self.metrics.refused_tracks.inc();
+            return Err(Unavailable::Full);
         }
         let usage = Arc::new(Use::new());
         let task = TrackTask {
@@ -135,7 +143,7 @@ impl Shared {
             task: task.abort_handle(),
         };
         tracks.insert(key, handle);
-        usage
+        Ok(usage)
     }
 
     /// Resolves once nobody asked for long, with the handle taken away: whoever

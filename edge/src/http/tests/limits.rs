@@ -12,9 +12,9 @@ const MEDIA: &str = "/live/demo/v0.m3u8";
 
 #[tokio::test]
 async fn connections_are_bounded() {
-    for (flag, why) in [
-        ("--max-connections", Rejected::Connections),
-        ("--max-connections-per-address", Rejected::Address),
+    for (flag, why, status) in [
+        ("--max-connections", Rejected::Connections, 503),
+        ("--max-connections-per-address", Rejected::Address, 429),
     ] {
         let rig = Rig::live(&[flag, "2"]).await;
         let mut first = rig.connect().await;
@@ -23,7 +23,7 @@ async fn connections_are_bounded() {
         assert_eq!(second.get(MEDIA, &[]).await.status, 200);
         let mut third = rig.connect().await;
         let reply = third.reply(false).await.unwrap();
-        assert_eq!(reply.status, 503);
+        assert_eq!(reply.status, status);
         assert_eq!(reply.header("retry-after"), "2");
         assert_eq!(rig.metrics.rejections(why), 1);
         // The others go on, and a place given back is used again.
@@ -191,6 +191,84 @@ async fn a_viewer_that_reads_slowly_but_well_is_not() {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert_eq!(rig.metrics.slow_viewers.get(), 0);
+}
+
+/// Whoever asks for media and reads none of it holds a bounded number of bytes,
+/// alone and together with others, and gives them back.
+#[tokio::test]
+async fn unread_answers_are_bounded_in_all() {
+    let mut rig = Rig::start(&["--max-queued", "100000000"], 4).await;
+    rig.studio.open(V, 100);
+    rig.studio.chunk(V, Bytes::from(vec![7; 40 << 20]));
+    rig.studio.part(V, 100, 0);
+    rig.studio.announce(&rig.directory);
+    let path = "/live/demo/7/v0/100.0.m4s";
+    let mut unread = Vec::new();
+    for _ in 0..2 {
+        let mut client = rig.connect().await;
+        client.ask("GET", path, &[]).await;
+        assert_eq!(client.reply_head().await.unwrap().status, 200);
+        unread.push(client);
+    }
+    assert!(rig.metrics.queued_bytes.get() > 80 << 20);
+    let refused = rig.get(path).await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.header("cache-control"), "no-store");
+    assert_eq!(rig.metrics.rejections(Rejected::QueuedInAll), 1);
+    drop(unread);
+    while rig.metrics.queued_bytes.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.get(path).await.status, 200);
+}
+
+/// What a stranger makes up makes nothing here: neither a rendering nor a count.
+#[tokio::test]
+async fn unknown_parameters_share_one_playlist() {
+    let rig = Rig::live(&[]).await;
+    let expected = rig.get(MEDIA).await;
+    let mut client = rig.connect().await;
+    for n in 0..10_000_u32 {
+        let path = format!("{MEDIA}?cache={n}&x{n}=%00&_HLS_push={n}");
+        client.ask("GET", &path, &[]).await;
+        let reply = client.reply(false).await.unwrap();
+        assert_eq!(reply.header("etag"), expected.header("etag"));
+    }
+    assert_eq!(rig.metrics.playlist_renders.get(), 1);
+}
+
+/// No header of a request but those that are negotiated changes an answer.
+#[tokio::test]
+async fn host_and_forwarded_headers_are_ignored() {
+    let rig = Rig::live(&[]).await;
+    for path in ["/live/demo/index.m3u8", MEDIA, "/live/demo/7/v0/105.m4s", "/watch/demo"] {
+        let expected = rig.get(path).await;
+        let forged = [
+            "X-Forwarded-Host: evil.example",
+            "X-Forwarded-For: 10.1.1.1",
+            "X-Forwarded-Proto: gopher",
+            "X-Original-URL: /nothing",
+            "X-Rewrite-URL: /nothing",
+            "Forwarded: for=10.1.1.1;host=evil.example",
+            "X-HTTP-Method-Override: DELETE",
+            "Origin: https://evil.example",
+            "Cookie: session=1",
+        ];
+        let mut client = rig.connect().await;
+        let reply = client.get(path, &forged).await;
+        assert_eq!((reply.status, &reply.body), (200, &expected.body), "{path}");
+        assert_eq!(reply.header("etag"), expected.header("etag"));
+        assert!(!reply.headers.values().any(|value| value.contains("evil")));
+        for host in ["evil.example", "", "a:b:c"] {
+            let mut client = rig.connect().await;
+            client
+                .send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+                .await;
+            let reply = client.reply(false).await.unwrap();
+            assert!(reply.status == 400 || reply.body == expected.body, "{host}");
+        }
+    }
 }
 
 #[tokio::test]

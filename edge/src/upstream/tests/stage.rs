@@ -149,11 +149,17 @@ pub struct Edge {
 
 impl Edge {
     pub fn start(certs: &Certs, stem: &str, parent: SocketAddr) -> Self {
+        Self::holding(certs, stem, parent, 1 << 30)
+    }
+
+    /// Whose windows may hold so many bytes.
+    pub fn holding(certs: &Certs, stem: &str, parent: SocketAddr, window_bytes: u64) -> Self {
         let registry = Registry::new();
         let link = certs.config(stem);
         let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
         let config = UpstreamConfig {
             parents: vec![parent.to_string()],
+            window_bytes,
             cache_bytes: 1 << 20,
         };
         let upstream = Upstream::start(

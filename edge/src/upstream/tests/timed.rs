@@ -25,6 +25,7 @@ fn shared() -> Arc<Shared> {
         Arc::new(Directory::default()),
         metrics,
         1 << 20,
+        1 << 30,
     ))
 }
 

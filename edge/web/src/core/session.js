@@ -6,7 +6,8 @@
 // DOM nor hls.js nor a clock.
 //
 // States: starting (asked for, no picture yet), live, interrupted (was live, no
-// picture now, expected back), ended (ENDLIST played out), offline (404).
+// picture now, expected back), ended (ENDLIST played out), offline (404, or 403 where the
+// viewer's token is no good).
 // Invariant: there is always either a source loaded, or a probe asked for, so
 // that the page comes back without a reload whatever happened.
 
@@ -150,6 +151,7 @@ export class Session {
     }
     if (this.#endlist) return this.#giveUp('ended', null);
     if (status === 404) return this.#giveUp('offline', null);
+    if (status === 403) return this.#giveUp('offline', 'forbidden');
     if (status === 400) return this.#reload('player', nowMs);
     const reason = status ? 'server' : 'network';
     return this.#giveUp(this.#everLive ? 'interrupted' : 'starting', reason);
@@ -168,6 +170,9 @@ export class Session {
         // Once the ended playlist is withdrawn, "ended" says more than "offline".
         if (this.state === 'ended') this.reason = null;
         else this.#set('offline', null);
+        break;
+      case 'forbidden':
+        this.#set('offline', 'forbidden');
         break;
       case 'unavailable':
         if (this.state === 'interrupted') this.reason = 'server';
