@@ -284,11 +284,7 @@ mod tests {
 
         fn look(&mut self, all: bool) -> (String, u64, u64) {
             self.reloads = self.reloads.take().map(|reloads| reloads.look(all));
-            let count = |outcome| {
-                self.outcomes
-                    .with_label_values(&["things", outcome])
-                    .get()
-            };
+            let count = |outcome| self.outcomes.with_label_values(&["things", outcome]).get();
             (self.text.lock().clone(), count("ok"), count("failed"))
         }
     }

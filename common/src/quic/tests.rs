@@ -261,7 +261,11 @@ async fn first_datagrams(dialer: &Dialer, count: usize) -> Vec<Vec<u8>> {
         clients.push(
             dialer
                 .endpoint
-                .connect_with(ClientConfig::clone(&dialer.client.load()), address, NODE_NAME)
+                .connect_with(
+                    ClientConfig::clone(&dialer.client.load()),
+                    address,
+                    NODE_NAME,
+                )
                 .unwrap(),
         );
         let length = silent.recv(&mut buffer).await.unwrap();
@@ -424,7 +428,10 @@ async fn a_link_holds_no_more_than_its_budget() {
         let mut up = server.accept_uni().await.unwrap();
         assert_eq!(up.read_to_end(8).await.unwrap(), b"up");
     }
-    let (received, written) = (received(), written.load(std::sync::atomic::Ordering::Relaxed));
+    let (received, written) = (
+        received(),
+        written.load(std::sync::atomic::Ordering::Relaxed),
+    );
     assert!(received < WINDOW * 5 / 4, "{received} bytes at the child");
     assert!(written <= 2 * WINDOW, "{written} bytes taken by the parent");
 }
@@ -505,7 +512,10 @@ async fn certificates_are_renewed_while_links_go_on() {
     let identity = edge.credentials().unwrap().identity().clone();
     let other = Renewal::new(swapped, identity, edge.files()).of_dialer(&dialer);
     let error = other.renew().unwrap_err().to_string();
-    assert!(error.contains("origin.pem: a certificate for origin"), "{error}");
+    assert!(
+        error.contains("origin.pem: a certificate for origin"),
+        "{error}"
+    );
 
     // A renewal does not open again what a drain has closed.
     listener.stop_accepting();

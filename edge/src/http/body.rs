@@ -68,6 +68,11 @@ impl Body {
         Self::of(Content::Live(chunks))
     }
 
+    /// For HEAD, where nobody knows yet how much GET would send.
+    pub(super) fn unknown() -> Self {
+        Self::live(mpsc::channel(1).1)
+    }
+
     const fn of(content: Content) -> Self {
         Self {
             content,

@@ -69,6 +69,8 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Active {
     connection: Arc<Connection>,
+    /// Whether the answer takes its time to leave.
+    large: bool,
     answer: Option<u64>,
     /// Bytes counted as queued, and where for all connections.
     queued: Option<(u64, IntGauge)>,
@@ -99,6 +101,7 @@ impl Connection {
         self.partial_since_ms.store(0, Relaxed);
         Active {
             connection: self.clone(),
+            large: false,
             answer: None,
             queued: None,
         }
@@ -181,10 +184,12 @@ impl Active {
         }
     }
 
-    /// Sets the deadline for an answer that shares its connection with others.
+    /// Sets the deadline for an answer that shares its connection with others;
+    /// one that has it to itself fills the socket, which has its own.
     pub(super) fn must_send(&mut self, bytes: u64, config: &HttpConfig) {
         let connection = &self.connection;
-        if bytes < LARGE || !connection.multiplexed.load(Relaxed) {
+        self.large = bytes >= LARGE;
+        if !self.large || !connection.multiplexed.load(Relaxed) {
             return;
         }
         let seconds = config.write_deadline + bytes / config.min_read_rate.max(1);
@@ -195,7 +200,7 @@ impl Active {
     }
 
     /// The bytes, and with them this: a frame is taken from its body long before
-    /// the peer lets it go.
+    /// the peer's window or the socket lets it go.
     pub(super) fn until_sent(self, bytes: Bytes) -> Bytes {
         struct Sending {
             bytes: Bytes,
@@ -206,7 +211,7 @@ impl Active {
                 &self.bytes
             }
         }
-        if self.answer.is_none() && self.queued.is_none() {
+        if !self.large {
             return bytes;
         }
         Bytes::from_owner(Sending {

@@ -1,14 +1,21 @@
 //! Listening sockets: bound first so that a taken port is one line naming its
 //! flag, then accepted from until the drain.
 
-use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use common::{
     shutdown::Shutdown,
     telemetry::max_descriptors,
     tls::{TlsError, WebCertificate, web_server_config},
 };
-use futures_util::FutureExt;
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
@@ -159,7 +166,10 @@ pub async fn serve(
             accept.run(listener, Some(acceptor)).await;
         }
     };
-    tokio::join!(plain, tls);
+    tokio::select! {
+        _ = async { tokio::join!(plain, tls) } => {}
+        () = accept.server.count_regularly() => {}
+    }
 }
 
 struct Acceptor {
@@ -224,8 +234,9 @@ impl Acceptor {
         let mut reserve = self.reserve.lock();
         let mut shed = 0;
         if reserve.take().is_some() {
+            let mut now = Context::from_waker(Waker::noop());
             while shed < SHED_AT_ONCE
-                && let Some(Ok((stream, _))) = listener.accept().now_or_never()
+                && let Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut now)
             {
                 self.server.metrics.rejected(Rejected::Descriptors);
                 if plain {
@@ -244,7 +255,14 @@ impl Acceptor {
             Err(why) => {
                 self.server.metrics.rejected(why);
                 if tls.is_none() {
-                    refuse(&stream, if why == Rejected::Address { YOURS } else { BUSY });
+                    refuse(
+                        &stream,
+                        if why == Rejected::Address {
+                            YOURS
+                        } else {
+                            BUSY
+                        },
+                    );
                 }
                 return;
             }

@@ -245,9 +245,17 @@ mod tests {
     #[test]
     fn a_token_stands_before_the_path_or_in_the_query() {
         for (path, token, rest) in [
-            ("/s/a.b.c/live/demo/v0.m3u8", Some("a.b.c"), "/live/demo/v0.m3u8"),
+            (
+                "/s/a.b.c/live/demo/v0.m3u8",
+                Some("a.b.c"),
+                "/live/demo/v0.m3u8",
+            ),
             ("/s//live/demo/v0.m3u8", Some(""), "/live/demo/v0.m3u8"),
-            ("/s/a/s/b/live/demo/v0.m3u8", None, "/s/a/s/b/live/demo/v0.m3u8"),
+            (
+                "/s/a/s/b/live/demo/v0.m3u8",
+                None,
+                "/s/a/s/b/live/demo/v0.m3u8",
+            ),
             ("/s/a/api/v1/channels", None, "/s/a/api/v1/channels"),
             ("/s/a", None, "/s/a"),
             ("/live/demo/v0.m3u8", None, "/live/demo/v0.m3u8"),

@@ -213,7 +213,8 @@ mod tests {
 
     #[test]
     fn lines_are_keys() {
-        let text = format!("# now\n a HS256 {SECRET} # old\n\nb\tEdDSA {PUBLIC}\r\nc EdDSA seed:{SEED}\n");
+        let text =
+            format!("# now\n a HS256 {SECRET} # old\n\nb\tEdDSA {PUBLIC}\r\nc EdDSA seed:{SEED}\n");
         let keys = Keys::parse(&text).unwrap();
         let signs = |kid| keys.get(kid).unwrap().signs.is_some();
         assert!(signs("a") && !signs("b") && signs("c"));
@@ -255,7 +256,11 @@ mod tests {
         std::fs::write(&path, format!("a HS256 {SECRET}")).unwrap();
         let keys = ViewKeys::load(&path).unwrap();
         assert!(!format!("{keys:?}").contains(SECRET));
-        for bad in [format!("b HS256 {SECRET}x{SECRET}="), String::new(), "# none".into()] {
+        for bad in [
+            format!("b HS256 {SECRET}x{SECRET}="),
+            String::new(),
+            "# none".into(),
+        ] {
             std::fs::write(&path, bad).unwrap();
             let error = keys.reload().unwrap_err().to_string();
             assert!(!error.contains(SECRET) && error.contains("view"), "{error}");

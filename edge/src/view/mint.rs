@@ -162,7 +162,16 @@ mod tests {
         for (text, expected) in [("90s", 90), ("30m", 1_800), ("1h", 3_600), ("2d", 172_800)] {
             assert_eq!(seconds(text), Ok(expected));
         }
-        for bad in ["", "1", "h", "-1h", "1.5h", "1w", "1\u{e9}", "99999999999999999999d"] {
+        for bad in [
+            "",
+            "1",
+            "h",
+            "-1h",
+            "1.5h",
+            "1w",
+            "1\u{e9}",
+            "99999999999999999999d",
+        ] {
             assert!(seconds(bad).unwrap_err().contains("1h"), "{bad}");
         }
     }

@@ -175,9 +175,15 @@ fn only_the_keys_signature_counts() {
     let good = signed("a", SECRET, &claims);
     let forged = signed("a", OTHER, &claims);
     assert_eq!(rig.ask(&forged), Err(Refusal::Signature));
-    assert_eq!(rig.ask(&signed("c", SECRET, &claims)), Err(Refusal::UnknownKey));
+    assert_eq!(
+        rig.ask(&signed("c", SECRET, &claims)),
+        Err(Refusal::UnknownKey)
+    );
     // The public key of another algorithm used as a secret.
-    assert_eq!(rig.ask(&signed("b", PUBLIC, &claims)), Err(Refusal::Signature));
+    assert_eq!(
+        rig.ask(&signed("b", PUBLIC, &claims)),
+        Err(Refusal::Signature)
+    );
     // `none`, no kid, another's claims, and what is no token at all.
     let none = "eyJhbGciOiJub25lIiwia2lkIjoiYSJ9";
     let body = good.split('.').nth(1).unwrap();
@@ -187,7 +193,10 @@ fn only_the_keys_signature_counts() {
     for (token, expected) in [
         (format!("{none}.{body}."), Refusal::Malformed),
         (encode(&no_kid, &claims, &key).unwrap(), Refusal::UnknownKey),
-        (good.replacen(body, &body[..body.len() - 4], 1), Refusal::Signature),
+        (
+            good.replacen(body, &body[..body.len() - 4], 1),
+            Refusal::Signature,
+        ),
         (good[..good.len() - 2].to_owned(), Refusal::Signature),
         (format!("{good}."), Refusal::Malformed),
         (String::new(), Refusal::Malformed),

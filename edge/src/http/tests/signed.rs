@@ -74,11 +74,17 @@ async fn a_wrong_token_is_403_on_every_playlist() {
         String::new(),
     ] {
         for name in ["index.m3u8", "v0.m3u8", "v0.m3u8?_HLS_msn=106&_HLS_part=2"] {
-            assert!(is_refused(&rig.get(&format!("/s/{bad}/live/demo/{name}")).await));
+            assert!(is_refused(
+                &rig.get(&format!("/s/{bad}/live/demo/{name}")).await
+            ));
         }
-        assert!(is_refused(&rig.get(&format!("/live/demo/index.m3u8?token={bad}")).await));
+        assert!(is_refused(
+            &rig.get(&format!("/live/demo/index.m3u8?token={bad}")).await
+        ));
     }
-    assert!(is_refused(&rig.get(&format!("/live/demo/v0.m3u8?token={good}")).await));
+    assert!(is_refused(
+        &rig.get(&format!("/live/demo/v0.m3u8?token={good}")).await
+    ));
     // On one connection each channel and each token stands for itself.
     let mut client = rig.connect().await;
     let path = |token: &str| format!("/s/{token}/live/demo/v0.m3u8");
@@ -94,7 +100,9 @@ async fn a_query_token_makes_a_multivariant_playlist_of_its_own() {
     let (rig, _dir, keys) = signed().await;
     let token = token(&keys, "demo", 3_600);
     let shared = rig.get(&format!("/s/{token}/live/demo/index.m3u8")).await;
-    let own = rig.get(&format!("/live/demo/index.m3u8?token={token}")).await;
+    let own = rig
+        .get(&format!("/live/demo/index.m3u8?token={token}"))
+        .await;
     assert_eq!(own.status, 200);
     assert_eq!(own.header("cache-control"), "private, no-store");
     assert_eq!(own.header("content-type"), "application/vnd.apple.mpegurl");

@@ -464,6 +464,8 @@ async fn t1_tls_offers_http2_and_http1() {
         &cert,
         "--tls-key",
         &key,
+        "--header-deadline",
+        "1",
     ];
     let config = config(&flags);
     let listeners = bind(&config).await.unwrap();
@@ -501,15 +503,16 @@ async fn t1_tls_offers_http2_and_http1() {
             assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"));
         }
     }
-    // One that says nothing is not waited for.
-    let mut silent = TcpStream::connect(address).await.unwrap();
-    assert_eq!(silent.read(&mut [0; 8]).await.unwrap_or(0), 0);
-    assert_eq!(metrics.rejections(Rejected::Handshake), 1);
     // Plain bytes on a TLS port end in one refusal.
     let mut plain = TcpStream::connect(address).await.unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut bytes = Vec::new();
     let _ = plain.read_to_end(&mut bytes).await;
+    assert_eq!(metrics.rejections(Rejected::Handshake), 1);
+    // A handshake that does not go on has the deadline of a header.
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(b"\x16\x03\x01\x02\x00").await.unwrap();
+    let _ = half.read_to_end(&mut bytes).await;
     assert_eq!(metrics.rejections(Rejected::Handshake), 2);
 }
 
