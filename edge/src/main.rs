@@ -15,7 +15,7 @@ use common::{
 use edge::{
     http::{self, HttpConfig, HttpMetrics},
     page,
-    upstream::{Upstream, UpstreamConfig, UpstreamMetrics},
+    upstream::{Roster, Upstream, UpstreamConfig, UpstreamMetrics},
     view::{self, NewKeyArgs, TokenArgs, ViewConfig, ViewMetrics, Viewing},
 };
 
@@ -38,7 +38,7 @@ const OPS_PORT: u16 = 9101;
         --https-listen 0.0.0.0:443 --tls-cert web.pem --tls-key web.key\n  \
         edge view-key --kid 2026-11 > view-keys\n  \
         edge token --view-keys view-keys --kid 2026-11 --channel demo --ttl 1h\n\n\
-        Certificates, view keys and the links' files are read again when they change, and all of\n\
+        Certificates, view keys, parents and the links' files are read again when they change, and all of\n\
         them on SIGHUP. A file with a mistake changes nothing; the log and /metrics say so.\n\
         SIGTERM drains: requests under way are finished, connections are closed."
 )]
@@ -96,6 +96,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
 
+    let roster = Roster::from_config(&cli.upstream)?;
     let link_files = cli.link.files();
     let credentials = cli.link.credentials_as(Role::Edge)?;
     let node = credentials.identity().node.clone();
@@ -113,12 +114,14 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     watch_files(&mut reloads, listeners.certificate(), viewing.clone());
     let upstream = Arc::new(Upstream::start(
         &cli.upstream,
+        roster.parents(),
         node.clone(),
         dialer,
         Arc::new(Directory::default()),
         UpstreamMetrics::register(&registry),
     ));
 
+    reloads.add("parents", roster.files(), move || roster.reload());
     tracing::info!(%node, ops = %ops_listen, "edge is up");
     if !page::has_bundle() {
         tracing::warn!("this binary carries no player: build it after deploy/web");

@@ -14,6 +14,7 @@ mod follow;
 mod metrics;
 mod parent;
 mod past;
+mod roster;
 mod session;
 mod tracks;
 
@@ -35,6 +36,7 @@ use channel::ChannelTask;
 use parent::{GRACE, Parents};
 pub use past::Kept;
 use past::Past;
+pub use roster::{Roster, RosterError};
 use session::Session;
 use tracks::{TrackHandle, TrackKey};
 
@@ -103,10 +105,12 @@ impl Upstream {
         }
     }
 
-    /// Starts to pull as `node` from the parents in `config`. Needs a tokio runtime.
+    /// Starts to pull as `node` from the first of `parents` that answers. Needs a
+    /// tokio runtime.
     #[must_use]
     pub fn start(
         config: &UpstreamConfig,
+        parents: watch::Receiver<Vec<String>>,
         node: NodeId,
         dialer: Dialer,
         directory: Arc<Directory>,
@@ -119,7 +123,7 @@ impl Upstream {
             config.cache_bytes,
             config.window_bytes,
         ));
-        let parents = Parents::new(shared.clone(), dialer, node, config.parents.clone());
+        let parents = Parents::new(shared.clone(), dialer, node, parents);
         let parents = tokio::spawn(parents.run()).abort_handle();
         Self {
             directory,

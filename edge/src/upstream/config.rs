@@ -1,5 +1,7 @@
 //! The edge's flags for the tree above it.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 /// Where the edge pulls from and how much of the past it keeps.
@@ -12,10 +14,14 @@ pub struct UpstreamConfig {
         env = "MILLRACE_PARENT",
         value_name = "HOST:PORT",
         value_delimiter = ',',
-        required = true,
+        required_unless_present = "parents_file",
         value_parser = parent
     )]
     pub parents: Vec<String>,
+
+    /// File of HOST:PORT lines, further parents; read again whenever it changes
+    #[arg(long, env = "MILLRACE_PARENTS_FILE", value_name = "FILE")]
+    pub parents_file: Option<PathBuf>,
 
     /// Bytes that the windows of all channels may hold; at the limit further tracks are answered 503
     #[arg(
@@ -36,7 +42,7 @@ pub struct UpstreamConfig {
     pub cache_bytes: u64,
 }
 
-fn parent(text: &str) -> Result<String, String> {
+pub(super) fn parent(text: &str) -> Result<String, String> {
     let example = "write HOST:PORT, for example 127.0.0.1:4443";
     let (host, port) = text.rsplit_once(':').ok_or(example)?;
     let valid = !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0);

@@ -23,7 +23,10 @@ use common::{
     quic::Dialer,
     tls::Role,
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 use tracing::{info, warn};
 
 use super::{Shared, session::Session};
@@ -48,7 +51,7 @@ pub(super) struct Parents {
     shared: Arc<Shared>,
     dialer: Dialer,
     node: NodeId,
-    addresses: Vec<String>,
+    addresses: watch::Receiver<Vec<String>>,
     /// Channels that go unless they come back: when, and which broadcast.
     leaving: HashMap<ChannelName, (Instant, BroadcastId)>,
 }
@@ -58,7 +61,7 @@ impl Parents {
         shared: Arc<Shared>,
         dialer: Dialer,
         node: NodeId,
-        addresses: Vec<String>,
+        addresses: watch::Receiver<Vec<String>>,
     ) -> Self {
         Self {
             shared,
@@ -73,13 +76,13 @@ impl Parents {
         let mut pause = FIRST_PAUSE;
         let mut turn = 0usize;
         loop {
-            let Some(address) = self
-                .addresses
-                .get(turn % self.addresses.len().max(1))
-                .cloned()
-            else {
-                return;
+            let (address, among) = {
+                let addresses = self.addresses.borrow_and_update();
+                let among = addresses.len().max(1);
+                (addresses.get(turn % among).cloned(), among)
             };
+            // Never: a list of parents is not empty.
+            let Some(address) = address else { return };
             turn = turn.wrapping_add(1);
             if let Some(session) = self.connect(&address).await {
                 let session = Arc::new(session);
@@ -89,7 +92,7 @@ impl Parents {
                 }
             }
             // Others are tried at once; only a full round without luck waits.
-            if turn.is_multiple_of(self.addresses.len()) || pause == FIRST_PAUSE {
+            if turn.is_multiple_of(among) || pause == FIRST_PAUSE {
                 let until = Instant::now() + jittered(pause);
                 self.leave_until(until).await;
                 pause = (pause * 2).min(LAST_PAUSE);
@@ -145,10 +148,19 @@ impl Parents {
     async fn stay(&mut self, address: &str, session: Arc<Session>) -> bool {
         self.shared.connected(&session);
         let mut watch = Watch::default();
+        let mut addresses = self.addresses.clone();
+        let removed = async {
+            let named = |all: &Vec<String>| all.iter().any(|one| one == address);
+            if addresses.wait_for(|all| !named(all)).await.is_err() {
+                // Nobody changes the list any more.
+                std::future::pending::<()>().await;
+            }
+        };
         let hello = say_hello(&session.connection, Message::Hello(self.hello()));
         let why = tokio::select! {
             error = session.dispatch() => error.to_string(),
             why = self.watch(&session, &mut watch) => why,
+            () = removed => "it is no parent of this edge any more".to_owned(),
             why = async {
                 // Its failure is the link's, which the others tell.
                 let _ = hello.await;

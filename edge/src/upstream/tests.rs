@@ -14,6 +14,7 @@ use common::{
 
 use super::Unavailable;
 use stage::*;
+use tokio::sync::watch;
 
 fn any() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
@@ -335,4 +336,44 @@ async fn windows_are_bounded_in_bytes() {
     let source = broadcast.track(V0).unwrap();
     part(&source.window, 106, 1, 500);
     reaches(&video.window, 106, 2).await;
+}
+
+/// A parent that is taken off the list is left for the one that is on it now,
+/// and what was held is held.
+#[tokio::test]
+async fn parents_change_while_the_edge_runs() {
+    let certs = Certs::new();
+    let directory = Arc::new(Directory::default());
+    let broadcast = publish(&directory, 7);
+    let source = broadcast.track(V0).unwrap();
+    for msn in 100..106 {
+        segment(&source.window, 7, msn, 500);
+    }
+    open(&source.window, 7, 106);
+    part(&source.window, 106, 0, 500);
+    let (one, two) = (
+        Parent::start(&certs, &directory, any()),
+        Parent::start(&certs, &directory, any()),
+    );
+    let (list, parents) = watch::channel(vec![one.address.to_string()]);
+    let edge = Edge::of(&certs, "edge-1", parents, 1 << 30);
+    let copy = edge.broadcast().await;
+    let window = within(edge.upstream.track(&copy, V0)).await.unwrap();
+    reaches(&window.window, 106, 1).await;
+    let children = |parent: &Parent| metric(&parent.registry, "millrace_link_children");
+    assert_eq!((children(&one), children(&two)), (1.0, 0.0));
+    // One more changes nothing; without the first the second is used.
+    list.send_modify(|all| all.push(two.address.to_string()));
+    list.send_modify(|all| drop(all.remove(0)));
+    part(&source.window, 106, 1, 500);
+    reaches(&window.window, 106, 2).await;
+    let moved = async {
+        while children(&one) > 0.0 || children(&two) < 1.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    within(moved).await;
+    part(&source.window, 106, 2, 500);
+    reaches(&window.window, 106, 3).await;
+    equals(&window.window, &source.window).await;
 }

@@ -154,16 +154,29 @@ impl Edge {
 
     /// Whose windows may hold so many bytes.
     pub fn holding(certs: &Certs, stem: &str, parent: SocketAddr, window_bytes: u64) -> Self {
+        let (_, parents) = watch::channel(vec![parent.to_string()]);
+        Self::of(certs, stem, parents, window_bytes)
+    }
+
+    /// Whose parents may change.
+    pub fn of(
+        certs: &Certs,
+        stem: &str,
+        parents: watch::Receiver<Vec<String>>,
+        window_bytes: u64,
+    ) -> Self {
         let registry = Registry::new();
         let link = certs.config(stem);
         let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
         let config = UpstreamConfig {
-            parents: vec![parent.to_string()],
+            parents: Vec::new(),
+            parents_file: None,
             window_bytes,
             cache_bytes: 1 << 20,
         };
         let upstream = Upstream::start(
             &config,
+            parents,
             node(stem),
             dialer,
             Arc::new(Directory::default()),

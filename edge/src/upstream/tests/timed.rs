@@ -32,7 +32,12 @@ fn shared() -> Arc<Shared> {
 fn parents(certs: &Certs, shared: &Arc<Shared>) -> Parents {
     let link = certs.config("edge-1");
     let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
-    Parents::new(shared.clone(), dialer, node("edge-1"), Vec::new())
+    Parents::new(
+        shared.clone(),
+        dialer,
+        node("edge-1"),
+        watch::channel(Vec::new()).1,
+    )
 }
 
 async fn settle() {
