@@ -237,8 +237,67 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
+/// What a connection speaks, where that is known before hyper reads from it. To
+/// find it out itself costs hyper a buffer of twice the size for as long as the
+/// connection lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+    Unknown,
+}
+
+impl Protocol {
+    /// From the first bytes that a client sends in the clear (RFC 9113, 3.4).
+    pub(super) fn of_first_bytes(bytes: &[u8]) -> Self {
+        const PREFACE: &[u8] = b"PRI ";
+        if bytes.starts_with(PREFACE) {
+            Self::Http2
+        } else if PREFACE.starts_with(bytes) {
+            Self::Unknown
+        } else {
+            Self::Http1
+        }
+    }
+
+    /// From what a TLS handshake agreed on.
+    pub(super) fn of_alpn(alpn: Option<&[u8]>) -> Self {
+        match alpn {
+            Some(b"h2") => Self::Http2,
+            Some(b"http/1.1") => Self::Http1,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// The protocol's limits, set once for all connections.
-pub(super) fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
+#[derive(Debug)]
+pub(super) struct Builders {
+    http1: auto::Builder<TokioExecutor>,
+    http2: auto::Builder<TokioExecutor>,
+    either: auto::Builder<TokioExecutor>,
+}
+
+impl Builders {
+    pub(super) fn new(config: &HttpConfig) -> Self {
+        let either = builder(config);
+        Self {
+            http1: either.clone().http1_only(),
+            http2: either.clone().http2_only(),
+            either,
+        }
+    }
+
+    const fn of(&self, protocol: Protocol) -> &auto::Builder<TokioExecutor> {
+        match protocol {
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+            Protocol::Unknown => &self.either,
+        }
+    }
+}
+
+fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let header_bytes = config.max_header_bytes;
     builder
@@ -249,7 +308,9 @@ pub(super) fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
         .header_read_timeout(Duration::from_secs(
             config.idle_timeout.saturating_add(config.header_deadline),
         ))
-        .max_buf_size(header_bytes as usize);
+        // The limit is the service's, whose answer is a viewer's; this is where
+        // one that goes on for ever is cut off.
+        .max_buf_size(2 * header_bytes as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -284,6 +345,7 @@ fn is_sent_away(error: &(dyn Error + 'static)) -> bool {
 pub(super) async fn run<I>(
     server: Arc<Server>,
     connection: Arc<Connection>,
+    protocol: Protocol,
     io: I,
     shutdown: Shutdown,
 ) where
@@ -293,7 +355,12 @@ pub(super) async fn run<I>(
         let (server, connection) = (server.clone(), connection.clone());
         async move { Ok::<_, Infallible>(service::serve(server, connection, request).await) }
     });
-    let mut served = std::pin::pin!(server.builder.serve_connection(TokioIo::new(io), service));
+    let mut served = std::pin::pin!(
+        server
+            .builders
+            .of(protocol)
+            .serve_connection(TokioIo::new(io), service)
+    );
     let mut draining = std::pin::pin!(shutdown.draining());
     let mut timer = std::pin::pin!(sleep_until(connection.expiry(&server.config).0));
     let (mut drains, mut closing) = (false, false);

@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 use super::{
     admission::{Admission, Place},
     config::{HttpConfig, Listen},
-    connection::{self, Connection},
+    connection::{self, Connection, Protocol},
     metrics::{HttpMetrics, Rejected},
     service::Server,
     socket::Socket,
@@ -298,22 +298,57 @@ async fn serve_viewer(
     metrics.connections_accepted.inc();
     metrics.connections.inc();
     let connection = Connection::new(peer.ip());
+    let deadline = Duration::from_secs(server.config.header_deadline);
+    let protocol = match tls {
+        None => first_bytes(&stream, deadline, &shutdown, &metrics).await,
+        // TLS tells.
+        Some(_) => Some(Protocol::Unknown),
+    };
+    let Some(protocol) = protocol else {
+        metrics.connections.dec();
+        return;
+    };
     let socket = socket(&server.config, stream, &connection, &metrics);
     match tls {
-        None => connection::run(server, connection, socket, shutdown).await,
-        Some(tls) => {
-            let deadline = Duration::from_secs(server.config.header_deadline);
-            match timeout(deadline, tls.accept(socket)).await {
-                Ok(Ok(stream)) => connection::run(server, connection, stream, shutdown).await,
-                Ok(Err(error)) => {
-                    metrics.rejected(Rejected::Handshake);
-                    debug!(%peer, %error, "no TLS with this viewer");
-                }
-                Err(_) => metrics.rejected(Rejected::Handshake),
+        None => connection::run(server, connection, protocol, socket, shutdown).await,
+        // Apart, so that a connection in the clear is not the size of one with TLS.
+        Some(tls) => match Box::pin(timeout(deadline, tls.accept(socket))).await {
+            Ok(Ok(stream)) => {
+                let protocol = Protocol::of_alpn(stream.get_ref().1.alpn_protocol());
+                let served = connection::run(server, connection, protocol, stream, shutdown);
+                Box::pin(served).await;
             }
-        }
+            Ok(Err(error)) => {
+                metrics.rejected(Rejected::Handshake);
+                debug!(%peer, %error, "no TLS with this viewer");
+            }
+            Err(_) => metrics.rejected(Rejected::Handshake),
+        },
     }
     metrics.connections.dec();
+}
+
+/// What the client speaks, without taking a byte of it; `None` where it says
+/// nothing in time, goes away, or came to a node that drains.
+async fn first_bytes(
+    stream: &TcpStream,
+    deadline: Duration,
+    shutdown: &Shutdown,
+    metrics: &HttpMetrics,
+) -> Option<Protocol> {
+    let mut bytes = [0; 4];
+    let peeked = tokio::select! {
+        peeked = timeout(deadline, stream.peek(&mut bytes)) => peeked,
+        () = shutdown.draining() => return None,
+    };
+    match peeked {
+        Ok(Ok(count @ 1..)) => Some(Protocol::of_first_bytes(bytes.get(..count)?)),
+        Ok(_) => None,
+        Err(_) => {
+            metrics.rejected(Rejected::HeaderDeadline);
+            None
+        }
+    }
 }
 
 fn socket(

@@ -20,7 +20,6 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{USER_AGENT, VARY},
 };
-use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -29,7 +28,7 @@ use super::{
     body::Body,
     cache::Cache,
     config::HttpConfig,
-    connection::{self, Connection},
+    connection::{Builders, Connection},
     media,
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
@@ -48,7 +47,7 @@ pub(super) struct Server {
     pub(super) metrics: HttpMetrics,
     pub(super) cache: Cache,
     pub(super) viewers: Viewers,
-    pub(super) builder: auto::Builder<TokioExecutor>,
+    pub(super) builders: Builders,
     held: AtomicUsize,
     channels: Mutex<Option<(Instant, Bytes)>>,
 }
@@ -92,7 +91,7 @@ impl Server {
         metrics: HttpMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
-            builder: connection::builder(&config),
+            builders: Builders::new(&config),
             viewers: Viewers::new(config.max_counted_viewers),
             config,
             upstream,
@@ -144,7 +143,9 @@ pub(super) async fn serve(
     request: Request<Incoming>,
 ) -> Answer {
     let mut active = connection.begin(request.version() == Version::HTTP_2);
-    let (class, mut answer) = respond(&server, &connection, &request).await;
+    // On the heap while it lasts: hyper keeps the room for this future for as long
+    // as the connection lives, and ten thousand of them idle.
+    let (class, mut answer) = Box::pin(respond(&server, &connection, &request)).await;
     let metrics = &server.metrics;
     if request.method() == Method::HEAD {
         answer = response::without_body(answer);

@@ -102,6 +102,9 @@ fn parse(text: &str, into: &mut Vec<String>) -> Result<(), (usize, String)> {
         if line.is_empty() {
             continue;
         }
+        if line.contains(char::is_whitespace) {
+            return Err((number, "one parent a line".to_owned()));
+        }
         let address = parent(line).map_err(|problem| (number, problem))?;
         if into.contains(&address) {
             return Err((number, "this parent is named already".to_owned()));

@@ -233,6 +233,31 @@ async fn unread_answers_are_bounded_in_all() {
     assert_eq!(rig.get(path).await.status, 200);
 }
 
+/// A page may load nothing from elsewhere, run nothing inline and be in nobody's
+/// frame.
+#[tokio::test]
+async fn pages_have_a_strict_policy() {
+    let rig = Rig::live(&[]).await;
+    for path in ["/", "/watch/demo", "/watch/demo?token=a.b.c"] {
+        let reply = rig.get(path).await;
+        let policy = reply.header("content-security-policy");
+        for part in [
+            "default-src 'none'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(
+            !policy.contains("unsafe") && !policy.contains('*'),
+            "{policy}"
+        );
+        assert_eq!(reply.header("x-content-type-options"), "nosniff");
+        // The address of a page may hold a token.
+        assert_eq!(reply.header("referrer-policy"), "no-referrer");
+    }
+}
+
 #[tokio::test]
 async fn other_methods_are_405() {
     let rig = Rig::live(&[]).await;

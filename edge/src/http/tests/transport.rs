@@ -456,8 +456,6 @@ async fn t1_tls_offers_http2_and_http1() {
     let file = |name| dir.path().join(name).display().to_string();
     let (cert, key) = (file("cert.pem"), file("key.pem"));
     let flags = [
-        "--header-deadline",
-        "1",
         "--https-listen",
         "127.0.0.1:0",
         "--tls-cert",

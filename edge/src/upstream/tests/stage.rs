@@ -21,6 +21,7 @@ use prometheus::Registry;
 use tempfile::TempDir;
 use tokio::{
     runtime::{Builder, Runtime},
+    sync::watch,
     task::JoinHandle,
 };
 

@@ -9,7 +9,7 @@ use common::{
     quic::client_endpoint,
 };
 use prometheus::Registry;
-use tokio::time::advance;
+use tokio::{sync::watch, time::advance};
 
 use super::stage::*;
 use crate::upstream::{
