@@ -69,9 +69,11 @@ fn main() -> ExitCode {
     let matches = command().get_matches();
     let outcome = match matches.subcommand() {
         Some(("token", matches)) => parsed(TokenArgs::from_arg_matches(matches))
-            .and_then(|args| Ok(println!("{}", view::mint(&args)?))),
+            .and_then(|args| Ok(view::mint(&args)? + "\n"))
+            .map(|token| print!("{token}")),
         Some(("view-key", matches)) => parsed(NewKeyArgs::from_arg_matches(matches))
-            .and_then(|args| Ok(print!("{}", view::new_key(&args)?))),
+            .and_then(|args| Ok(view::new_key(&args)?))
+            .map(|lines| print!("{lines}")),
         _ => parsed(Cli::from_arg_matches(&matches)).and_then(run),
     };
     match outcome {

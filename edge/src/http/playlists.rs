@@ -30,7 +30,7 @@ use crate::{
 pub(super) async fn multivariant(asked: &Asked<'_>, channel: &ChannelName) -> Answer {
     let signed = asked.server.viewing.is_some() && asked.token.is_none();
     let in_query = query_token(asked.query).filter(|_| signed);
-    if let Err(answer) = asked.may_watch(channel, asked.token.or(in_query)) {
+    if let Some(answer) = asked.forbidden(channel, asked.token.or(in_query)) {
         return answer;
     }
     let broadcast = match broadcast(asked, channel).await {
@@ -63,7 +63,7 @@ fn page<'a>(asked: &'a Asked<'_>) -> Option<&'a str> {
 
 /// `/live/{channel}/{track}.m3u8`
 pub(super) async fn media(asked: &Asked<'_>, channel: &ChannelName, name: TrackName) -> Answer {
-    if let Err(answer) = asked.may_watch(channel, asked.token) {
+    if let Some(answer) = asked.forbidden(channel, asked.token) {
         return answer;
     }
     // R2: at once, whatever the channel is.

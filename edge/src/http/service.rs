@@ -279,19 +279,15 @@ impl Asked<'_> {
         negotiate::gzip(self.headers)
     }
 
-    /// Whether a playlist of the channel may be read with `token`: 403 if not.
-    /// Where viewing is not signed, always.
-    pub(super) fn may_watch(
-        &self,
-        channel: &ChannelName,
-        token: Option<&str>,
-    ) -> Result<(), Answer> {
-        let Some(viewing) = &self.server.viewing else {
-            return Ok(());
-        };
+    /// 403 unless a playlist of the channel may be read with `token`. Where viewing
+    /// is not signed, it always may.
+    pub(super) fn forbidden(&self, channel: &ChannelName, token: Option<&str>) -> Option<Answer> {
+        let viewing = self.server.viewing.as_ref()?;
         let connection = self.connection;
         let admitted = viewing.admit(&connection.shown, token, channel, connection.peer);
-        admitted.map_err(|_| response::error(StatusCode::FORBIDDEN, NO_STORE))
+        admitted
+            .is_err()
+            .then(|| response::error(StatusCode::FORBIDDEN, NO_STORE))
     }
 
     /// Counts who asks as a viewer of the channel.
