@@ -29,6 +29,7 @@ mod socket;
 mod tests;
 mod viewers;
 
+pub(crate) use admission::network;
 pub use config::HttpConfig;
 pub use listener::{BindError, Listeners, bind, serve};
 pub use metrics::HttpMetrics;

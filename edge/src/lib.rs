@@ -7,3 +7,4 @@ pub mod http;
 pub mod page;
 pub mod playlist;
 pub mod upstream;
+pub mod view;

@@ -3,11 +3,12 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
     link::{LinkServer, LinkServerMetrics, demands},
     live::{Directory, register_window_metrics},
-    quic::{self, LinkConfig},
+    quic::{self, LinkConfig, Renewal},
+    reload::Reloads,
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
     tls::{Role, WebCertificate},
@@ -15,9 +16,9 @@ use common::{
 use edge::{
     http::{self, HttpConfig, HttpMetrics},
     page,
-    upstream::{ChildrenConfig, Upstream, UpstreamConfig, UpstreamMetrics},
+    upstream::{ChildrenConfig, Roster, Upstream, UpstreamConfig, UpstreamMetrics},
+    view::{self, NewKeyArgs, TokenArgs, ViewConfig, ViewMetrics, Viewing},
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 /// The ops port of an edge unless told otherwise.
 const OPS_PORT: u16 = 9101;
@@ -31,16 +32,23 @@ const OPS_PORT: u16 = 9101;
 #[command(
     name = "edge",
     version,
-    after_help = "Example:\n  \
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
         edge --parent origin.example.net:4443 --link-ca certs/ca.pem \\\n    \
         --link-cert certs/edge-1.pem --link-key certs/edge-1.key \\\n    \
-        --https-listen 0.0.0.0:443 --tls-cert web.pem --tls-key web.key\n\n\
-        SIGHUP reads the certificate of --tls-cert and --tls-key again.\n\
+        --https-listen 0.0.0.0:443 --tls-cert web.pem --tls-key web.key\n  \
+        edge view-key --kid 2026-11 > view-keys\n  \
+        edge token --view-keys view-keys --kid 2026-11 --channel demo --ttl 1h\n\n\
+        Certificates, view keys, parents and the links' files are read again when they change, and all of\n\
+        them on SIGHUP. A file with a mistake changes nothing; the log and /metrics say so.\n\
         SIGTERM drains: requests under way are finished, connections are closed."
 )]
 struct Cli {
     #[command(flatten)]
     http: HttpConfig,
+    #[command(flatten)]
+    view: ViewConfig,
     #[command(flatten)]
     upstream: UpstreamConfig,
     #[command(flatten)]
@@ -55,14 +63,35 @@ struct Cli {
     log: LogConfig,
 }
 
+fn command() -> Command {
+    Cli::command()
+        .subcommand(TokenArgs::augment_args(Command::new("token")))
+        .subcommand(NewKeyArgs::augment_args(Command::new("view-key")))
+}
+
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let matches = command().get_matches();
+    let outcome = match matches.subcommand() {
+        Some(("token", matches)) => parsed(TokenArgs::from_arg_matches(matches))
+            .and_then(|args| Ok(view::mint(&args)? + "\n"))
+            .map(|token| print!("{token}")),
+        Some(("view-key", matches)) => parsed(NewKeyArgs::from_arg_matches(matches))
+            .and_then(|args| Ok(view::new_key(&args)?))
+            .map(|lines| print!("{lines}")),
+        _ => parsed(Cli::from_arg_matches(&matches)).and_then(run),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("edge: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// clap prints its own errors best.
+fn parsed<T>(arguments: Result<T, clap::Error>) -> anyhow::Result<T> {
+    Ok(arguments.unwrap_or_else(|error| error.exit()))
 }
 
 #[tokio::main]
@@ -73,26 +102,37 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
 
+    let roster = Roster::from_config(&cli.upstream)?;
+    let link_files = cli.link.files();
     let credentials = cli.link.credentials_as(Role::Edge)?;
     let node = credentials.identity().node.clone();
+    let viewing = Viewing::from_config(&cli.view, ViewMetrics::register(&registry))?;
     let listeners = http::bind(&cli.http).await?;
     let ops_listen = cli.ops.listen(OPS_PORT);
     let ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
     let dialer = quic::client_endpoint(&cli.link, &credentials)?;
+    let mut reloads = Reloads::new(&registry);
+    let mut renewal = Renewal::new(cli.link.clone(), credentials.identity().clone(), link_files)
+        .of_dialer(&dialer);
     let children = match cli.children.link_listen {
-        Some(listen) => Some(
-            quic::server_endpoint(listen, &cli.link, &credentials, &registry)
-                .context("--link-listen")?,
-        ),
+        Some(listen) => {
+            let listener = quic::server_endpoint(listen, &cli.link, &credentials, &registry)
+                .context("--link-listen")?;
+            renewal = renewal.of_listener(&listener);
+            Some(listener)
+        }
         None => None,
     };
+    renewal.watched_by(&mut reloads);
+    watch_files(&mut reloads, listeners.certificate(), viewing.clone());
     let hello = cli.children.node.hello(node.clone(), Role::Edge);
     let directory = Arc::new(Directory::default());
     register_window_metrics(&registry, directory.clone());
     let upstream = Arc::new(Upstream::start(
         &cli.upstream,
+        roster.parents(),
         hello.clone(),
         dialer,
         directory.clone(),
@@ -108,12 +148,13 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         tokio::spawn(link.run(listener, shutdown.clone()));
     }
 
+    reloads.add("parents", roster.files(), move || roster.reload());
     tracing::info!(%node, ops = %ops_listen, "edge is up");
     if !page::has_bundle() {
         tracing::warn!("this binary carries no player: build it after deploy/web");
     }
     tokio::spawn(ops.run());
-    tokio::spawn(reload_on_hangup(listeners.certificate())?);
+    tokio::spawn(reloads.run().context("can't listen to SIGHUP")?);
     tokio::spawn(tell_readiness(
         readiness,
         upstream.clone(),
@@ -124,6 +165,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         cli.http,
         listeners,
         upstream,
+        viewing,
         http_metrics,
         shutdown.clone(),
     ));
@@ -131,23 +173,18 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// SIGHUP reads the viewers' certificate again; without one it does nothing,
-/// and does not end the process either.
-fn reload_on_hangup(
+/// What viewers are shown and what they have to show.
+fn watch_files(
+    reloads: &mut Reloads,
     certificate: Option<Arc<WebCertificate>>,
-) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut hangups = signal(SignalKind::hangup()).context("can't listen to SIGHUP")?;
-    Ok(async move {
-        while hangups.recv().await.is_some() {
-            match certificate.as_ref().map(|web| web.reload()) {
-                Some(Ok(())) => tracing::info!("the certificate was read again"),
-                Some(Err(error)) => {
-                    tracing::error!("{error}; the certificate before it stays in use");
-                }
-                None => {}
-            }
-        }
-    })
+    viewing: Option<Arc<Viewing>>,
+) {
+    if let Some(web) = certificate {
+        reloads.add("web certificate", web.files(), move || web.reload());
+    }
+    if let Some(viewing) = viewing {
+        reloads.add("view keys", viewing.files(), move || viewing.reload());
+    }
 }
 
 /// Ready once a parent has told what is live: before that, every channel would
@@ -166,7 +203,6 @@ async fn tell_readiness(readiness: Readiness, upstream: Arc<Upstream>, shutdown:
 mod tests {
     use std::{fs, path::Path, process::Command, time::Duration};
 
-    use clap::CommandFactory;
     use common::tls::web_server_config;
     use rcgen::generate_simple_self_signed;
     use rustls::{
@@ -217,7 +253,9 @@ mod tests {
         let first = make(&cert, &key);
         let web = WebCertificate::load(&cert, &key).unwrap();
         let server = web_server_config(web.clone()).unwrap();
-        tokio::spawn(reload_on_hangup(Some(web)).unwrap());
+        let mut reloads = Reloads::new(&metrics::registry("edge"));
+        watch_files(&mut reloads, Some(web), None);
+        tokio::spawn(reloads.run().unwrap());
         let second = make(&cert, &key);
         assert!(shows(&server, &first) && !shows(&server, &second));
         let itself = std::process::id().to_string();
@@ -235,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     /// Registering checks each name, unit and help text.
@@ -246,12 +284,14 @@ mod tests {
         let _upstream = UpstreamMetrics::register(&registry);
         let _link = LinkServerMetrics::register(&registry);
         register_window_metrics(&registry, Arc::default());
+        let _view = ViewMetrics::register(&registry);
+        let _reloads = Reloads::new(&registry);
         assert!(registry.gather().len() > 15);
     }
 
     #[test]
     fn every_flag_is_also_an_environment_variable() {
-        for argument in Cli::command().get_arguments() {
+        for argument in command().get_arguments() {
             let id = argument.get_id().as_str();
             if !["help", "version"].contains(&id) {
                 assert!(argument.get_env().is_some(), "--{id} has no variable");

@@ -16,7 +16,7 @@ mod tests;
 
 pub use lines::{Lines, Sections};
 pub use media::{Skip, media};
-pub use multivariant::multivariant;
+pub use multivariant::{multivariant, rebased};
 pub use reload::{Verdict, Want, is_offered, part_limit, verdict};
 
 /// The lowest EXT-X-VERSION that allows EXT-X-SKIP (H14); always written, so

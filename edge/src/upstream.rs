@@ -8,6 +8,7 @@
 //! one only while one parent takes over from another; a lost link takes nothing
 //! away; what is old is fetched once and kept by bytes.
 
+mod budget;
 mod channel;
 mod children;
 mod config;
@@ -18,6 +19,7 @@ mod metrics;
 mod parent;
 mod past;
 mod race;
+mod roster;
 mod routes;
 mod session;
 mod tracks;
@@ -40,10 +42,12 @@ use tokio::{
 pub use config::{ChildrenConfig, UpstreamConfig};
 pub use metrics::UpstreamMetrics;
 
+use budget::WindowBudget;
 use channel::ChannelTask;
 use parent::{GRACE, Parents};
 pub use past::Kept;
 use past::Past;
+pub use roster::{Roster, RosterError};
 use routes::{Rank, Routes};
 use session::Session;
 use tracks::{TrackHandle, TrackKey};
@@ -59,6 +63,8 @@ pub enum Unavailable {
     Disconnected,
     #[error("the parent no longer has this")]
     Gone,
+    #[error("windows hold as much as they may")]
+    Full,
 }
 
 /// A handle on the edge's side of the link. Dropping it ends its tasks.
@@ -96,6 +102,7 @@ struct Shared {
     /// Broadcasts that were replaced, until their media need no longer be read.
     retired: Mutex<Vec<(Instant, Arc<Broadcast>)>>,
     past: Past,
+    windows: WindowBudget,
 }
 
 #[derive(Debug)]
@@ -114,11 +121,12 @@ impl Upstream {
         }
     }
 
-    /// Starts to pull from the parents in `config` as the node that `hello` names.
-    /// Needs a tokio runtime.
+    /// Starts to pull from `parents` as the node that `hello` names. Needs a
+    /// tokio runtime.
     #[must_use]
     pub fn start(
         config: &UpstreamConfig,
+        parents: watch::Receiver<Vec<String>>,
         hello: Hello,
         dialer: Dialer,
         directory: Arc<Directory>,
@@ -129,14 +137,10 @@ impl Upstream {
             directory.clone(),
             metrics,
             config.cache_bytes,
+            config.window_bytes,
         ));
-        let parents = Parents::new(
-            shared.clone(),
-            dialer,
-            hello,
-            &config.parents,
-            config.warm_parents.into(),
-        );
+        let warm = config.warm_parents.into();
+        let parents = Parents::new(shared.clone(), dialer, hello, parents, warm);
         let parents = tokio::spawn(parents.run()).abort_handle();
         Self {
             directory,
@@ -298,6 +302,7 @@ impl Shared {
         directory: Arc<Directory>,
         metrics: UpstreamMetrics,
         cache_bytes: u64,
+        window_bytes: u64,
     ) -> Self {
         Self {
             routes: Mutex::new(Routes::new(node.clone())),
@@ -312,6 +317,7 @@ impl Shared {
             tracks: Mutex::default(),
             retired: Mutex::default(),
             past: Past::new(cache_bytes),
+            windows: WindowBudget::new(window_bytes),
         }
     }
 

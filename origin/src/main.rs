@@ -8,20 +8,18 @@ use common::{
     certs::{self, CertsArgs},
     link::{LinkServer, LinkServerMetrics, NodeConfig},
     live::{ArchiveMetrics, Directory},
-    quic::{self, LinkConfig, LinkListenConfig},
+    quic::{self, LinkConfig, LinkListenConfig, Renewal},
+    reload::Reloads,
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
-    tls::Role,
+    tls::{Role, WebCertificate},
 };
 use origin::{
     broadcast::{BroadcastConfig, BroadcastMetrics, Broadcasts},
     keys::{KeyRing, KeysConfig},
     rtmp::{RtmpConfig, RtmpMetrics, RtmpServer},
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 /// The ops port of an origin unless told otherwise.
 const OPS_PORT: u16 = 9100;
@@ -45,7 +43,8 @@ const PUBLISHES_WAITING: usize = 64;
         origin --keys keys.txt --journal journal --link-ca certs/ca.pem \\\n    \
         --link-cert certs/origin.pem --link-key certs/origin.key\n  \
         origin --dvr 30m --dvr-dir /var/lib/millrace/past ...    viewers can go back half an hour\n\n\
-        The keys file has a line for each key: KEY CHANNEL. It is read again when it changes and on SIGHUP.\n\
+        The keys file has a line for each key: KEY CHANNEL. It and the certificates are read again when\n\
+        they change and on SIGHUP; a file with a mistake changes nothing.\n\
         SIGTERM drains: publishers are told, edges keep what they have."
 )]
 struct Serve {
@@ -110,6 +109,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
 
+    let link_files = serve.link.files();
     let credentials = serve.link.credentials_as(Role::Origin)?;
     let node = credentials.identity().node.clone();
     let keys = KeyRing::from_config(&serve.keys)?;
@@ -132,6 +132,15 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         &registry,
     )
     .context("--link-listen")?;
+    let mut reloads = Reloads::new(&registry);
+    Renewal::new(
+        serve.link.clone(),
+        credentials.identity().clone(),
+        link_files,
+    )
+    .of_listener(&listener)
+    .watched_by(&mut reloads);
+    watch_files(&mut reloads, keys, rtmp.certificate());
     let ops_listen = serve.ops.listen(OPS_PORT);
     let ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
         .await
@@ -158,8 +167,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     .leaving_to(serve.node.alternatives());
     tracing::info!(%node, link = %listener.local_addr()?, ops = %ops_listen, "origin is up");
     tokio::spawn(ops.run());
-    tokio::spawn(keys.clone().watch());
-    tokio::spawn(reload_on_hangup(keys, rtmp.certificate())?);
+    tokio::spawn(reloads.run().context("can't listen to SIGHUP")?);
     tokio::spawn(link.run(listener, shutdown.clone()));
     tokio::spawn(broadcasts.run(arriving));
     tokio::spawn(rtmp.run(shutdown.clone()));
@@ -173,20 +181,16 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// SIGHUP reads the keys and the certificate of rtmps:// again.
-fn reload_on_hangup(
+/// Stream keys, and the certificate of rtmps://.
+fn watch_files(
+    reloads: &mut Reloads,
     keys: Arc<KeyRing>,
-    certificate: Option<Arc<common::tls::WebCertificate>>,
-) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut hangups = signal(SignalKind::hangup()).context("can't listen to SIGHUP")?;
-    Ok(async move {
-        while hangups.recv().await.is_some() {
-            keys.reload_or_log();
-            if let Some(Err(error)) = certificate.as_ref().map(|web| web.reload()) {
-                tracing::error!("{error}; the certificate before it stays in use");
-            }
-        }
-    })
+    certificate: Option<Arc<WebCertificate>>,
+) {
+    reloads.add("stream keys", keys.files(), move || keys.reload());
+    if let Some(web) = certificate {
+        reloads.add("web certificate", web.files(), move || web.reload());
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +210,7 @@ mod tests {
         let _broadcasts = BroadcastMetrics::register(&registry);
         let _link = LinkServerMetrics::register(&registry);
         let _past = ArchiveMetrics::register(&registry);
+        let _reloads = Reloads::new(&registry);
         assert!(registry.gather().len() > 20);
     }
 

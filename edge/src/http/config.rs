@@ -35,7 +35,7 @@ pub struct HttpConfig {
     #[arg(long, env = "MILLRACE_PLAIN_HTTP_ANYWHERE")]
     pub plain_http_anywhere: bool,
 
-    /// Connections of viewers at once; more are answered 503, over TLS closed
+    /// Connections of viewers at once, no more than the process has descriptors for; more are answered 503, over TLS closed
     #[arg(
         long,
         env = "MILLRACE_MAX_CONNECTIONS",
@@ -44,7 +44,7 @@ pub struct HttpConfig {
     )]
     pub max_connections: usize,
 
-    /// Connections of one IPv4 address or IPv6 /64; more are answered 503, over TLS closed
+    /// Connections of one IPv4 address or IPv6 /64; more are answered 429, over TLS closed
     #[arg(
         long,
         env = "MILLRACE_MAX_CONNECTIONS_PER_ADDRESS",
@@ -134,6 +134,33 @@ pub struct HttpConfig {
         default_value_t = 64
     )]
     pub max_streams: u32,
+
+    /// HTTP/2 streams that a connection may have reset, by itself or by its mistakes, before it is sent away
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_RESETS",
+        value_name = "N",
+        default_value_t = 64
+    )]
+    pub max_resets: usize,
+
+    /// Bytes of answers that one connection may leave unread; with more, what it asks next is answered 429
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_QUEUED_PER_CONNECTION",
+        value_name = "BYTES",
+        default_value_t = 64 << 20
+    )]
+    pub max_queued_per_connection: u64,
+
+    /// The same for all connections together, each counted as if it shared nothing; with more, media is answered 503
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_QUEUED",
+        value_name = "BYTES",
+        default_value_t = 8 << 30
+    )]
+    pub max_queued: u64,
 
     /// Unsent bytes that the kernel may queue for a viewer (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel
     #[arg(

@@ -32,6 +32,10 @@ pub enum Rejected {
     Handshake,
     HeaderLength,
     SlowReader,
+    Resets,
+    QueuedByConnection,
+    QueuedInAll,
+    Descriptors,
 }
 
 /// Handles on the registered metrics; clones share them.
@@ -43,6 +47,7 @@ pub struct HttpMetrics {
     pub connections: IntGauge,
     pub connections_accepted: IntCounter,
     pub held: IntGauge,
+    pub queued_bytes: IntGauge,
     pub playlist_renders: IntCounter,
     pub slow_viewers: IntCounter,
     pub accept_errors: IntCounter,
@@ -62,7 +67,7 @@ const ROUTES: [&str; 8] = [
 /// 2xx to 5xx.
 const CLASSES: usize = 4;
 const STATUS: [&str; CLASSES] = ["2xx", "3xx", "4xx", "5xx"];
-const REASONS: [&str; 12] = [
+const REASONS: [&str; 16] = [
     "connections",
     "connections_of_address",
     "held_by_connection",
@@ -75,6 +80,10 @@ const REASONS: [&str; 12] = [
     "handshake",
     "header_length",
     "slow_reader",
+    "resets",
+    "queued_by_connection",
+    "queued_in_all",
+    "descriptors",
 ];
 
 impl HttpMetrics {
@@ -117,6 +126,10 @@ impl HttpMetrics {
             held: gauge(
                 "millrace_http_held_requests",
                 "Requests that wait for media now.",
+            ),
+            queued_bytes: gauge(
+                "millrace_http_queued_bytes",
+                "Bytes of answers from 16 KiB on that viewers have not read yet, each viewer's counted alone.",
             ),
             playlist_renders: counter(
                 "millrace_http_playlist_renders_total",

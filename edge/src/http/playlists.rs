@@ -7,23 +7,31 @@ use common::{
     live::{Broadcast, Listing, TrackWindow, Window},
     names::{ChannelName, TrackName},
 };
-use hyper::StatusCode;
+use hyper::{
+    StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
 
 use super::{
     body::Body,
     cache::{Lifetimes, Rendered},
     negotiate,
-    response::{self, Answer, BRIEF},
-    route::{BadDirective, Directives},
+    response::{self, Answer, BRIEF, NO_STORE, PLAYLIST, PRIVATE},
+    route::{BadDirective, Directives, query_token},
     service::Asked,
 };
 use crate::{
-    playlist::{Skip, Verdict, Want, is_offered, verdict},
+    playlist::{Skip, Verdict, Want, is_offered, rebased, verdict},
     upstream::Unavailable,
 };
 
 /// `/live/{channel}/index.m3u8`
 pub(super) async fn multivariant(asked: &Asked<'_>, channel: &ChannelName) -> Answer {
+    let signed = asked.server.viewing.is_some() && asked.token.is_none();
+    let in_query = query_token(asked.query).filter(|_| signed);
+    if let Some(answer) = asked.forbidden(channel, asked.token.or(in_query)) {
+        return answer;
+    }
     let broadcast = match broadcast(asked, channel).await {
         Ok(broadcast) => broadcast,
         Err(answer) => return answer,
@@ -31,7 +39,21 @@ pub(super) async fn multivariant(asked: &Asked<'_>, channel: &ChannelName) -> An
     let playlists = asked.server.cache.of(&broadcast);
     let made = playlists.multivariant(&broadcast, &asked.server.metrics);
     asked.counts(channel, page(asked));
-    found(asked, &made, &playlists.lifetimes, false)
+    match in_query {
+        Some(token) => personal(&made, channel, token),
+        None => found(asked, &made, &playlists.lifetimes, false),
+    }
+}
+
+/// One viewer's own: what it names lies behind the token, and nobody shares it.
+fn personal(made: &Rendered, channel: &ChannelName, token: &str) -> Answer {
+    let text = String::from_utf8_lossy(&made.text);
+    let text = rebased(&text, &format!("../../s/{token}/live/{channel}/"));
+    let mut answer = response::answer(StatusCode::OK, Body::whole(text.into()));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, PLAYLIST);
+    headers.insert(CACHE_CONTROL, PRIVATE);
+    answer
 }
 
 fn page<'a>(asked: &'a Asked<'_>) -> Option<&'a str> {
@@ -40,6 +62,9 @@ fn page<'a>(asked: &'a Asked<'_>) -> Option<&'a str> {
 
 /// `/live/{channel}/{track}.m3u8`
 pub(super) async fn media(asked: &Asked<'_>, channel: &ChannelName, name: TrackName) -> Answer {
+    if let Some(answer) = asked.forbidden(channel, asked.token) {
+        return answer;
+    }
     // R2: at once, whatever the channel is.
     let directives = match Directives::parse(asked.query) {
         Ok(directives) => directives,
@@ -221,6 +246,10 @@ async fn starting(asked: &Asked<'_>, channel: &ChannelName) -> Result<Arc<Broadc
 /// 404 is only for what a parent's snapshot does not have.
 pub(super) fn unavailable(asked: &Asked<'_>, why: Unavailable) -> Answer {
     let status = match why {
+        // This edge's load says nothing of the channel.
+        Unavailable::Full => {
+            return response::error(StatusCode::SERVICE_UNAVAILABLE, NO_STORE);
+        }
         Unavailable::Unknown if !asked.server.upstream.synced() => StatusCode::SERVICE_UNAVAILABLE,
         Unavailable::Unknown | Unavailable::Gone => StatusCode::NOT_FOUND,
         Unavailable::Starting | Unavailable::Disconnected => StatusCode::SERVICE_UNAVAILABLE,

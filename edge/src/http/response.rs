@@ -21,6 +21,8 @@ pub(super) const IMMUTABLE: HeaderValue =
 pub(super) const BRIEF: HeaderValue = HeaderValue::from_static("max-age=1");
 /// Errors about this edge's load: they say nothing of the resource.
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// What was made for one viewer.
+pub(super) const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 pub(super) const PLAYLIST: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
 pub(super) const VIDEO: HeaderValue = HeaderValue::from_static("video/mp4");
 pub(super) const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");

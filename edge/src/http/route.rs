@@ -52,6 +52,27 @@ impl<'a> Route<'a> {
     }
 }
 
+/// A viewer's token, where one stands before the path, and the path that it
+/// stands before: `/s/{token}/live/...`. It is no part of any cache's key.
+#[must_use]
+pub fn signed(path: &str) -> (Option<&str>, &str) {
+    let split = path.strip_prefix("/s/").and_then(|rest| {
+        let at = rest.find('/')?;
+        Some(rest.split_at(at))
+    });
+    match split {
+        Some((token, rest)) if rest.starts_with("/live/") => (Some(token), rest),
+        _ => (None, path),
+    }
+}
+
+/// A viewer's token in a query.
+#[must_use]
+pub fn query_token(query: Option<&str>) -> Option<&str> {
+    let mut pairs = query.unwrap_or_default().split('&');
+    pairs.find_map(|pair| pair.strip_prefix("token="))
+}
+
 fn live(rest: &str) -> Option<Route<'_>> {
     let (channel, rest) = split(rest, b'/')?;
     if rest == "index.m3u8" {
@@ -240,6 +261,37 @@ mod tests {
     }
 
     #[test]
+    fn a_token_stands_before_the_path_or_in_the_query() {
+        for (path, token, rest) in [
+            (
+                "/s/a.b.c/live/demo/v0.m3u8",
+                Some("a.b.c"),
+                "/live/demo/v0.m3u8",
+            ),
+            ("/s//live/demo/v0.m3u8", Some(""), "/live/demo/v0.m3u8"),
+            (
+                "/s/a/s/b/live/demo/v0.m3u8",
+                None,
+                "/s/a/s/b/live/demo/v0.m3u8",
+            ),
+            ("/s/a/api/v1/channels", None, "/s/a/api/v1/channels"),
+            ("/s/a", None, "/s/a"),
+            ("/live/demo/v0.m3u8", None, "/live/demo/v0.m3u8"),
+        ] {
+            assert_eq!(signed(path), (token, rest), "{path}");
+        }
+        for (query, token) in [
+            ("token=a.b.c", Some("a.b.c")),
+            ("viewer=x&token=a.b.c&y", Some("a.b.c")),
+            ("Token=a", None),
+            ("xtoken=a", None),
+            ("", None),
+        ] {
+            assert_eq!(query_token(Some(query)), token, "{query}");
+        }
+    }
+
+    #[test]
     fn r2_directives() {
         let directives = |query| Directives::parse(Some(query));
         for (query, expected) in [
@@ -289,6 +341,8 @@ mod tests {
         fn nothing_a_stranger_sends_panics(path in ".{0,60}", query in "[_HLSmsnpartki=&0-9+-]{0,60}") {
             let _ = Route::parse(&path);
             let _ = Route::parse(&format!("/live/{path}"));
+            let _ = signed(&format!("/s/{path}"));
+            let _ = query_token(Some(&path));
             let _ = Route::parse(&format!("/live/a/1/v0/{path}"));
             let _ = Directives::parse(Some(&path));
             let _ = Directives::parse(Some(&query));

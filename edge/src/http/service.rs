@@ -20,7 +20,6 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{USER_AGENT, VARY},
 };
-use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -29,24 +28,26 @@ use super::{
     body::Body,
     cache::Cache,
     config::HttpConfig,
-    connection::{self, Connection},
+    connection::{Builders, Connection},
     elsewhere, media,
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
     response::{self, Answer, BRIEF, JSON, NO_STORE},
-    route::{Resource, Route},
+    route::{self, Resource, Route},
     viewers::{self, Viewers},
 };
-use crate::{api, upstream::Upstream};
+use crate::{api, upstream::Upstream, view::Viewing};
 
 /// What all connections share.
 pub(super) struct Server {
     pub(super) config: HttpConfig,
     pub(super) upstream: Arc<Upstream>,
+    /// Where playlists need a token.
+    pub(super) viewing: Option<Arc<Viewing>>,
     pub(super) metrics: HttpMetrics,
     pub(super) cache: Cache,
     pub(super) viewers: Viewers,
-    pub(super) builder: auto::Builder<TokioExecutor>,
+    pub(super) builders: Builders,
     held: AtomicUsize,
     channels: Mutex<Option<(Instant, Bytes)>>,
 }
@@ -57,6 +58,8 @@ pub(super) struct Asked<'a> {
     pub(super) connection: &'a Connection,
     pub(super) headers: &'a HeaderMap,
     pub(super) query: Option<&'a str>,
+    /// What stands before the path, where viewing is signed.
+    pub(super) token: Option<&'a str>,
     /// HEAD: the headers are wanted now, waiting or not.
     pub(super) head: bool,
 }
@@ -84,13 +87,15 @@ impl Server {
     pub(super) fn new(
         config: HttpConfig,
         upstream: Arc<Upstream>,
+        viewing: Option<Arc<Viewing>>,
         metrics: HttpMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
-            builder: connection::builder(&config),
+            builders: Builders::new(&config),
             viewers: Viewers::new(config.max_counted_viewers),
             config,
             upstream,
+            viewing,
             metrics,
             cache: Cache::default(),
             held: AtomicUsize::new(0),
@@ -138,15 +143,23 @@ pub(super) async fn serve(
     request: Request<Incoming>,
 ) -> Answer {
     let mut active = connection.begin(request.version() == Version::HTTP_2);
-    let (class, mut answer) = respond(&server, &connection, &request).await;
+    // On the heap while it lasts: hyper keeps the room for this future for as long
+    // as the connection lives, and ten thousand of them idle.
+    let (class, mut answer) = Box::pin(respond(&server, &connection, &request)).await;
     let metrics = &server.metrics;
-    metrics.answered(class, answer.status());
     if request.method() == Method::HEAD {
         answer = response::without_body(answer);
     }
     if let Some(bytes) = answer.body().len() {
-        active.must_send(bytes, &server.config);
+        if let Err(why) = active.queue(bytes, &server.config, metrics) {
+            active.unqueue();
+            metrics.rejected(why);
+            answer = Impatience::TooMany(why).answer(NO_STORE);
+        } else {
+            active.must_send(bytes, &server.config);
+        }
     }
+    metrics.answered(class, answer.status());
     answer.body_mut().hold(active);
     answer
 }
@@ -195,17 +208,22 @@ async fn respond(
             return (RouteClass::Other, response::method_not_allowed());
         }
     };
+    let (token, path) = match server.viewing {
+        Some(_) => route::signed(uri.path()),
+        None => (None, uri.path()),
+    };
     let asked = Asked {
         server,
         connection,
         headers: request.headers(),
         query: uri.query(),
+        token,
         head,
     };
-    route(&asked, uri.path()).await
+    answer(&asked, path).await
 }
 
-async fn route(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
+async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
     let not_found = || response::error(StatusCode::NOT_FOUND, BRIEF);
     match Route::parse(path) {
         Route::Multivariant { channel } => {
@@ -262,6 +280,17 @@ fn api_answer(text: Bytes) -> Answer {
 impl Asked<'_> {
     pub(super) fn gzip(&self) -> bool {
         negotiate::gzip(self.headers)
+    }
+
+    /// 403 unless a playlist of the channel may be read with `token`. Where viewing
+    /// is not signed, it always may.
+    pub(super) fn forbidden(&self, channel: &ChannelName, token: Option<&str>) -> Option<Answer> {
+        let viewing = self.server.viewing.as_ref()?;
+        let connection = self.connection;
+        let admitted = viewing.admit(&connection.shown, token, channel, connection.peer);
+        admitted
+            .is_err()
+            .then(|| response::error(StatusCode::FORBIDDEN, NO_STORE))
     }
 
     /// Counts who asks as a viewer of the channel.
@@ -351,7 +380,7 @@ impl Impatience {
     pub(super) fn answer(self, cache: hyper::header::HeaderValue) -> Answer {
         match self {
             Self::TimedOut => response::error(StatusCode::SERVICE_UNAVAILABLE, cache),
-            Self::TooMany(Rejected::HeldByConnection) => {
+            Self::TooMany(Rejected::HeldByConnection | Rejected::QueuedByConnection) => {
                 response::error(StatusCode::TOO_MANY_REQUESTS, NO_STORE)
             }
             Self::TooMany(_) => response::error(StatusCode::SERVICE_UNAVAILABLE, NO_STORE),

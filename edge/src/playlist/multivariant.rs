@@ -28,6 +28,21 @@ pub fn multivariant(_plan: &Plan, tracks: &[&Track]) -> String {
     out
 }
 
+/// The same playlist with `prefix` before each of its URIs, which are relative.
+#[must_use]
+pub fn rebased(text: &str, prefix: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8 * prefix.len());
+    for line in text.split_inclusive('\n') {
+        if line.starts_with('#') {
+            out.push_str(&line.replace("URI=\"", &format!("URI=\"{prefix}")));
+        } else {
+            out.push_str(prefix);
+            out.push_str(line);
+        }
+    }
+    out
+}
+
 fn write(out: &mut String, tracks: &[&Track]) -> fmt::Result {
     out.write_str("#EXTM3U\n")?;
     out.write_str(VERSION)?;

@@ -108,7 +108,7 @@ const fn code(why: Unavailable) -> Code {
     match why {
         Unavailable::Unknown => Code::NotFound,
         Unavailable::Gone => Code::Expired,
-        Unavailable::Starting => Code::Overloaded,
+        Unavailable::Starting | Unavailable::Full => Code::Overloaded,
         Unavailable::Disconnected => Code::OriginLost,
     }
 }

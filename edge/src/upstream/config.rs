@@ -1,6 +1,6 @@
 //! The edge's flags for the tree above it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 use common::link::{NodeConfig, config::host_and_port};
@@ -15,10 +15,14 @@ pub struct UpstreamConfig {
         env = "MILLRACE_PARENT",
         value_name = "HOST:PORT",
         value_delimiter = ',',
-        required = true,
+        required_unless_present = "parents_file",
         value_parser = host_and_port
     )]
     pub parents: Vec<String>,
+
+    /// File of HOST:PORT lines, further parents; read again whenever it changes
+    #[arg(long, env = "MILLRACE_PARENTS_FILE", value_name = "FILE")]
+    pub parents_file: Option<PathBuf>,
 
     /// Parents that are kept connected at once, so that one can take over from another in a moment
     #[arg(
@@ -29,6 +33,15 @@ pub struct UpstreamConfig {
         value_parser = clap::value_parser!(u8).range(1..=8)
     )]
     pub warm_parents: u8,
+
+    /// Bytes that the windows of all channels may hold; at the limit further tracks are answered 503
+    #[arg(
+        long,
+        env = "MILLRACE_WINDOW_BYTES",
+        value_name = "BYTES",
+        default_value_t = 4 << 30
+    )]
+    pub window_bytes: u64,
 
     /// Memory for the past, in bytes: segments older than three target durations, own and fetched
     #[arg(

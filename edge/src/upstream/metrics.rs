@@ -19,6 +19,7 @@ pub struct UpstreamMetrics {
     pub(super) moved: IntCounter,
     pub(super) duplicate_bytes: IntCounter,
     cache_bytes: IntGauge,
+    pub(super) refused_tracks: IntCounter,
 }
 
 impl UpstreamMetrics {
@@ -66,6 +67,11 @@ impl UpstreamMetrics {
                 "millrace_upstream_fetches_total",
                 "Segments of the past asked of parents, by how it went.",
                 &["outcome"],
+            ),
+            refused_tracks: int_counter(
+                registry,
+                "millrace_upstream_tracks_refused_total",
+                "Times that a track was not followed because windows hold --window-bytes.",
             ),
             refused_channels: int_counter(
                 registry,

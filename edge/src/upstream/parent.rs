@@ -4,7 +4,8 @@
 //!
 //! Invariants: as many links as `--warm-parents` asks for, to the first parents
 //! in the order given that can be had; what the directory says was said by a
-//! parent. A lost link changes nothing in it for [`GRACE`]; a channel that no
+//! parent. The order given may change while the edge runs: who is taken off it is
+//! left as soon as another parent has its tracks. A lost link changes nothing in it for [`GRACE`]; a channel that no
 //! parent's snapshot has is lost and has that long to come back; only GONE{ended}
 //! or a STATE ends one.
 
@@ -22,7 +23,7 @@ use common::{
     quic::Dialer,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -63,6 +64,8 @@ pub(super) struct Parents {
     dialer: Dialer,
     hello: Hello,
     warm: usize,
+    /// The parents given, the preferred one first.
+    addresses: watch::Receiver<Vec<String>>,
     candidates: Vec<Candidate>,
     links: JoinSet<()>,
     events: mpsc::Sender<Event>,
@@ -75,10 +78,18 @@ pub(super) struct Parents {
 #[derive(Debug)]
 struct Candidate {
     address: String,
-    /// Named by a parent that drains: forgotten once its link is lost.
-    borrowed: bool,
+    claim: Claim,
     state: State,
     pause: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    Given,
+    /// Named by a parent that drains: forgotten once its link is lost.
+    Borrowed,
+    /// Taken off the list: not dialled any more, and its place is free.
+    Removed,
 }
 
 #[derive(Debug)]
@@ -99,14 +110,23 @@ impl State {
 }
 
 impl Candidate {
-    fn new(address: String, borrowed: bool) -> Self {
+    fn new(address: String, claim: Claim) -> Self {
         Self {
             address,
-            borrowed,
+            claim,
             state: State::Idle {
                 not_before: Instant::now(),
             },
             pause: FIRST_PAUSE,
+        }
+    }
+
+    /// Whether another may have its place in the list.
+    fn is_free(&self, now: Instant) -> bool {
+        match (self.claim, &self.state) {
+            (Claim::Removed, State::Idle { .. }) => true,
+            (Claim::Borrowed, State::Idle { not_before }) => *not_before > now,
+            _ => false,
         }
     }
 }
@@ -116,22 +136,24 @@ impl Parents {
         shared: Arc<Shared>,
         dialer: Dialer,
         hello: Hello,
-        addresses: &[String],
+        addresses: watch::Receiver<Vec<String>>,
         warm: usize,
     ) -> Self {
         let (events, heard) = mpsc::channel(EVENTS);
-        let own = addresses.iter().take(MAX_CANDIDATES);
-        Self {
+        let mut parents = Self {
             shared,
             dialer,
             hello,
             warm: warm.max(1),
-            candidates: own.map(|own| Candidate::new(own.clone(), false)).collect(),
+            addresses,
+            candidates: Vec::new(),
             links: JoinSet::new(),
             events,
             heard,
             leaving: HashMap::new(),
-        }
+        };
+        parents.given();
+        parents
     }
 
     pub(super) async fn run(mut self) {
@@ -142,10 +164,44 @@ impl Parents {
             let due = self.due(now);
             tokio::select! {
                 Some(event) = self.heard.recv() => self.event(event),
+                Ok(()) = self.addresses.changed() => self.given(),
                 Some(_) = self.links.join_next(), if !self.links.is_empty() => {}
                 () = shared.faults.notified() => self.settle_all(),
                 () = wait_until(due) => self.tick(Instant::now()),
             }
+        }
+    }
+
+    /// Takes the list of parents as it is now. A place is kept for as long as its
+    /// link lives; who is new stands where there is room.
+    fn given(&mut self) {
+        let now = Instant::now();
+        let addresses = self.addresses.borrow_and_update().clone();
+        for rank in 0..self.candidates.len() {
+            let candidate = &mut self.candidates[rank];
+            if candidate.claim == Claim::Given && !addresses.contains(&candidate.address) {
+                info!(
+                    parent = candidate.address,
+                    "no parent of this node any more"
+                );
+                candidate.claim = Claim::Removed;
+                self.leaves(rank, MOVING);
+            }
+        }
+        for address in addresses.into_iter().take(MAX_CANDIDATES) {
+            let known = self.candidates.iter_mut().find(|c| c.address == address);
+            match known {
+                Some(known) => known.claim = Claim::Given,
+                None => self.add(Candidate::new(address, Claim::Given), now),
+            }
+        }
+    }
+
+    fn add(&mut self, candidate: Candidate, now: Instant) {
+        if let Some(place) = self.candidates.iter_mut().find(|c| c.is_free(now)) {
+            *place = candidate;
+        } else if self.candidates.len() < MAX_CANDIDATES {
+            self.candidates.push(candidate);
         }
     }
 
@@ -158,7 +214,8 @@ impl Parents {
             let count = staying(&self.candidates);
             let better = count == self.warm && last.is_some_and(|last| rank < last);
             let candidate = &mut self.candidates[rank];
-            let due = matches!(candidate.state, State::Idle { not_before } if not_before <= now);
+            let due = matches!(candidate.state, State::Idle { not_before } if not_before <= now)
+                && candidate.claim != Claim::Removed;
             if !due || !(count < self.warm || better) {
                 continue;
             }
@@ -181,6 +238,7 @@ impl Parents {
         let last = self.candidates.iter().rposition(|c| c.state.stays());
         let candidates = self.candidates.iter().enumerate();
         let candidates = candidates.filter_map(|(rank, candidate)| match &candidate.state {
+            State::Idle { .. } if candidate.claim == Claim::Removed => None,
             State::Idle { not_before } => {
                 (!full || last.is_some_and(|last| rank < last)).then_some(*not_before)
             }
@@ -245,10 +303,15 @@ impl Parents {
             }
             return;
         }
+        let mut removed = false;
         if let Some(candidate) = self.candidates.get_mut(rank) {
             candidate.state = State::Connected(session.clone());
+            removed = candidate.claim == Claim::Removed;
         }
         self.shared.connected(rank, session);
+        if removed {
+            self.leaves(rank, Duration::ZERO);
+        }
     }
 
     fn lost(&mut self, rank: Rank, synced: bool) {
@@ -266,7 +329,7 @@ impl Parents {
         let pause = match was {
             // Whoever has another parent lets it drain in peace.
             State::Leaving(..) if others => ASIDE,
-            _ if candidate.borrowed => ASIDE,
+            _ if candidate.claim == Claim::Borrowed => ASIDE,
             _ if full => LOOK_FOR_BETTER,
             _ => jittered(candidate.pause),
         };
@@ -356,21 +419,10 @@ impl Parents {
         );
         let slack = Duration::from_secs(1);
         self.leaves(rank, Duration::from_millis(drain_ms.into()) + slack);
+        let now = Instant::now();
         for address in alternatives {
-            let known = self.candidates.iter().any(|c| c.address == address);
-            if known {
-                continue;
-            }
-            let forgotten = self.candidates.iter_mut().find(|c| {
-                let waits =
-                    matches!(c.state, State::Idle { not_before } if not_before > Instant::now());
-                c.borrowed && waits
-            });
-            let candidate = Candidate::new(address, true);
-            if let Some(place) = forgotten {
-                *place = candidate;
-            } else if self.candidates.len() < MAX_CANDIDATES {
-                self.candidates.push(candidate);
+            if !self.candidates.iter().any(|c| c.address == address) {
+                self.add(Candidate::new(address, Claim::Borrowed), now);
             }
         }
     }

@@ -117,7 +117,7 @@ impl Shared {
         name: TrackName,
     ) -> Result<Arc<TrackWindow>, Unavailable> {
         let track = broadcast.track(name).cloned().ok_or(Unavailable::Unknown)?;
-        let usage = self.usage(broadcast, &track);
+        let usage = self.usage(broadcast, &track)?;
         let mut progress = usage.progress.subscribe();
         let mut changes = self.changes();
         loop {
@@ -147,12 +147,16 @@ impl Shared {
         hops: Vec<NodeId>,
     ) -> Result<Leased, Unavailable> {
         let track = broadcast.track(name).cloned().ok_or(Unavailable::Unknown)?;
-        let usage = self.usage_from(broadcast, &track, || (start, hops));
+        let usage = self.usage_from(broadcast, &track, || (start, hops))?;
         usage.leases.fetch_add(1, Ordering::Relaxed);
         Ok(Leased(usage))
     }
 
-    fn usage(self: &Arc<Self>, broadcast: &Arc<Broadcast>, track: &Arc<TrackWindow>) -> Arc<Use> {
+    fn usage(
+        self: &Arc<Self>,
+        broadcast: &Arc<Broadcast>,
+        track: &Arc<TrackWindow>,
+    ) -> Result<Arc<Use>, Unavailable> {
         self.usage_from(broadcast, track, || (Start::Live, Vec::new()))
     }
 
@@ -161,12 +165,16 @@ impl Shared {
         broadcast: &Arc<Broadcast>,
         track: &Arc<TrackWindow>,
         began_for: impl FnOnce() -> (Start, Vec<NodeId>),
-    ) -> Arc<Use> {
+    ) -> Result<Arc<Use>, Unavailable> {
         let key = (broadcast.channel.clone(), broadcast.id, track.track.name);
         let mut tracks = self.tracks.lock();
         if let Some(handle) = tracks.get(&key) {
             handle.usage.touch();
-            return handle.usage.clone();
+            return Ok(handle.usage.clone());
+        }
+        if self.windows.is_spent(&self.directory) {
+            self.metrics.refused_tracks.inc();
+            return Err(Unavailable::Full);
         }
         let usage = Arc::new(Use::new());
         *usage.began_for.lock() = began_for();
@@ -194,7 +202,7 @@ impl Shared {
             task: task.abort_handle(),
         };
         tracks.insert(key, handle);
-        usage
+        Ok(usage)
     }
 
     /// Resolves once nobody asked for long, with the handle taken away: whoever

@@ -5,6 +5,7 @@ import { channelOfPath, readChannels } from './core/channels.js';
 import { duration, viewers } from './core/format.js';
 import { destination } from './core/past.js';
 import { Session } from './core/session.js';
+import { livePath } from './core/source.js';
 import { BADGES, words } from './core/words.js';
 import { Controls } from './controls.js';
 import { showFigures } from './figures.js';
@@ -18,7 +19,7 @@ const BEHIND_S = 3;
 
 const byId = (id) => document.getElementById(id);
 const channel = channelOfPath(location.pathname) ?? '';
-const url = `/live/${channel}/index.m3u8`;
+const url = `${livePath(channel, location.search)}index.m3u8`;
 const video = byId('video');
 const stage = byId('stage');
 

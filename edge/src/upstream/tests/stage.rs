@@ -14,7 +14,7 @@ use common::{
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, NodeId, TrackName},
-    quic::{Congestion, LinkConfig, Switch, client_endpoint, server_endpoint},
+    quic::{Congestion, LinkBudget, LinkConfig, Switch, client_endpoint, server_endpoint},
     shutdown::Shutdown,
     tls::Role,
 };
@@ -83,6 +83,7 @@ fn config(dir: &Path, stem: &str) -> LinkConfig {
         link_key: dir.join(format!("{stem}.key")),
         link_congestion: Congestion::Bbr,
         link_gso: Switch::On,
+        link_budget: LinkBudget::default(),
     }
 }
 
@@ -191,16 +192,36 @@ impl Edge {
     }
 
     pub fn under(certs: &Certs, stem: &str, parents: &[SocketAddr]) -> Self {
+        let parents = parents.iter().map(ToString::to_string).collect();
+        Self::of(certs, stem, watch::channel(parents).1, 1 << 30)
+    }
+
+    /// Whose windows may hold so many bytes.
+    pub fn holding(certs: &Certs, stem: &str, parent: SocketAddr, window_bytes: u64) -> Self {
+        let (_, parents) = watch::channel(vec![parent.to_string()]);
+        Self::of(certs, stem, parents, window_bytes)
+    }
+
+    /// Whose parents may change.
+    pub fn of(
+        certs: &Certs,
+        stem: &str,
+        parents: watch::Receiver<Vec<String>>,
+        window_bytes: u64,
+    ) -> Self {
         let registry = Registry::new();
         let link = certs.config(stem);
         let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
         let config = UpstreamConfig {
-            parents: parents.iter().map(ToString::to_string).collect(),
+            parents: Vec::new(),
+            parents_file: None,
             warm_parents: 2,
+            window_bytes,
             cache_bytes: 1 << 20,
         };
         let upstream = Upstream::start(
             &config,
+            parents,
             hello(stem),
             dialer,
             Arc::new(Directory::default()),

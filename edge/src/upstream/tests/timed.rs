@@ -9,7 +9,7 @@ use common::{
     quic::client_endpoint,
 };
 use prometheus::Registry;
-use tokio::time::advance;
+use tokio::{sync::watch, time::advance};
 
 use super::stage::*;
 use crate::upstream::{
@@ -25,13 +25,15 @@ fn shared() -> Arc<Shared> {
         Arc::new(Directory::default()),
         metrics,
         1 << 20,
+        1 << 30,
     ))
 }
 
 fn parents(certs: &Certs, shared: &Arc<Shared>) -> Parents {
     let link = certs.config("edge-1");
     let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
-    Parents::new(shared.clone(), dialer, hello("edge-1"), &[], 2)
+    let addresses = watch::channel(Vec::new()).1;
+    Parents::new(shared.clone(), dialer, hello("edge-1"), addresses, 2)
 }
 
 async fn settle() {

@@ -6,7 +6,8 @@
 // DOM nor hls.js nor a clock.
 //
 // States: starting (asked for, no picture yet), live, interrupted (was live, no
-// picture now, expected back), ended (ENDLIST played out), offline (404).
+// picture now, expected back), ended (ENDLIST played out), offline (404, or 403 where the
+// viewer's token is no good).
 // Invariant: there is always either a source loaded, or a probe asked for, so
 // that the page comes back without a reload whatever happened.
 
@@ -158,6 +159,7 @@ export class Session {
     // A page that slept asks for media that is long gone; the channel may be live.
     const gone = status === 404 && media;
     if (status === 404 && !gone) return this.#giveUp('offline', null);
+    if (status === 403) return this.#giveUp('offline', 'forbidden');
     if (status === 400 || gone) return this.#reload('player', nowMs);
     const reason = status ? 'server' : 'network';
     return this.#giveUp(this.#everLive ? 'interrupted' : 'starting', reason);
@@ -176,6 +178,9 @@ export class Session {
         // Once the ended playlist is withdrawn, "ended" says more than "offline".
         if (this.state === 'ended') this.reason = null;
         else this.#set('offline', null);
+        break;
+      case 'forbidden':
+        this.#set('offline', 'forbidden');
         break;
       case 'unavailable':
         if (this.state === 'interrupted') this.reason = 'server';

@@ -18,6 +18,7 @@ const WORDS = {
   offline: {
     default: ['Offline', 'This channel is not live. Leave the page open: it starts by itself.'],
     network: ['No answer from the server', 'Check your connection. The page keeps trying.'],
+    forbidden: ['Not for this link', 'The link to this page has expired or is for another channel. Ask for a new one.'],
   },
   ended: {
     default: ['The broadcast has ended', 'Leave the page open: the next one starts by itself.'],
