@@ -13,7 +13,9 @@ mod reload;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use clock::Iso8601;
 pub use media::{Skip, media};
+pub(crate) use multivariant::Quoted;
 pub use multivariant::multivariant;
 pub use reload::{Verdict, Want, is_offered, part_limit, verdict};
 

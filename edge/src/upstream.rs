@@ -34,6 +34,7 @@ use parent::{GRACE, Parents};
 pub use past::Kept;
 use past::Past;
 use session::Session;
+pub use tracks::Following;
 use tracks::{TrackHandle, TrackKey};
 
 /// Why media cannot be had now.
@@ -185,6 +186,14 @@ impl Upstream {
             Some(pulled) => pulled.shared.followed(broadcast, name).await,
             None => broadcast.track(name).cloned().ok_or(Unavailable::Unknown),
         }
+    }
+
+    /// Keeps a track's subscription while its viewer stays without asking again.
+    /// `None` where nobody follows it, or nobody need.
+    #[must_use]
+    pub fn following(&self, broadcast: &Broadcast, name: TrackName) -> Option<Following> {
+        let pulled = self.pulled.as_ref()?;
+        pulled.shared.following(broadcast, name)
     }
 
     /// The window that holds media of this epoch, whether its broadcast is the

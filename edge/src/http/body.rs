@@ -8,9 +8,13 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::mpsc;
 
-use super::connection::Active;
+use super::{
+    connection::Active,
+    follow::{Follow, Next},
+};
+
+type Live = Result<Frame<Bytes>, CutOff>;
 
 /// The segment's writer died or its viewer fell behind: the transfer breaks, so
 /// that nobody takes what came for the whole.
@@ -19,13 +23,11 @@ use super::connection::Active;
 pub(super) struct CutOff;
 
 /// What is sent, and the request's place in its connection's count.
-#[derive(Debug)]
 pub(super) struct Body {
     content: Content,
     active: Option<Active>,
 }
 
-#[derive(Debug)]
 enum Content {
     Empty,
     /// One frame.
@@ -36,15 +38,13 @@ enum Content {
         left: u64,
     },
     /// Chunks as they appear.
-    Live(mpsc::Receiver<Chunk>),
+    Live(Box<Follow>),
 }
 
-/// A piece of a body whose end is not known yet. A sender that goes away
-/// without [`Chunk::End`] leaves a broken transfer.
-#[derive(Debug)]
-pub(super) enum Chunk {
-    Data(Bytes),
-    End,
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body").field("len", &self.len()).finish()
+    }
 }
 
 impl Body {
@@ -64,8 +64,8 @@ impl Body {
         Self::of(Content::Frames { frames, left })
     }
 
-    pub(super) const fn live(chunks: mpsc::Receiver<Chunk>) -> Self {
-        Self::of(Content::Live(chunks))
+    pub(super) fn live(follow: Follow) -> Self {
+        Self::of(Content::Live(Box::new(follow)))
     }
 
     const fn of(content: Content) -> Self {
@@ -91,6 +91,38 @@ impl Body {
     }
 }
 
+impl Body {
+    /// A frame of a body that has no length. Its connection's drain ends one
+    /// that would have no end.
+    fn live_frame(&mut self, next: Poll<Next>, endless: bool) -> Poll<Option<Live>> {
+        let active = self.active.as_mut();
+        match &next {
+            Poll::Pending => {
+                if let Some(active) = active {
+                    active.rests();
+                }
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(_))) => {
+                let drains = active.is_some_and(|active| {
+                    active.sends();
+                    active.drains()
+                });
+                if !(endless && drains) {
+                    return next.map(|next| next.map(|data| data.map(Frame::data)));
+                }
+            }
+            Poll::Ready(None) => {}
+            Poll::Ready(Some(Err(CutOff))) => {
+                self.content = Content::Empty;
+                return Poll::Ready(Some(Err(CutOff)));
+            }
+        }
+        self.content = Content::Empty;
+        Poll::Ready(None)
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = CutOff;
@@ -110,15 +142,11 @@ impl HttpBody for Body {
                 *left = left.saturating_sub(frame.len() as u64);
                 Ok(frame)
             }),
-            Content::Live(chunks) => match chunks.poll_recv(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Chunk::Data(data))) => Some(Ok(data)),
-                Poll::Ready(Some(Chunk::End)) => {
-                    self.content = Content::Empty;
-                    None
-                }
-                Poll::Ready(None) => Some(Err(CutOff)),
-            },
+            Content::Live(follow) => {
+                let next = follow.poll_next(cx);
+                let endless = follow.is_endless();
+                return self.live_frame(next, endless);
+            }
         };
         if self.is_end_stream()
             && let Some(Ok(last)) = next

@@ -1,5 +1,5 @@
-//! Playlists as they are sent: each version rendered once and compressed once,
-//! whatever the number of viewers that wait for it.
+//! Playlists and manifests as they are sent: each version rendered once and
+//! compressed once, whatever the number of viewers that wait for it.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,10 @@ use hyper::header::HeaderValue;
 use parking_lot::{Mutex, RwLock};
 
 use super::{metrics::HttpMetrics, response};
-use crate::playlist::{self, Skip, part_limit};
+use crate::{
+    dash,
+    playlist::{self, Skip, part_limit},
+};
 
 /// Broadcasts remembered before those that ended are swept out.
 const SWEEP_AT: usize = 256;
@@ -37,6 +40,7 @@ pub(super) struct Playlists {
     broadcast: Weak<Broadcast>,
     pub(super) lifetimes: Lifetimes,
     multivariant: OnceLock<Arc<Rendered>>,
+    manifest: ManifestSlot,
     tracks: Vec<TrackPlaylists>,
 }
 
@@ -52,6 +56,13 @@ pub(super) struct TrackPlaylists {
 #[derive(Debug, Default)]
 struct Slot {
     current: ArcSwapOption<Rendered>,
+    making: Mutex<()>,
+}
+
+/// As [`Slot`], of the manifest, which depends on several tracks at once.
+#[derive(Debug, Default)]
+struct ManifestSlot {
+    current: ArcSwapOption<(dash::Version, Arc<Rendered>)>,
     making: Mutex<()>,
 }
 
@@ -111,6 +122,7 @@ impl Playlists {
             broadcast: Arc::downgrade(broadcast),
             lifetimes: Lifetimes::new(&broadcast.plan),
             multivariant: OnceLock::new(),
+            manifest: ManifestSlot::default(),
             tracks: tracks.collect(),
         })
     }
@@ -136,6 +148,50 @@ impl Playlists {
         });
         made.clone()
     }
+}
+
+impl ManifestSlot {
+    fn current_of(&self, version: dash::Version) -> Option<Arc<Rendered>> {
+        let current = self.current.load();
+        let made = current.as_ref().filter(|made| made.0 == version);
+        made.map(|made| made.1.clone())
+    }
+}
+
+impl Playlists {
+    /// The manifest of what all tracks have now; `None` while they have nothing.
+    pub(super) fn manifest(
+        &self,
+        broadcast: &Broadcast,
+        metrics: &HttpMetrics,
+    ) -> Option<Arc<Rendered>> {
+        let slot = &self.manifest;
+        let tracks = tracks(broadcast);
+        let now = || dash_shown(broadcast, &tracks);
+        if let Some(current) = slot.current_of(now()?.version) {
+            return Some(current);
+        }
+        // As for a playlist: one renders, the others wait for it.
+        let _making = slot.making.lock();
+        let shown = now()?;
+        if let Some(current) = slot.current_of(shown.version) {
+            return Some(current);
+        }
+        metrics.playlist_renders.inc();
+        let text = dash::manifest(&shown, &broadcast.plan, &tracks);
+        let made = Arc::new(Rendered::new(text, &shown.version.to_string(), None));
+        slot.current
+            .store(Some(Arc::new((shown.version, made.clone()))));
+        Some(made)
+    }
+}
+
+/// What a manifest of this broadcast shows now.
+fn dash_shown(broadcast: &Broadcast, tracks: &[&Track]) -> Option<dash::Shown> {
+    let listings = broadcast.tracks.iter().map(|of| of.window.listing());
+    let listings: Vec<_> = listings.collect::<Option<_>>()?;
+    let (id, plan) = (broadcast.id, &broadcast.plan);
+    dash::shown(id, plan, tracks, &listings)
 }
 
 impl TrackPlaylists {

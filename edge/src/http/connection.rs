@@ -55,6 +55,7 @@ pub(super) struct Connection {
     /// window never fills the socket. At most one entry a stream.
     sending: Mutex<BTreeMap<u64, Instant>>,
     next_answer: AtomicU64,
+    draining: AtomicBool,
 }
 
 /// A request in progress, until the last byte of its answer has left.
@@ -62,6 +63,7 @@ pub(super) struct Connection {
 pub(super) struct Active {
     connection: Arc<Connection>,
     answer: Option<u64>,
+    write_deadline: Duration,
 }
 
 impl Connection {
@@ -77,10 +79,11 @@ impl Connection {
             partial_since_ms: AtomicU64::new(0),
             sending: Mutex::default(),
             next_answer: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
         })
     }
 
-    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool) -> Active {
+    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool, config: &HttpConfig) -> Active {
         self.active.fetch_add(1, Relaxed);
         self.requested.store(true, Relaxed);
         self.multiplexed.store(multiplexed, Relaxed);
@@ -88,6 +91,7 @@ impl Connection {
         Active {
             connection: self.clone(),
             answer: None,
+            write_deadline: Duration::from_secs(config.write_deadline),
         }
     }
 
@@ -143,6 +147,32 @@ impl Active {
         let by = Instant::now() + Duration::from_secs(seconds);
         connection.sending.lock().insert(id, by);
         self.answer = Some(id);
+    }
+
+    /// A piece of an answer without a length is on its way: it must have left,
+    /// and the next been asked for, by the deadline. As [`Active::must_send`].
+    pub(super) fn sends(&mut self) {
+        let connection = &self.connection;
+        if !connection.multiplexed.load(Relaxed) {
+            return;
+        }
+        let id = *self
+            .answer
+            .get_or_insert_with(|| connection.next_answer.fetch_add(1, Relaxed));
+        let by = Instant::now() + self.write_deadline;
+        connection.sending.lock().insert(id, by);
+    }
+
+    /// All that there was has left.
+    pub(super) fn rests(&mut self) {
+        if let Some(id) = self.answer {
+            self.connection.sending.lock().remove(&id);
+        }
+    }
+
+    /// The connection ends with the answers that it has in progress.
+    pub(super) fn drains(&self) -> bool {
+        self.connection.draining.load(Relaxed)
     }
 
     /// The bytes, and with them this: HTTP/2 takes a frame from its body long
@@ -227,6 +257,7 @@ pub(super) async fn run<I>(
             _ = served.as_mut() => return,
             () = draining.as_mut(), if !drains => {
                 drains = true;
+                connection.draining.store(true, Relaxed);
                 served.as_mut().graceful_shutdown();
             }
             () = timer.as_mut() => {

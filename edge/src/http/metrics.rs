@@ -12,6 +12,8 @@ pub enum RouteClass {
     Part,
     Segment,
     Init,
+    Manifest,
+    Stream,
     Api,
     Page,
     Other,
@@ -32,6 +34,7 @@ pub enum Rejected {
     Handshake,
     HeaderLength,
     SlowReader,
+    Streams,
 }
 
 /// Handles on the registered metrics; clones share them.
@@ -47,14 +50,18 @@ pub struct HttpMetrics {
     pub slow_viewers: IntCounter,
     pub accept_errors: IntCounter,
     pub counted_viewers: IntGauge,
+    pub streams: IntGauge,
+    pub stream_skips: IntCounter,
 }
 
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 10] = [
     "multivariant",
     "media",
     "part",
     "segment",
     "init",
+    "manifest",
+    "stream",
     "api",
     "page",
     "other",
@@ -62,7 +69,7 @@ const ROUTES: [&str; 8] = [
 /// 2xx to 5xx.
 const CLASSES: usize = 4;
 const STATUS: [&str; CLASSES] = ["2xx", "3xx", "4xx", "5xx"];
-const REASONS: [&str; 12] = [
+const REASONS: [&str; 13] = [
     "connections",
     "connections_of_address",
     "held_by_connection",
@@ -75,6 +82,7 @@ const REASONS: [&str; 12] = [
     "handshake",
     "header_length",
     "slow_reader",
+    "streams",
 ];
 
 impl HttpMetrics {
@@ -133,6 +141,14 @@ impl HttpMetrics {
             counted_viewers: gauge(
                 "millrace_http_counted_viewers",
                 "Distinct viewers that asked for a playlist within 10 s.",
+            ),
+            streams: gauge(
+                "millrace_http_streams",
+                "Endless streams (stream.mp4) open now.",
+            ),
+            stream_skips: counter(
+                "millrace_http_stream_skips_total",
+                "Times that an endless stream left media out because its viewer was behind.",
             ),
         }
     }

@@ -35,10 +35,10 @@ pub(super) async fn multivariant(asked: &Asked<'_>, channel: &ChannelName) -> An
     let playlists = asked.server.cache.of(&broadcast);
     let made = playlists.multivariant(&broadcast, &asked.server.metrics);
     asked.counts(channel, page(asked));
-    found(asked, &made, &playlists.lifetimes.plain)
+    found(asked, &made, PLAYLIST, &playlists.lifetimes.plain)
 }
 
-fn page<'a>(asked: &'a Asked<'_>) -> Option<&'a str> {
+pub(super) fn page<'a>(asked: &'a Asked<'_>) -> Option<&'a str> {
     Directives::parse(asked.query).ok()?.viewer
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn media(asked: &Asked<'_>, channel: &ChannelName, name: TrackN
         None => &lifetimes.plain,
     };
     match made {
-        Some(made) => found(asked, &made, cache),
+        Some(made) => found(asked, &made, PLAYLIST, cache),
         None => response::error(StatusCode::SERVICE_UNAVAILABLE, BRIEF),
     }
 }
@@ -179,14 +179,20 @@ pub(super) fn unavailable(asked: &Asked<'_>, why: Unavailable) -> Answer {
     response::error(status, BRIEF)
 }
 
-fn found(asked: &Asked<'_>, made: &Rendered, cache: &HeaderValue) -> Answer {
+/// The answer from the cache, gzipped where that is asked for.
+pub(super) fn found(
+    asked: &Asked<'_>,
+    made: &Rendered,
+    content_type: HeaderValue,
+    cache: &HeaderValue,
+) -> Answer {
     let gzip = asked.gzip();
     let (body, etag): (Bytes, _) = if gzip {
         (made.gzip(), &made.gzip_etag)
     } else {
         (made.text.clone(), &made.etag)
     };
-    let mut answer = response::found(Body::whole(body), PLAYLIST, cache.clone(), etag.clone());
+    let mut answer = response::found(Body::whole(body), content_type, cache.clone(), etag.clone());
     varies(&mut answer);
     let headers = answer.headers_mut();
     headers.insert(AGE, HeaderValue::from(made.at.elapsed().as_secs()));

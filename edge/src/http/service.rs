@@ -29,12 +29,12 @@ use super::{
     cache::Cache,
     config::HttpConfig,
     connection::{self, Connection},
-    media,
+    endless, manifest, media,
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
     response::{self, Answer, BRIEF, JSON, NO_STORE},
     route::{Resource, Route},
-    viewers::Viewers,
+    viewers::{ViewerKey, Viewers},
 };
 use crate::{api, upstream::Upstream};
 
@@ -47,12 +47,13 @@ pub(super) struct Server {
     pub(super) viewers: Viewers,
     pub(super) builder: auto::Builder<TokioExecutor>,
     held: AtomicUsize,
+    pub(super) streams: AtomicUsize,
     channels: Mutex<Option<(Instant, Bytes)>>,
 }
 
 /// A request as its handler sees it.
 pub(super) struct Asked<'a> {
-    pub(super) server: &'a Server,
+    pub(super) server: &'a Arc<Server>,
     pub(super) connection: &'a Connection,
     pub(super) headers: &'a HeaderMap,
     pub(super) query: Option<&'a str>,
@@ -90,6 +91,7 @@ impl Server {
             metrics,
             cache: Cache::default(),
             held: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             channels: Mutex::default(),
         })
     }
@@ -119,7 +121,8 @@ pub(super) async fn serve(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Answer {
-    let mut active = connection.begin(request.version() == Version::HTTP_2);
+    let multiplexed = request.version() == Version::HTTP_2;
+    let mut active = connection.begin(multiplexed, &server.config);
     let (class, mut answer) = respond(&server, &connection, &request).await;
     let metrics = &server.metrics;
     metrics.answered(class, answer.status());
@@ -134,7 +137,7 @@ pub(super) async fn serve(
 }
 
 async fn respond(
-    server: &Server,
+    server: &Arc<Server>,
     connection: &Connection,
     request: &Request<Incoming>,
 ) -> (RouteClass, Answer) {
@@ -221,7 +224,22 @@ async fn route(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
             };
             (class, answer)
         }
+        Route::Manifest { channel } => {
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => manifest::manifest(asked, &channel).await,
+                Err(_) => not_found(),
+            };
+            (RouteClass::Manifest, answer)
+        }
+        Route::Stream { channel, track } => {
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => endless::stream(asked, &channel, track).await,
+                Err(_) => not_found(),
+            };
+            (RouteClass::Stream, answer)
+        }
         Route::Channels => (RouteClass::Api, channels(asked)),
+        Route::Time => (RouteClass::Api, manifest::time()),
         Route::Other { path } => match assets::answer(asked, path) {
             Some(answer) => (RouteClass::Page, answer),
             None => (RouteClass::Other, not_found()),
@@ -244,11 +262,11 @@ impl Asked<'_> {
     }
 
     /// Counts who asks as a viewer of the channel.
-    pub(super) fn counts(&self, channel: &ChannelName, page: Option<&str>) {
+    pub(super) fn counts(&self, channel: &ChannelName, page: Option<&str>) -> ViewerKey {
         let peer: IpAddr = self.connection.peer;
         let agent = self.headers.get(USER_AGENT);
         let agent = agent.map_or(&b""[..], |agent| agent.as_bytes());
-        self.server.viewers.saw(channel, peer, agent, page);
+        self.server.viewers.saw(channel, peer, agent, page)
     }
 
     /// What `wanted` comes to within `limit`. Only a request that really waits

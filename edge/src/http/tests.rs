@@ -4,4 +4,5 @@ mod limits;
 mod media;
 mod playlists;
 mod rig;
+mod streams;
 mod transport;

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -45,6 +45,8 @@ pub(super) enum Progress {
 pub(super) struct Use {
     born: Instant,
     last_ms: AtomicU64,
+    /// Viewers that stay without asking again.
+    staying: AtomicUsize,
     pub(super) progress: watch::Sender<Progress>,
 }
 
@@ -53,6 +55,7 @@ impl Use {
         Self {
             born: Instant::now(),
             last_ms: AtomicU64::new(0),
+            staying: AtomicUsize::new(0),
             progress: watch::Sender::new(Progress::Waiting),
         }
     }
@@ -63,7 +66,21 @@ impl Use {
     }
 
     fn idle_at(&self, idle: Duration) -> Instant {
+        if self.staying.load(Ordering::Relaxed) > 0 {
+            self.touch();
+        }
         self.born + Duration::from_millis(self.last_ms.load(Ordering::Relaxed)) + idle
+    }
+}
+
+/// A viewer that stays: its track has no idle time meanwhile.
+#[derive(Debug)]
+pub struct Following(Arc<Use>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.staying.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -150,6 +167,14 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Keeps a followed track from idling for as long as the guard lives.
+    pub(super) fn following(&self, broadcast: &Broadcast, name: TrackName) -> Option<Following> {
+        let key = (broadcast.channel.clone(), broadcast.id, name);
+        let usage = self.tracks.lock().get(&key)?.usage.clone();
+        usage.staying.fetch_add(1, Ordering::Relaxed);
+        Some(Following(usage))
     }
 
     /// Keeps a followed track from idling; `false` when nobody follows it.
