@@ -64,14 +64,16 @@ pub fn channels(known: &[Channel], viewers: &HashMap<ChannelName, u64>) -> Vec<u
 }
 
 fn state(channel: &Channel) -> &'static str {
-    let Stage::Ready(broadcast) = &channel.stage else {
-        return "starting";
-    };
-    match broadcast.state() {
-        BroadcastState::Ended => "ended",
-        BroadcastState::Lost => "lost",
-        BroadcastState::Live if channel.announcement.lost => "lost",
-        BroadcastState::Live => "live",
+    let lost = channel.announcement.lost;
+    match &channel.stage {
+        Stage::Starting if lost => "lost",
+        Stage::Starting => "starting",
+        Stage::Ready(broadcast) => match broadcast.state() {
+            BroadcastState::Ended => "ended",
+            BroadcastState::Lost => "lost",
+            BroadcastState::Live if lost => "lost",
+            BroadcastState::Live => "live",
+        },
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Body {
 
 enum Content {
     Empty,
+    /// As empty, but nobody may say so.
+    Unknown,
     /// One frame.
     Whole(Bytes),
     /// A frame for each, all known in advance.
@@ -68,6 +70,11 @@ impl Body {
         Self::of(Content::Live(Box::new(follow)))
     }
 
+    /// For HEAD, where nobody knows yet how much GET would send.
+    pub(super) const fn unknown() -> Self {
+        Self::of(Content::Unknown)
+    }
+
     const fn of(content: Content) -> Self {
         Self {
             content,
@@ -86,7 +93,7 @@ impl Body {
             Content::Empty => Some(0),
             Content::Whole(bytes) => Some(bytes.len() as u64),
             Content::Frames { left, .. } => Some(*left),
-            Content::Live(_) => None,
+            Content::Unknown | Content::Live(_) => None,
         }
     }
 }
@@ -132,7 +139,7 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         let next = match &mut self.content {
-            Content::Empty => None,
+            Content::Empty | Content::Unknown => None,
             Content::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.content = Content::Empty;

@@ -33,7 +33,7 @@ pub struct HttpConfig {
     #[arg(long, env = "MILLRACE_PLAIN_HTTP_ANYWHERE")]
     pub plain_http_anywhere: bool,
 
-    /// Connections of viewers at once; more are answered 503
+    /// Connections of viewers at once; more are answered 503, over TLS closed
     #[arg(
         long,
         env = "MILLRACE_MAX_CONNECTIONS",
@@ -42,7 +42,7 @@ pub struct HttpConfig {
     )]
     pub max_connections: usize,
 
-    /// Connections of one IPv4 address or IPv6 /64; more are answered 503
+    /// Connections of one IPv4 address or IPv6 /64; more are answered 503, over TLS closed
     #[arg(
         long,
         env = "MILLRACE_MAX_CONNECTIONS_PER_ADDRESS",

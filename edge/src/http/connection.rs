@@ -62,6 +62,8 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Active {
     connection: Arc<Connection>,
+    /// Whether the answer takes its time to leave.
+    large: bool,
     answer: Option<u64>,
     write_deadline: Duration,
 }
@@ -90,6 +92,7 @@ impl Connection {
         self.partial_since_ms.store(0, Relaxed);
         Active {
             connection: self.clone(),
+            large: false,
             answer: None,
             write_deadline: Duration::from_secs(config.write_deadline),
         }
@@ -136,10 +139,12 @@ impl Connection {
 }
 
 impl Active {
-    /// Sets the deadline for an answer that shares its connection with others.
+    /// Sets the deadline for an answer that shares its connection with others;
+    /// one that has it to itself fills the socket, which has its own.
     pub(super) fn must_send(&mut self, bytes: u64, config: &HttpConfig) {
         let connection = &self.connection;
-        if bytes < LARGE || !connection.multiplexed.load(Relaxed) {
+        self.large = bytes >= LARGE;
+        if !self.large || !connection.multiplexed.load(Relaxed) {
             return;
         }
         let seconds = config.write_deadline + bytes / config.min_read_rate.max(1);
@@ -175,8 +180,8 @@ impl Active {
         self.connection.draining.load(Relaxed)
     }
 
-    /// The bytes, and with them this: HTTP/2 takes a frame from its body long
-    /// before the peer's window lets it go.
+    /// The bytes, and with them this: a frame is taken from its body long before
+    /// the peer's window or the socket lets it go.
     pub(super) fn until_sent(self, bytes: Bytes) -> Bytes {
         struct Sending {
             bytes: Bytes,
@@ -187,7 +192,7 @@ impl Active {
                 &self.bytes
             }
         }
-        if self.answer.is_none() {
+        if !self.large {
             return bytes;
         }
         Bytes::from_owner(Sending {

@@ -16,7 +16,7 @@ use common::{
 };
 use hyper::{
     StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
 };
 use tokio::time::{Duration, Instant};
 
@@ -74,6 +74,13 @@ pub(super) async fn stream(asked: &Asked<'_>, channel: &ChannelName, name: Track
         Ok(Err(why)) => return playlists::unavailable(asked, why),
         Err(impatience) => return impatience.answer(BRIEF),
     };
+    let content_type = match name.kind {
+        Kind::Video => VIDEO,
+        Kind::Audio => AUDIO,
+    };
+    if asked.head {
+        return answered(Body::unknown(), content_type);
+    }
     let Some(place) = Place::take(asked.server) else {
         asked.server.metrics.rejected(Rejected::Streams);
         return response::error(StatusCode::SERVICE_UNAVAILABLE, NO_STORE);
@@ -92,12 +99,12 @@ pub(super) async fn stream(asked: &Asked<'_>, channel: &ChannelName, name: Track
     // does not know; nothing is lost by waiting as long as for one that starts.
     let longest = asked.server.config.starting();
     let body = Body::live(Follow::endless(track, msn, longest, endless));
+    answered(body, content_type)
+}
+
+fn answered(body: Body, content_type: HeaderValue) -> Answer {
     let mut answer = response::answer(StatusCode::OK, body);
     let headers = answer.headers_mut();
-    let content_type = match name.kind {
-        Kind::Video => VIDEO,
-        Kind::Audio => AUDIO,
-    };
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CACHE_CONTROL, NO_STORE);
     answer

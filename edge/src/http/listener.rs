@@ -151,7 +151,10 @@ pub async fn serve(
             accept.run(listener, Some(acceptor)).await;
         }
     };
-    tokio::join!(plain, tls);
+    tokio::select! {
+        _ = async { tokio::join!(plain, tls) } => {}
+        () = accept.server.count_regularly() => {}
+    }
 }
 
 struct Acceptor {

@@ -1,7 +1,9 @@
 //! Requests of DASH players: the manifest, and the time it is measured by.
 
 use std::{
+    future::{Future, poll_fn},
     sync::Arc,
+    task::Poll,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -9,11 +11,12 @@ use common::{
     live::{Broadcast, TrackWindow, UnixMs},
     names::ChannelName,
 };
-use futures_util::future::{join_all, select_all};
 use hyper::{
     StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
+
+use tokio::sync::watch;
 
 use super::{
     body::Body,
@@ -36,9 +39,10 @@ pub(super) async fn manifest(asked: &Asked<'_>, channel: &ChannelName) -> Answer
     let playlists = asked.server.cache.of(&broadcast);
     let started = asked.patiently(asked.server.config.starting(), async {
         let upstream = &asked.server.upstream;
-        let names = broadcast.tracks.iter().map(|of| of.track.name);
-        let followed = join_all(names.map(|name| upstream.track(&broadcast, name))).await;
-        let tracks: Vec<_> = followed.into_iter().collect::<Result<_, _>>()?;
+        let mut tracks = Vec::with_capacity(broadcast.tracks.len());
+        for of in &broadcast.tracks {
+            tracks.push(upstream.track(&broadcast, of.track.name).await?);
+        }
         Ok::<_, Unavailable>(offered(asked, &playlists, &broadcast, &tracks).await)
     });
     let made = match started.await {
@@ -69,10 +73,26 @@ async fn offered(
         if enough && let Some(made) = playlists.manifest(broadcast, &asked.server.metrics) {
             return made;
         }
-        let changes = versions.iter_mut().map(|one| Box::pin(one.changed()));
-        // A window outlives its waiters: a change is all that can come.
-        let _ = select_all(changes).await;
+        any_changed(&mut versions).await;
     }
+}
+
+/// Resolves with the first change of any of them.
+async fn any_changed<T>(all: &mut [watch::Receiver<T>]) {
+    let changes = all.iter_mut().map(|one| Box::pin(one.changed()));
+    let mut changes: Vec<_> = changes.collect();
+    // A window outlives its waiters: a change is all that can come.
+    poll_fn(|cx| {
+        if changes
+            .iter_mut()
+            .any(|one| one.as_mut().poll(cx).is_ready())
+        {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// `/api/v1/time`: this machine's clock to the millisecond (D3).

@@ -108,7 +108,8 @@ impl Place {
         let mut found = window.part(self.epoch, msn, part);
         let hinted = found == PartLookup::Hinted;
         if hinted && asked.head {
-            return self.found(Body::empty());
+            let answer = self.found(Body::unknown());
+            return response::not_stored(answer);
         }
         if hinted {
             let waited = asked.patiently(self.longest_hold(), async {
@@ -161,7 +162,7 @@ impl Place {
                 Ok((all, since)) => aged(self.bytes(asked, VecDeque::from([all])), Some(since)),
                 Err(answer) => answer,
             },
-            Whole::Open if asked.head => self.found(Body::empty()),
+            Whole::Open if asked.head => self.found(Body::unknown()),
             Whole::Open => {
                 let follow = Follow::segment(self.track.clone(), msn, self.longest_hold());
                 self.found(Body::live(follow))

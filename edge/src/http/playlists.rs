@@ -71,18 +71,14 @@ pub(super) async fn media(asked: &Asked<'_>, channel: &ChannelName, name: TrackN
     };
     asked.counts(channel, directives.viewer);
     let want = directives.want;
-    if let Some(want) = want.filter(|_| !asked.head)
-        && let Err(answer) = reloaded(
-            asked,
-            &broadcast,
-            &window.window,
-            track.part_limit,
-            &playlists.lifetimes,
-            want,
-        )
-        .await
-    {
-        return answer;
+    let mut early = false;
+    if let Some(want) = want {
+        let (limit, lifetimes) = (track.part_limit, &playlists.lifetimes);
+        let reloaded = reloaded(asked, &broadcast, &window.window, limit, lifetimes, want);
+        match reloaded.await {
+            Ok(answerable) => early = !answerable,
+            Err(answer) => return answer,
+        }
     }
     let ended = window.window.listing().is_some_and(|now| now.ended);
     let skip = if ended { Skip::No } else { directives.skip };
@@ -94,6 +90,7 @@ pub(super) async fn media(asked: &Asked<'_>, channel: &ChannelName, name: TrackN
         None => &lifetimes.plain,
     };
     match made {
+        Some(made) if early => response::not_stored(found(asked, &made, PLAYLIST, cache)),
         Some(made) => found(asked, &made, PLAYLIST, cache),
         None => response::error(StatusCode::SERVICE_UNAVAILABLE, BRIEF),
     }
@@ -101,6 +98,7 @@ pub(super) async fn media(asked: &Asked<'_>, channel: &ChannelName, name: TrackN
 
 /// Returns once the window lists what is wanted (R1), or with the error: 400 at
 /// once for what is too far away (R3), 503 after three target durations (R4).
+/// HEAD waits for nothing: it learns with `false` that GET would.
 async fn reloaded(
     asked: &Asked<'_>,
     broadcast: &Broadcast,
@@ -108,21 +106,24 @@ async fn reloaded(
     limit: u32,
     lifetimes: &Lifetimes,
     want: Want,
-) -> Result<(), Answer> {
+) -> Result<bool, Answer> {
     let error = || lifetimes.blocking_error.clone();
     match window
         .listing()
         .map(|listing| verdict(&listing, limit, want))
     {
-        Some(Verdict::Answer) => return Ok(()),
+        Some(Verdict::Answer) => return Ok(true),
         Some(Verdict::TooFar) => return Err(response::error(StatusCode::BAD_REQUEST, error())),
+        Some(Verdict::Hold) | None if asked.head => return Ok(false),
         Some(Verdict::Hold) | None => {}
     }
     let longest = Duration::from_millis(broadcast.plan.parts_listed_ms().into());
     // What was near enough when it was asked for stays so.
     let answerable = |listing: &Listing| verdict(listing, limit, want) == Verdict::Answer;
     let wait = asked.patiently(longest, listed(window, answerable));
-    wait.await.map_err(|impatience| impatience.answer(error()))
+    wait.await
+        .map(|()| true)
+        .map_err(|impatience| impatience.answer(error()))
 }
 
 /// Waits until the window lists something that `suffices`.

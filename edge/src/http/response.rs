@@ -85,6 +85,12 @@ pub(super) fn preflight() -> Answer {
     answer
 }
 
+/// What holds now and may not hold for whoever asks next.
+pub(super) fn not_stored(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    answer
+}
+
 /// The connection ends with this answer: what follows on it can't be trusted.
 pub(super) fn closing(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(CONNECTION, CLOSE);

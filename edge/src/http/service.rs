@@ -1,6 +1,7 @@
 //! One request: checked, routed, answered, counted.
 
 use std::{
+    collections::HashMap,
     fmt,
     future::Future,
     net::IpAddr,
@@ -21,7 +22,7 @@ use hyper::{
 };
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     assets,
@@ -68,6 +69,9 @@ pub(super) enum Impatience {
     TooMany(Rejected),
 }
 
+/// Fine enough for whoever scrapes, and the table of viewers is walked once.
+const COUNTED_EVERY: Duration = Duration::from_secs(2);
+
 /// How long the channel list is shared between requests.
 const CHANNELS_FOR: Duration = Duration::from_secs(1);
 
@@ -104,14 +108,28 @@ impl Server {
         {
             return text.clone();
         }
-        let counts = self.viewers.count();
-        let all: u64 = counts.values().sum();
-        let all = i64::try_from(all).unwrap_or(i64::MAX);
-        self.metrics.counted_viewers.set(all);
+        let counts = self.count_viewers();
         let known = self.upstream.directory().snapshot();
         let text: Bytes = api::channels(&known, &counts).into();
         *made = Some((Instant::now(), text.clone()));
         text
+    }
+
+    /// Viewers by channel, and their sum into the metrics.
+    fn count_viewers(&self) -> HashMap<ChannelName, u64> {
+        let counts = self.viewers.count();
+        let all: u64 = counts.values().sum();
+        let all = i64::try_from(all).unwrap_or(i64::MAX);
+        self.metrics.counted_viewers.set(all);
+        counts
+    }
+
+    /// Keeps the metrics' count of viewers current, whoever asks for the list.
+    pub(super) async fn count_regularly(&self) {
+        loop {
+            sleep(COUNTED_EVERY).await;
+            self.count_viewers();
+        }
     }
 }
 

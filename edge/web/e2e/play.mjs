@@ -20,15 +20,10 @@
 import { existsSync } from 'node:fs';
 import { appendFile, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { fail, launch } from './chromium.mjs';
 
 const SAMPLE_MS = 250;
 const STALL_MS = 500;
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const CHROMIUM_ARGS = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--mute-audio',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync',
-  '--autoplay-policy=no-user-gesture-required',
-];
 
 function arguments_() {
   const { values, positionals } = parseArgs({
@@ -51,22 +46,6 @@ function arguments_() {
     fail('usage: play.mjs BASE_URL CHANNEL SECONDS [--expect-playing] [--json] [--frames FILE] [--screenshot FILE] [--size WxH] [--dark] [--first-frame-within SECONDS] [--ticks FILE] [--until-file FILE]');
   }
   return { ...values, base, channel, seconds: Number(seconds), width, height };
-}
-
-function fail(message) {
-  process.stderr.write(`play.mjs: ${message}\n`);
-  process.exit(2);
-}
-
-async function launch() {
-  if (!existsSync(CHROMIUM)) fail(`${CHROMIUM} is missing: apt-get install chromium, or set CHROMIUM`);
-  let playwright;
-  try {
-    playwright = await import('playwright-core');
-  } catch {
-    fail('playwright-core is missing: run deploy/web --test');
-  }
-  return playwright.chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_ARGS });
 }
 
 // Runs in the page before its own scripts: logs every presented frame. The

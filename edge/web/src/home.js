@@ -1,7 +1,7 @@
 // The list of live channels: asked for every few seconds, and patched in place
 // so that neither the focus nor a half-made click is lost.
 
-import { bestVideo, isAudioOnly, readChannels } from './core/channels.js';
+import { badge, bestVideo, isAudioOnly, readChannels } from './core/channels.js';
 import { duration, rendition, viewers, DASH } from './core/format.js';
 import { backoffMs } from './core/backoff.js';
 
@@ -26,13 +26,13 @@ function makeCard(name) {
   const item = element('li', 'card');
   const link = element('a', 'card-link');
   link.href = `/watch/${name}`;
-  const badge = element('span', 'chip', 'Live');
+  const chip = element('span', 'chip');
   const title = element('span', 'card-name', name);
   const picture = element('span', 'card-picture');
   const meta = element('span', 'card-meta');
-  link.append(badge, title, picture, meta);
+  link.append(chip, title, picture, meta);
   item.append(link);
-  return { item, picture, meta };
+  return { item, chip, picture, meta };
 }
 
 function pictureOf(channel) {
@@ -61,6 +61,7 @@ function show(channels) {
       card = makeCard(channel.name);
       cards.set(channel.name, card);
     }
+    put(card.chip, badge(channel));
     const picture = pictureOf(channel);
     put(card.picture, picture === DASH ? '' : picture);
     put(card.meta, metaOf(channel));

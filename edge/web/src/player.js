@@ -232,7 +232,7 @@ export class Player {
     const fatal = data.fatal || (refused && this.#refusals >= REFUSALS);
     if (!fatal || hls !== this.hls) return;
     const kind = data.type === Hls.ErrorTypes.MEDIA_ERROR ? 'media' : network ? 'network' : 'other';
-    this.#report({ type: 'fatal', kind, status, details: data.details });
+    this.#report({ type: 'fatal', kind, status, media: Boolean(data.frag), details: data.details });
   }
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { backoffMs, MAX_MS, MIN_MS } from '../src/core/backoff.js';
-import { bestVideo, channelOfPath, isAudioOnly, readChannels } from '../src/core/channels.js';
+import { badge, bestVideo, channelOfPath, isAudioOnly, readChannels } from '../src/core/channels.js';
 import * as format from '../src/core/format.js';
 import { firstMediaUri, isDisjoint, isEnded, isPlaylist } from '../src/core/playlist.js';
 import { StallMeter } from '../src/core/stall.js';
@@ -73,6 +73,13 @@ test('channels: a list with missing and foreign fields is still a list', () => {
   assert.equal(isAudioOnly(channels[1]), false);
   assert.equal(isAudioOnly(channels[2]), true);
   assert.equal(channels[2].viewers, null);
+});
+
+test('channels: one that has ended is not live, one that is away says so', () => {
+  const states = ['live', 'starting', 'lost', 'ended', 'strange', 7];
+  const channels = readChannels({ channels: states.map((state, i) => ({ name: `c${i}`, state })) });
+  assert.deepEqual(channels.map(({ name }) => name), ['c0', 'c1', 'c2', 'c4', 'c5']);
+  assert.deepEqual(channels.map(badge), ['Live', 'Live', 'Interrupted', 'Live', 'Live']);
 });
 
 test('channels: only a valid name is taken from the path', () => {

@@ -153,6 +153,15 @@ test('a refused playlist reloads, a fatal network error waits for the server', (
   assert.deepEqual([session.state, session.reason], ['interrupted', 'network']);
 });
 
+test('media that is gone is no channel that is gone: the source is loaded afresh', () => {
+  const session = playing();
+  const gone = { type: 'fatal', kind: 'network', status: 404, media: true };
+  assert.deepEqual(names(session.on(gone, 20_000)), ['unload', 'load']);
+  assert.equal(session.state, 'interrupted');
+  session.on({ ...gone, media: false }, 21_000);
+  assert.equal(session.state, 'offline');
+});
+
 test('a source without a first frame is tried again, unless the playlist waits too', () => {
   const session = new Session(MIDDLE);
   session.start(0);

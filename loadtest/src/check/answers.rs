@@ -86,6 +86,8 @@ fn requests(observed: &Observed, x: &Exchange, target_us: Option<u64>, v: &mut V
         Asked::Hinted => v.hold("R6", matches!(status, 404 | 503), || {
             format!("{path}: {status}")
         }),
+        // A machine that stood still has let the future come.
+        Asked::Future if listed_by(observed, x) => {}
         Asked::Future => v.hold("R6", status == 404 && took_us < AT_ONCE_US, || {
             format!("{path}: {status} after {} ms", took_us / 1000)
         }),
@@ -94,6 +96,19 @@ fn requests(observed: &Observed, x: &Exchange, target_us: Option<u64>, v: &mut V
         }),
         _ => {}
     }
+}
+
+/// Whether a playlist named what was asked for before the answer was read.
+fn listed_by(observed: &Observed, x: &Exchange) -> bool {
+    let lists = observed.tracks.get(x.track).map(|track| &track.lists);
+    let by_then = lists
+        .into_iter()
+        .flatten()
+        .take_while(|seen| seen.at_us <= x.done_us);
+    by_then
+        .flat_map(|seen| &seen.list.segments)
+        .flat_map(|segment| &segment.parts)
+        .any(|part| x.path.ends_with(part.uri.trim_start_matches("../")))
 }
 
 fn media_list(x: &Exchange) -> Option<MediaPlaylist> {

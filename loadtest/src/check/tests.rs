@@ -518,6 +518,21 @@ fn r1_to_r6_requests() {
 }
 
 #[test]
+fn r6_a_part_that_was_listed_by_then_is_no_future_part() {
+    let future = |asked: &Asked| *asked == Asked::Future;
+    let found_at = |done_us| {
+        move |x: &mut Exchange| {
+            x.path = "/live/x/1/v0/109.0.m4s".to_owned();
+            x.status = 200;
+            x.done_us = done_us;
+        }
+    };
+    // The playlist of 2 s names it first.
+    answer_breaks(&["R6"], future, found_at(4 * PART_US - 1));
+    answer_breaks(&[], future, found_at(4 * PART_US));
+}
+
+#[test]
 fn t2_to_t5_headers() {
     let media = |asked: &Asked| *asked == Asked::Media;
     answer_breaks(

@@ -174,7 +174,15 @@ async fn a_viewer_that_stops_reading_is_dropped() {
 
 #[tokio::test]
 async fn a_viewer_that_reads_slowly_but_well_is_not() {
-    let mut rig = Rig::start(&["--write-deadline", "1"], 4).await;
+    let flags = [
+        "--write-deadline",
+        "1",
+        "--idle-timeout",
+        "1",
+        "--header-deadline",
+        "1",
+    ];
+    let mut rig = Rig::start(&flags, 4).await;
     rig.studio.open(V, 100);
     rig.studio.chunk(V, Bytes::from(vec![7; 16 << 20]));
     rig.studio.part(V, 100, 0);
@@ -191,6 +199,8 @@ async fn a_viewer_that_reads_slowly_but_well_is_not() {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert_eq!(rig.metrics.slow_viewers.get(), 0);
+    // Nor is it idle while its answer is on the way.
+    assert_eq!(rig.metrics.rejections(Rejected::Idle), 0);
 }
 
 #[tokio::test]

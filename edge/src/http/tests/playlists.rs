@@ -1,6 +1,7 @@
 //! R1 to R5 and T2 to T5 on playlists, over a socket.
 
 use std::{
+    collections::HashMap,
     io::Read,
     time::{Duration, Instant},
 };
@@ -275,11 +276,22 @@ async fn head_answers_at_once() {
     let rig = Rig::live(&[]).await;
     let whole = rig.get(MEDIA).await;
     let mut client = rig.connect().await;
-    for path in [MEDIA, "/live/demo/v0.m3u8?_HLS_msn=107"] {
+    for (path, cache) in [
+        (MEDIA, "max-age=2"),
+        ("/live/demo/v0.m3u8?_HLS_msn=105", "max-age=24"),
+        // GET would wait and then send another playlist.
+        ("/live/demo/v0.m3u8?_HLS_msn=107", "no-store"),
+    ] {
         let head = client.head(path).await;
         assert_eq!(head.status, 200);
         assert_eq!(head.header("content-length"), whole.body.len().to_string());
+        assert_eq!(head.header("cache-control"), cache, "{path}");
     }
+    // R3 is no matter of waiting.
+    assert_eq!(
+        client.head(&format!("{MEDIA}?_HLS_msn=108")).await.status,
+        400
+    );
 }
 
 /// A starting channel's playlists wait; the first part of media answers them.
@@ -346,6 +358,35 @@ async fn viewers_and_channels_are_listed() {
     assert_eq!(tracks[0]["name"], "v0");
     assert_eq!(tracks[0]["width"], 1280);
     assert_eq!(tracks[1]["kind"], "audio");
+}
+
+/// Also where nobody has watched it yet, so that this edge knows it by name only.
+#[tokio::test]
+async fn a_channel_whose_publisher_is_away_is_lost() {
+    let rig = Rig::start(&[], 4).await;
+    for (lost, state) in [(false, "starting"), (true, "lost")] {
+        let mut channel = rig.studio.channel(Stage::Starting);
+        channel.announcement.lost = lost;
+        rig.directory.put(channel);
+        let list = crate::api::channels(&rig.directory.snapshot(), &HashMap::new());
+        let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+        assert_eq!(list["channels"][0]["state"], state);
+    }
+}
+
+/// Who looks at the metrics alone sees them too.
+#[tokio::test]
+async fn viewers_are_counted_without_being_asked_for() {
+    let rig = Rig::live(&[]).await;
+    rig.get(MEDIA).await;
+    let counted = async {
+        while rig.metrics.counted_viewers.get() != 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), counted)
+        .await
+        .unwrap();
 }
 
 /// Thousands of queries cost one rendering and share its bytes.

@@ -276,6 +276,23 @@ async fn rapid_reset_is_sent_away() {
     assert_eq!(rig.get(MEDIA).await.status, 200);
 }
 
+/// CVE-2025-8671: what makes the server reset its own streams, without end.
+#[tokio::test]
+async fn made_you_reset_is_sent_away() {
+    let rig = Rig::live(&[]).await;
+    let mut stream = raw_h2(&rig).await;
+    let mut flood = Vec::new();
+    for n in 0..4_000_u32 {
+        let id = 2 * n + 1;
+        // A request without its end, and a window that grows by nothing.
+        flood.extend(frame(1, 0x4, id, &request_block()));
+        flood.extend(frame(8, 0, id, &0_u32.to_be_bytes()));
+    }
+    let _ = stream.write_all(&flood).await;
+    assert!(goes_away(stream).await);
+    assert_eq!(rig.get(MEDIA).await.status, 200);
+}
+
 /// Header blocks that never end, in CONTINUATION frames.
 #[tokio::test]
 async fn endless_continuation_is_sent_away() {
@@ -384,6 +401,8 @@ async fn t1_tls_offers_http2_and_http1() {
         &cert,
         "--tls-key",
         &key,
+        "--header-deadline",
+        "1",
     ];
     let config = config(&flags);
     let listeners = bind(&config).await.unwrap();
@@ -426,6 +445,11 @@ async fn t1_tls_offers_http2_and_http1() {
     let mut bytes = Vec::new();
     let _ = plain.read_to_end(&mut bytes).await;
     assert_eq!(metrics.rejections(Rejected::Handshake), 1);
+    // A handshake that does not go on has the deadline of a header.
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(b"\x16\x03\x01\x02\x00").await.unwrap();
+    let _ = half.read_to_end(&mut bytes).await;
+    assert_eq!(metrics.rejections(Rejected::Handshake), 2);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ function show(names) {
 async function refresh() {
   try {
     const { channels } = await (await fetch('/api/v1/channels', { cache: 'no-store' })).json();
-    show(channels.map(({ name }) => name).filter((name) => /^[a-z0-9_]{1,32}$/.test(name)));
+    show(channels.filter(({ state }) => state !== 'ended').map(({ name }) => name).filter((name) => /^[a-z0-9_]{1,32}$/.test(name)));
   } catch {
     lead.textContent = 'The server does not answer. The page keeps trying.';
   }

@@ -1,6 +1,9 @@
 // The channel list of `GET /api/v1/channels` made safe to show. Whatever is
 // missing or of the wrong type is left out; a channel without a valid name is
-// dropped, since there would be nothing to link to.
+// dropped, since there would be nothing to link to, and so is one that has
+// ended, which a server lists for as long as its last playlist is on show.
+
+import { BADGES } from './words.js';
 
 const NAME = /^[a-z0-9_]{1,32}$/;
 
@@ -19,9 +22,10 @@ const numberOr = (value, otherwise) =>
 export function readChannels(body) {
   const list = Array.isArray(body?.channels) ? body.channels : [];
   return list
-    .filter((channel) => isChannelName(channel?.name))
+    .filter((channel) => isChannelName(channel?.name) && channel.state !== 'ended')
     .map((channel) => ({
       name: channel.name,
+      away: channel.state === 'lost',
       liveSinceMs: numberOr(channel.live_since_ms, null),
       viewers: numberOr(channel.viewers, null),
       tracks: (Array.isArray(channel.tracks) ? channel.tracks : []).filter(
@@ -29,6 +33,11 @@ export function readChannels(body) {
       ),
     }))
     .sort((a, b) => (b.viewers ?? 0) - (a.viewers ?? 0) || a.name.localeCompare(b.name));
+}
+
+// A channel that nobody watches yet is "starting" to its edge; it is live.
+export function badge({ away }) {
+  return away ? BADGES.interrupted : BADGES.live;
 }
 
 // The best picture of a channel, or null where it carries only sound.

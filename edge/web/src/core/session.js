@@ -138,7 +138,8 @@ export class Session {
     return [{ do: 'forgive-stalls' }];
   }
 
-  #fatal({ kind, status }, nowMs) {
+  // `media` where it was a part or segment that was asked for, not a playlist.
+  #fatal({ kind, status, media = false }, nowMs) {
     if (!this.#loaded) return [];
     if (kind === 'media') {
       this.#recoveriesMs = this.#recoveriesMs.filter((ms) => nowMs - ms < MEDIA_RECOVERY_WINDOW_MS);
@@ -149,8 +150,10 @@ export class Session {
       return this.#reload('player', nowMs);
     }
     if (this.#endlist) return this.#giveUp('ended', null);
-    if (status === 404) return this.#giveUp('offline', null);
-    if (status === 400) return this.#reload('player', nowMs);
+    // A page that slept asks for media that is long gone; the channel may be live.
+    const gone = status === 404 && media;
+    if (status === 404 && !gone) return this.#giveUp('offline', null);
+    if (status === 400 || gone) return this.#reload('player', nowMs);
     const reason = status ? 'server' : 'network';
     return this.#giveUp(this.#everLive ? 'interrupted' : 'starting', reason);
   }

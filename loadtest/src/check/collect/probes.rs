@@ -74,10 +74,8 @@ impl Probes {
         list: &MediaPlaylist,
     ) -> Vec<Exchange> {
         self.versions += 1;
+        let settled = self.versions == SETTLED && list.part_target_us.is_some();
         let mut questions: Vec<(Url, Asked)> = Vec::new();
-        if self.versions == SETTLED && list.part_target_us.is_some() {
-            questions.extend(strange(base, list));
-        }
         if let Some(uri) = before.and_then(|before| left(before, list))
             && self.dropped < DROPPED
             && let Ok(url) = base.join(uri)
@@ -87,10 +85,17 @@ impl Probes {
         }
         let mut out = Vec::new();
         let mut question = Question::new(lane, self.track);
+        if settled {
+            // Fetching media took its time: what lies ahead is read off a new list.
+            let fresh = question.ask(base, Asked::Playlist).await.ok();
+            if let Some(now) = fresh.and_then(|full| media_list(&full).ok()?) {
+                questions.extend(strange(base, &now));
+            }
+        }
         for (url, asked) in questions {
             out.extend(question.ask(&url, asked).await.ok());
         }
-        if self.versions == SETTLED && list.part_target_us.is_some() {
+        if settled {
             out.extend(skip(&mut question, base).await);
         }
         out
@@ -113,7 +118,10 @@ async fn skip(question: &mut Question<'_>, base: &Url) -> Option<Exchange> {
 fn strange(base: &Url, list: &MediaPlaylist) -> Vec<(Url, Asked)> {
     let last = list.position().map_or(0, |end| end.msn);
     let far = format!("_HLS_msn={}", last.saturating_add(10));
-    let mut out = vec![
+    let ahead = list.part_hint().and_then(future);
+    let ahead = ahead.and_then(|uri| base.join(&uri).ok());
+    let mut out: Vec<_> = ahead.map(|url| (url, Asked::Future)).into_iter().collect();
+    out.extend([
         (base.clone(), Asked::Gzip),
         (base.with_query("_HLS_part=0"), Asked::PartWithoutMsn),
         (base.with_query("_HLS_msn=x"), Asked::Unparsable),
@@ -123,7 +131,7 @@ fn strange(base: &Url, list: &MediaPlaylist) -> Vec<(Url, Asked)> {
             Asked::Unparsable,
         ),
         (base.with_query(&far), Asked::FarAhead),
-    ];
+    ]);
     let media = list
         .segments
         .iter()
@@ -131,7 +139,6 @@ fn strange(base: &Url, list: &MediaPlaylist) -> Vec<(Url, Asked)> {
         .find_map(|segment| segment.uri.as_ref());
     let named = [
         (media.cloned(), Asked::Range),
-        (list.part_hint().and_then(future), Asked::Future),
         (Some("no-such-playlist.m3u8".to_owned()), Asked::Missing),
     ];
     for (uri, asked) in named {
