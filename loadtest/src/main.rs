@@ -17,6 +17,7 @@ mod compare;
 mod figures;
 mod follow;
 mod m3u8;
+mod mpd;
 mod playout;
 mod publish;
 mod stamp;
@@ -37,11 +38,11 @@ struct Cli {
 enum Command {
     /// Publish over RTMP in real time, each frame stamped with the time of its write
     Publish(Box<publish::PublishArgs>),
-    /// Hold any vendor's low-latency HLS to the conformance rules
+    /// Hold any vendor's low-latency HLS or DASH to the conformance rules
     Check(check::CheckArgs),
     /// Compare two edges' playlists byte for byte at equal versions
     CompareEdges(compare::CompareArgs),
-    /// Watch low-latency HLS as players do: latency, stalls, gaps, errors
+    /// Watch low-latency HLS, DASH or endless streams as players do: latency, stalls, gaps, errors
     Watch(watch::WatchArgs),
 }
 

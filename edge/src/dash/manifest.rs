@@ -76,16 +76,13 @@ fn head(out: &mut String, shown: &Shown, plan: &Plan) -> fmt::Result {
     } else {
         write!(out, " minimumUpdatePeriod=\"{}\"", Length(UPDATE_MS))?;
     }
-    let delay_ms = u64::from(plan.part_hold_back_ms);
+    // No suggestedPresentationDelay: Shaka adds it to the latency of the service
+    // description, and takes a maxSegmentDuration above the segments' own off it.
     writeln!(
         out,
-        " minBufferTime=\"{}\" timeShiftBufferDepth=\"{}\" suggestedPresentationDelay=\"{}\" \
-         maxSegmentDuration=\"{}\">",
-        Length(delay_ms / 2),
+        " minBufferTime=\"{}\" timeShiftBufferDepth=\"{}\">",
+        Length(u64::from(plan.part_hold_back_ms) / 2),
         Length(plan.can_skip_until_ms().into()),
-        Length(delay_ms),
-        // As an HLS segment, half a second over TARGETDURATION at most (H1).
-        Length(u64::from(plan.target_duration_ms()) + 500),
     )
 }
 

@@ -129,7 +129,7 @@ fn golden_manifest() {
     let mut studio = studio();
     studio.segments(100, 102);
     let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
-<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019,http://www.dashif.org/guidelines/low-latency-live-v5" type="dynamic" availabilityStartTime="1970-01-01T00:00:00Z" publishTime="2026-11-22T21:16:27.042Z" minimumUpdatePeriod="PT0.500S" minBufferTime="PT0.600S" timeShiftBufferDepth="PT18.000S" suggestedPresentationDelay="PT1.200S" maxSegmentDuration="PT3.500S">
+<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019,http://www.dashif.org/guidelines/low-latency-live-v5" type="dynamic" availabilityStartTime="1970-01-01T00:00:00Z" publishTime="2026-11-22T21:16:27.042Z" minimumUpdatePeriod="PT0.500S" minBufferTime="PT0.600S" timeShiftBufferDepth="PT18.000S">
  <ServiceDescription id="0">
   <Scope schemeIdUri="urn:dvb:dash:lowlatency:scope:2019"/>
   <Latency referenceId="0" target="1200" min="600" max="3600"/>

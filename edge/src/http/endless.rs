@@ -74,6 +74,10 @@ pub(super) async fn stream(asked: &Asked<'_>, channel: &ChannelName, name: Track
         Ok(Err(why)) => return playlists::unavailable(asked, why),
         Err(impatience) => return impatience.answer(BRIEF),
     };
+    // Nothing follows what has ended: there is no stream of it.
+    if track.window.look(common::live::Log::is_ended) {
+        return response::error(StatusCode::NOT_FOUND, BRIEF);
+    }
     let content_type = match name.kind {
         Kind::Video => VIDEO,
         Kind::Audio => AUDIO,

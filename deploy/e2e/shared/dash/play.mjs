@@ -5,8 +5,9 @@
 //
 // SECONDS count from the moment at which every player has shown a frame, which
 // must come within 20 s. One line of JSON: for each, in the order given, the
-// first frame after the opening, latency (programme time to presentation) and
-// gaps between frames from two seconds after the first on.
+// first frame after the opening, latency (programme time to presentation, of all
+// and of the last frames) and gaps between frames from two seconds after the
+// first on.
 
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -62,12 +63,13 @@ function quantile(values, q) {
   return round(sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]);
 }
 
-function summarise({ player, opened, statuses }, { frames, errors, rates, version, latency }) {
+function summarise({ player, url, opened, statuses }, { frames, errors, rates, version, latency }) {
   const steady = frames.filter(([at]) => at > frames[0][0] + SETTLE_MS);
   const gaps = steady.slice(1).map(([at], i) => at - steady[i][0]);
   const latencies = steady.map(([at, media]) => (at - media) / 1000);
   return {
     player,
+    channel: url.split('/').at(-2),
     version,
     first_frame_ms: frames.length > 0 ? Math.round(frames[0][0] - opened) : null,
     frames: frames.length,
@@ -77,7 +79,7 @@ function summarise({ player, opened, statuses }, { frames, errors, rates, versio
     own_latency: latency === null ? null : round(latency),
     longest_gap_ms: Math.round(Math.max(0, ...gaps)),
     stalls: gaps.filter((ms) => ms >= 500).length,
-    rates,
+    rates: [Math.min(...rates), Math.max(...rates)].map(round),
     errors,
     statuses,
   };

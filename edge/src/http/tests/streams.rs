@@ -156,6 +156,7 @@ async fn an_endless_stream_runs_on_from_the_newest_segment() {
     rig.studio.track(V).window.end();
     assert_eq!(until(&mut client, "v0 107.0;").await, "v0 107.0;");
     assert_eq!(client.chunk().await.unwrap(), b"");
+    assert_eq!(rig.get(STREAM).await.status, 404);
     while rig.metrics.streams.get() != 0 {
         tokio::task::yield_now().await;
     }
