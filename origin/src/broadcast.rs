@@ -68,6 +68,16 @@ pub struct BroadcastConfig {
     )]
     pub max_gop: u32,
 
+    /// Most bytes of media that one broadcast holds for edges; a publisher that needs more is refused
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_WINDOW_BYTES",
+        value_name = "BYTES",
+        default_value_t = 1 << 30,
+        value_parser = clap::value_parser!(u64).range(1 << 20..)
+    )]
+    pub max_window_bytes: u64,
+
     /// Directory that remembers where each channel stood, so that a killed origin goes on
     #[arg(long, env = "MILLRACE_JOURNAL", value_name = "DIR")]
     pub journal: Option<PathBuf>,

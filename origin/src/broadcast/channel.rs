@@ -29,8 +29,9 @@ use crate::{
 };
 
 /// How often the packager looks whether something is overdue: a silent track,
-/// the deadline of the track set. Well below a part.
-const TICK: Duration = Duration::from_millis(100);
+/// the deadline of the track set. Every sample has it look too, so this is for
+/// when none comes, and seldom enough to cost an idle origin nothing.
+const TICK: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Actor {
@@ -54,6 +55,7 @@ struct OnAir {
     demuxer: Demuxer,
     packager: Packager,
     dropped_samples: u64,
+    waiting: Counted,
     /// When it last sent something.
     heard: Instant,
     _counted: Counted,
@@ -158,6 +160,7 @@ impl Actor {
             demuxer: Demuxer::new(),
             packager,
             dropped_samples: 0,
+            waiting: Counted::none(&self.shared.metrics.plan_waiting_bytes),
             heard: Instant::now(),
             _counted: Counted::one(&self.shared.metrics.live),
         });
@@ -178,7 +181,12 @@ impl Actor {
         let mark = self.shared.journal.lock().get(&self.channel).cloned();
         if let Some(mark) = mark.filter(|mark| self.current.is_none() && self.is_fresh(mark)) {
             let broadcast = mark.continuation((self.shared.clock)());
-            self.current = Some(Current::restored(&self.channel, &mark, epoch));
+            self.current = Some(Current::restored(
+                &self.channel,
+                &mark,
+                epoch,
+                &self.shared.metrics,
+            ));
             self.shared.metrics.continued.inc();
             return Start::Continue { epoch, broadcast };
         }
@@ -207,7 +215,7 @@ impl Actor {
             discontinuity_sequence: discontinuity_floor(now_s).max(after(sequence)),
         };
         self.end().await;
-        self.current = Some(Current::fresh(&fresh));
+        self.current = Some(Current::fresh(&fresh, &self.shared.metrics));
         self.shared.metrics.started.inc();
         fresh
     }
@@ -237,7 +245,13 @@ impl Actor {
     async fn remember(&mut self, ended: bool) {
         let at = (self.shared.clock)();
         let bookmark = self.current.as_ref().and_then(|it| it.bookmark(at, ended));
-        let page = bookmark.and_then(|mark| self.shared.journal.lock().set(&self.channel, mark));
+        let page = bookmark.and_then(|mark| {
+            let mut journal = self.shared.journal.lock();
+            let page = journal.set(&self.channel, mark);
+            let known = i64::try_from(journal.len()).unwrap_or(i64::MAX);
+            self.shared.metrics.journal_channels.set(known);
+            page
+        });
         if let Some(page) = page {
             self.scribe.write(page, &self.shared.metrics).await;
         }
@@ -312,7 +326,9 @@ impl Actor {
         info!(broadcast = %current.id, "the broadcast has ended");
         current.end();
         match &current.broadcast {
-            Some(broadcast) if current.offered => self.shown.ended(broadcast, Instant::now()),
+            Some(broadcast) if current.offered => {
+                self.shown.ended(broadcast, current.held, Instant::now());
+            }
             _ => self.shown.withdraw(current.id),
         }
         self.shared.metrics.ended.inc();

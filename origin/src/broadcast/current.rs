@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use common::{
-    live::{Broadcast, LogError, Record, SegmentHead, TrackWindow, UnixMs},
+    live::{Broadcast, Log, LogError, Record, SegmentHead, TrackWindow, UnixMs},
     media::Ticks,
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, TrackName},
 };
@@ -15,6 +15,7 @@ use common::{
 use super::{
     BroadcastMetrics,
     journal::{Bookmark, TrackBookmark},
+    metrics::Counted,
 };
 use crate::packager::{Continuation, Fresh};
 
@@ -42,6 +43,8 @@ pub(super) struct Current {
     pub(super) offered: bool,
     /// An earlier process offered it: edges may hold on to it.
     pub(super) restored: bool,
+    /// Bytes of media in the windows, those of the open segments included.
+    pub(super) held: Counted,
     discontinuity_sequence: u64,
     newest: Msn,
     /// Where each track's newest segment began.
@@ -51,7 +54,7 @@ pub(super) struct Current {
 }
 
 impl Current {
-    pub(super) fn fresh(fresh: &Fresh) -> Self {
+    pub(super) fn fresh(fresh: &Fresh, metrics: &BroadcastMetrics) -> Self {
         Self {
             id: BroadcastId(fresh.epoch.0),
             epoch: fresh.epoch,
@@ -59,6 +62,7 @@ impl Current {
             broadcast: None,
             offered: false,
             restored: false,
+            held: Counted::none(&metrics.window_bytes),
             discontinuity_sequence: fresh.discontinuity_sequence,
             newest: fresh.first_msn,
             opened: BTreeMap::new(),
@@ -67,7 +71,12 @@ impl Current {
     }
 
     /// What an earlier process left, its windows empty.
-    pub(super) fn restored(channel: &ChannelName, mark: &Bookmark, epoch: Epoch) -> Self {
+    pub(super) fn restored(
+        channel: &ChannelName,
+        mark: &Bookmark,
+        epoch: Epoch,
+        metrics: &BroadcastMetrics,
+    ) -> Self {
         let tracks = mark.tracks.iter().map(|known| known.track.clone());
         let broadcast =
             Broadcast::new(channel.clone(), mark.broadcast, mark.plan, tracks.collect());
@@ -79,6 +88,7 @@ impl Current {
             broadcast: Some(Arc::new(broadcast)),
             offered: false,
             restored: true,
+            held: Counted::none(&metrics.window_bytes),
             discontinuity_sequence: mark.discontinuity_sequence,
             newest: mark.msn,
             opened: mark.tracks.iter().map(opened).collect(),
@@ -102,17 +112,30 @@ impl Current {
     }
 
     pub(super) fn record(
-        &self,
+        &mut self,
         name: TrackName,
         record: Record,
         metrics: &BroadcastMetrics,
     ) -> Result<(), ApplyError> {
         match &record {
-            Record::Chunk(chunk) => metrics.media_bytes.inc_by(chunk.data.len() as u64),
+            Record::Chunk(chunk) => {
+                let len_bytes = chunk.data.len() as u64;
+                metrics.media_bytes.inc_by(len_bytes);
+                self.held.set(self.held.get() + len_bytes);
+            }
             Record::Part(_) => metrics.parts.inc(),
             Record::Open(_) | Record::End(_) => {}
         }
         Ok(self.track(name)?.window.apply(record)?)
+    }
+
+    /// A segment is complete, and its window lets go of what is too old.
+    pub(super) fn complete(&mut self, name: TrackName) -> Result<(), ApplyError> {
+        self.track(name)?.window.complete()?;
+        let tracks = self.broadcast.iter().flat_map(|it| &it.tracks);
+        let held = tracks.map(|known| known.window.look(Log::held_bytes)).sum();
+        self.held.set(held);
+        Ok(())
     }
 
     /// A segment opens. Tells whether the journal has to hear of it first: a

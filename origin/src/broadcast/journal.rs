@@ -129,6 +129,17 @@ impl Journal {
         page
     }
 
+    /// Channels remembered, at most [`MAX_CHANNELS`].
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     fn forget_oldest(&mut self) {
         let oldest = self
             .known

@@ -3,20 +3,41 @@
 use common::telemetry::metrics;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
-/// One in a gauge for as long as it lives.
+/// A share of a gauge for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Counted(IntGauge);
+pub(super) struct Counted {
+    gauge: IntGauge,
+    count: u64,
+}
 
 impl Counted {
+    pub(super) fn none(gauge: &IntGauge) -> Self {
+        Self {
+            gauge: gauge.clone(),
+            count: 0,
+        }
+    }
+
     pub(super) fn one(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
+        let mut counted = Self::none(gauge);
+        counted.set(1);
+        counted
+    }
+
+    pub(super) const fn get(&self) -> u64 {
+        self.count
+    }
+
+    pub(super) fn set(&mut self, count: u64) {
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.gauge.add(signed(count) - signed(self.count));
+        self.count = count;
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.dec();
+        self.set(0);
     }
 }
 
@@ -32,6 +53,9 @@ pub struct BroadcastMetrics {
     pub segments: IntCounter,
     pub parts: IntCounter,
     pub media_bytes: IntCounter,
+    pub window_bytes: IntGauge,
+    pub plan_waiting_bytes: IntGauge,
+    pub journal_channels: IntGauge,
     pub dropped_samples: IntCounter,
     pub refused: IntCounterVec,
     pub journal_errors: IntCounter,
@@ -69,6 +93,18 @@ impl BroadcastMetrics {
             media_bytes: counter(
                 "millrace_media_bytes_total",
                 "Bytes of chunks made, over all tracks.",
+            ),
+            window_bytes: gauge(
+                "millrace_window_bytes",
+                "Bytes of media held for edges, over all broadcasts.",
+            ),
+            plan_waiting_bytes: gauge(
+                "millrace_plan_waiting_bytes",
+                "Bytes of samples that wait for their broadcast's plan.",
+            ),
+            journal_channels: gauge(
+                "millrace_journal_channels",
+                "Channels whose place is remembered.",
             ),
             dropped_samples: counter(
                 "millrace_samples_dropped_total",

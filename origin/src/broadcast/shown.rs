@@ -14,13 +14,22 @@ use common::{
 };
 use tokio::time::Instant;
 
+use super::metrics::Counted;
+
+#[derive(Debug)]
+struct Ended {
+    id: BroadcastId,
+    until: Instant,
+    _held: Counted,
+}
+
 #[derive(Debug)]
 pub(super) struct Shown {
     channel: ChannelName,
     node: NodeId,
     directory: Arc<Directory>,
-    /// The ended broadcast on show, and until when.
-    ended: Option<(BroadcastId, Instant)>,
+    /// The ended broadcast on show.
+    ended: Option<Ended>,
     /// What is on air and waits to be offered.
     starting: Option<(BroadcastId, Epoch)>,
 }
@@ -38,7 +47,7 @@ impl Shown {
 
     /// When [`Shown::expire`] is due.
     pub(super) fn until(&self) -> Option<Instant> {
-        self.ended.map(|(_, until)| until)
+        self.ended.as_ref().map(|ended| ended.until)
     }
 
     /// A publish that has nothing to play yet.
@@ -70,10 +79,14 @@ impl Shown {
     }
 
     /// ENDLIST, which stays for one window.
-    pub(super) fn ended(&mut self, broadcast: &Broadcast, now: Instant) {
+    pub(super) fn ended(&mut self, broadcast: &Broadcast, held: Counted, now: Instant) {
         broadcast.set_state(BroadcastState::Ended);
         let window = Duration::from_millis(broadcast.plan.window_ms.into());
-        self.ended = Some((broadcast.id, now + window));
+        self.ended = Some(Ended {
+            id: broadcast.id,
+            until: now + window,
+            _held: held,
+        });
         // Nothing in the entry changes but the broadcast that it points to.
         self.directory.update(&self.channel, |_| {});
     }
@@ -88,7 +101,7 @@ impl Shown {
 
     /// The ended playlist was shown for one window.
     pub(super) fn expire(&mut self, now: Instant) {
-        if let Some((id, until)) = self.ended
+        if let Some(Ended { id, until, .. }) = self.ended
             && until <= now
         {
             self.ended = None;

@@ -251,6 +251,10 @@ impl<'a> Kept<'a> {
 
     fn into_bytes(self) -> Bytes {
         match self.intact_to {
+            // A copy, so that what waits is not held with a message of filler.
+            Some(to) if to < self.sample.len() / 2 => {
+                Bytes::copy_from_slice(self.sample.get(..to).unwrap_or_default())
+            }
             Some(to) => self.sample.slice(..to),
             None => self.rebuilt.freeze(),
         }

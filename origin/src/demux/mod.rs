@@ -45,6 +45,12 @@ use flv::{Body, Codec, Unit};
 pub const MAX_TRACKS: usize = 16;
 /// Bytes of one track's parameter sets: 31 of the largest ever seen, and room.
 pub const MAX_CONFIG_LEN: usize = 64 * 1024;
+/// The longest RTMP message; the link carries a chunk of that length and its
+/// `moof`. Only tiny NAL units whose lengths grow to four bytes pass it.
+pub const MAX_VIDEO_SAMPLE_LEN: usize = common::rtmp::limits::MAX_MESSAGE_BYTES;
+/// A few of them make one chunk. AAC needs 768 bytes a channel at most
+/// (ISO/IEC 14496-3 4.5.3), of which there are 48 at most.
+pub const MAX_AUDIO_SAMPLE_LEN: usize = 64 * 1024;
 /// A composition offset beyond this, either way, is no reordering delay.
 const MAX_COMPOSITION_OFFSET_MS: i32 = 5_000;
 
@@ -60,7 +66,8 @@ pub struct Counters {
     pub discontinuities: u64,
     /// Tracks whose first sample was over 5 s from the others'.
     pub foreign_bases: u64,
-    /// Samples without a picture, without bytes or before their configuration.
+    /// Samples without a picture, without bytes, before their configuration or
+    /// longer than any frame.
     pub skipped_samples: u64,
     /// NAL units that were empty or longer than their sample.
     pub bad_nal_units: u64,
@@ -256,7 +263,11 @@ impl Demuxer {
                 (unit.sync, data)
             }
         };
-        if track.config.is_none() {
+        let most_len = match name.kind {
+            Kind::Video => MAX_VIDEO_SAMPLE_LEN,
+            Kind::Audio => MAX_AUDIO_SAMPLE_LEN,
+        };
+        if track.config.is_none() || data.len() > most_len {
             counters.skipped_samples += 1;
             return Ok(());
         }

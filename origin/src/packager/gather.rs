@@ -1,9 +1,12 @@
 //! Before the first segment: samples wait until the tracks are fixed and the
 //! plan can be frozen, or, continuing a broadcast, until they prove to fit.
 //!
-//! Bounded by bytes and by the longest GOP that is accepted.
+//! Bounded by bytes, by samples and by the longest GOP that is accepted.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use common::{
@@ -31,6 +34,9 @@ const LEARN_DELTAS: usize = 6;
 /// Composition offsets beyond this say nothing of when a frame was captured:
 /// 16 B-frames at 15 fps stay below it.
 const MAX_COMPOSITION_MS: i64 = 2_000;
+/// What a sample counts for at least: its place here, and that each new one has
+/// all of them looked over. 64 MiB are 16,384 samples: a minute of a ladder.
+const LEAST_SAMPLE_BYTES: usize = 4 << 10;
 /// More tracks than one publish names: beyond them samples are dropped.
 pub(super) const MAX_TRACKS: usize = 16;
 
@@ -112,6 +118,8 @@ pub(super) struct Begun {
 pub(super) struct Gather {
     start: Start,
     samples: Vec<(Sample, UnixMs)>,
+    /// The tracks of `samples`.
+    heard: BTreeSet<TrackName>,
     bytes: usize,
     first: Option<(u64, UnixMs)>,
     /// The wall clock of the publisher's time 0: the smallest (arrival less
@@ -134,6 +142,7 @@ impl Gather {
         Self {
             start,
             samples: Vec::new(),
+            heard: BTreeSet::new(),
             bytes: 0,
             first: None,
             zero_ms: None,
@@ -145,6 +154,7 @@ impl Gather {
         if sample.dts_ms > self.newest_ms.saturating_add(MAX_JUMP_MS) {
             // Another clock: what came before it is of no use.
             self.samples.clear();
+            self.heard.clear();
             self.bytes = 0;
             self.first = None;
             self.zero_ms = None;
@@ -156,8 +166,14 @@ impl Gather {
             .saturating_sub(composition);
         self.zero_ms = Some(self.zero_ms.map_or(zero, |least| least.min(zero)));
         self.newest_ms = self.newest_ms.max(sample.dts_ms);
-        self.bytes += sample.data.len();
+        self.bytes += sample.data.len().max(LEAST_SAMPLE_BYTES);
+        self.heard.insert(sample.track);
         self.samples.push((sample, now));
+    }
+
+    /// What waits, as the budget counts it.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn take(&mut self) -> Vec<(Sample, UnixMs)> {
@@ -201,10 +217,7 @@ impl Gather {
     }
 
     fn heard(&self) -> Vec<TrackName> {
-        let mut names: Vec<_> = self.samples.iter().map(|(one, _)| one.track).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        self.heard.iter().copied().collect()
     }
 
     /// Whether every track that metadata or a predecessor names is here.

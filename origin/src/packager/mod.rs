@@ -153,7 +153,7 @@ pub enum Refusal {
     )]
     GopTooLong { max_gop_ms: u32 },
     #[error(
-        "{budget_bytes} bytes arrived before the second keyframe: lower the bit rate or, in OBS, the \"Keyframe Interval\""
+        "the buffer of {budget_bytes} bytes is full before the second keyframe: lower the bit rate or, in OBS, the \"Keyframe Interval\""
     )]
     BufferFull { budget_bytes: usize },
 }
@@ -262,6 +262,16 @@ impl Packager {
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Bytes of samples that wait for the plan; the budget bounds them.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Gathering(gather) => gather.bytes(),
+            Phase::Over(kept) => kept.iter().map(|(sample, _)| sample.data.len()).sum(),
+            Phase::Live(_) | Phase::Done => 0,
+        }
     }
 
     /// Takes one input; what follows from it is appended to `out`.

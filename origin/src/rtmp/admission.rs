@@ -111,8 +111,11 @@ impl Admission {
         self.state.lock().wrong_keys.blocked(bucket(address), now)
     }
 
-    pub(super) fn wrong_key(&self, address: IpAddr, now: Instant) {
-        self.state.lock().wrong_keys.record(bucket(address), now);
+    /// Counts one, and tells of how many addresses some are counted.
+    pub(super) fn wrong_key(&self, address: IpAddr, now: Instant) -> usize {
+        let mut state = self.state.lock();
+        state.wrong_keys.record(bucket(address), now);
+        state.wrong_keys.addresses.len()
     }
 }
 
@@ -204,7 +207,7 @@ mod tests {
         for _ in 0..10_000 {
             if !admission.keys_blocked(address(1), now) {
                 looked_at += 1;
-                admission.wrong_key(address(1), now);
+                assert_eq!(admission.wrong_key(address(1), now), 1);
             }
         }
         assert_eq!(looked_at, 10);

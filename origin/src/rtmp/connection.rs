@@ -228,7 +228,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         } else if let Some(channel) = self.context.keys.authorise(&request.key) {
             Ok(channel)
         } else {
-            admission.wrong_key(address, std_now);
+            let addresses = admission.wrong_key(address, std_now);
+            let addresses = i64::try_from(addresses).unwrap_or(i64::MAX);
+            self.context.metrics.wrong_key_addresses.set(addresses);
             refused("wrong stream key")
         };
         let handed_on = match authorised {

@@ -23,6 +23,8 @@ pub struct RtmpMetrics {
     pub publishing: IntGauge,
     /// Publishes refused for their key or application.
     pub auth_failures: IntCounter,
+    /// Addresses whose wrong keys are counted, as of the last wrong key.
+    pub wrong_key_addresses: IntGauge,
     /// Bytes held in unfinished messages, all connections together.
     pub partial_message_bytes: IntGauge,
     /// Bytes read and not yet packaged, all publishes together.
@@ -65,6 +67,10 @@ impl RtmpMetrics {
             auth_failures: counter(
                 "millrace_rtmp_auth_failures_total",
                 "RTMP publishes refused for their key or application.",
+            ),
+            wrong_key_addresses: gauge(
+                "millrace_rtmp_wrong_key_addresses",
+                "Addresses whose wrong keys were counted when the last one came.",
             ),
             partial_message_bytes: gauge(
                 "millrace_rtmp_partial_message_bytes",

@@ -57,7 +57,22 @@ impl Actor {
         if let Err(why) = self.apply().await {
             self.turn_away(why).await;
         }
+        let max_bytes = self.shared.config.max_window_bytes;
+        let held = self.current.as_ref().map_or(0, |it| it.held.get());
+        if held > max_bytes && self.air.is_some() {
+            self.turn_away(TurnedAway {
+                label: "bytes",
+                words: format!(
+                    "the listed media is over {max_bytes} bytes (--max-window-bytes): lower the bit rate"
+                ),
+            })
+            .await;
+            // What returned to it would be as much too large.
+            self.grace = None;
+            self.end().await;
+        }
         if let Some(air) = &mut self.air {
+            air.waiting.set(air.packager.waiting_bytes() as u64);
             let dropped = air.packager.counts().dropped_samples;
             let since = dropped.saturating_sub(air.dropped_samples);
             self.shared.metrics.dropped_samples.inc_by(since);
@@ -128,11 +143,13 @@ impl Actor {
             self.remember(false).await;
         }
         let metrics = &self.shared.metrics;
-        self.current()?.record(name, record, metrics)
+        let current = self.current.as_mut().ok_or(ApplyError::NoBroadcast)?;
+        current.record(name, record, metrics)
     }
 
-    fn complete(&self, name: TrackName) -> Result<(), ApplyError> {
-        self.current()?.track(name)?.window.complete()?;
+    fn complete(&mut self, name: TrackName) -> Result<(), ApplyError> {
+        let current = self.current.as_mut().ok_or(ApplyError::NoBroadcast)?;
+        current.complete(name)?;
         self.shared.metrics.segments.inc();
         Ok(())
     }

@@ -71,3 +71,49 @@ async fn the_queue_of_a_channel_is_bounded() {
     assert_eq!(origin.metrics.live.get(), 1);
     origin.drain().await;
 }
+
+/// Eleven target durations of the highest bit rate would be without end.
+#[tokio::test(start_paused = true)]
+async fn the_media_of_a_broadcast_is_bounded_and_counted() {
+    let origin = Origin::start();
+    let mut encoder = origin.publish().await;
+    encoder.bytes = 10_000;
+    encoder.seconds(60).await;
+    let broadcast = origin.offered();
+    let held = || {
+        let held = |track: &Arc<common::live::TrackWindow>| {
+            track.window.look(common::live::Log::held_bytes)
+        };
+        broadcast.tracks.iter().map(held).sum::<u64>()
+    };
+    assert!(held() > 9_000_000);
+    assert_eq!(origin.metrics.window_bytes.get().unsigned_abs(), held());
+    assert_eq!(encoder.last_words(), None);
+    // The same for twice the bit rate is too much.
+    encoder.bytes = 20_000;
+    encoder.seconds(60).await;
+    let words = encoder.last_words().unwrap();
+    assert!(words.contains("--max-window-bytes"), "{words}");
+    assert_eq!(origin.refused("bytes"), 1);
+    assert!(held() < MAX_WINDOW_BYTES + 50_000, "{}", held());
+    assert!(is_ended(&broadcast), "who returns begins anew");
+    drop(broadcast);
+    let mut encoder = origin.publish().await;
+    encoder.seconds(60).await;
+    assert_eq!(encoder.last_words(), None);
+    assert!(origin.metrics.window_bytes.get() < 1_000_000);
+    origin.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_the_plan_is_counted() {
+    let origin = Origin::start();
+    let mut encoder = origin.publish().await;
+    encoder.bytes = 10_000;
+    encoder.until_ms(1_000).await;
+    let waiting = origin.metrics.plan_waiting_bytes.get();
+    assert!((300_000..600_000).contains(&waiting), "{waiting}");
+    encoder.until_ms(4_000).await;
+    assert_eq!(origin.metrics.plan_waiting_bytes.get(), 0);
+    origin.drain().await;
+}

@@ -22,6 +22,7 @@ use crate::{
 
 /// The wall clock when a test begins.
 pub const START_MS: u64 = 1_795_000_000_000;
+pub const MAX_WINDOW_BYTES: u64 = 16 << 20;
 pub const V0: TrackName = TrackName::video(0);
 pub const A0: TrackName = TrackName::audio(0);
 
@@ -70,6 +71,7 @@ impl Origin {
         let config = BroadcastConfig {
             grace: 10,
             max_gop: 12,
+            max_window_bytes: MAX_WINDOW_BYTES,
             journal: journal.map(Path::to_owned),
         };
         let metrics = BroadcastMetrics::register(&Registry::new());
@@ -110,6 +112,8 @@ impl Origin {
             &self.metrics.live,
             &self.metrics.lost,
             &self.metrics.channels,
+            &self.metrics.window_bytes,
+            &self.metrics.plan_waiting_bytes,
         ] {
             assert_eq!(gauge.get(), 0);
         }
@@ -159,6 +163,8 @@ pub struct Encoder {
     pub gop_frames: u64,
     pub video: bool,
     pub audio: bool,
+    /// Of one picture.
+    pub bytes: usize,
     frame: u64,
     sound: u64,
     said: (bool, bool),
@@ -174,6 +180,7 @@ impl Encoder {
             gop_frames: 60,
             video: true,
             audio: true,
+            bytes: 3,
             frame: 0,
             sound: 0,
             said: (false, false),
@@ -216,7 +223,8 @@ impl Encoder {
             self.send(MediaKind::Video, at_ms, sequence_header()).await;
         }
         let sync = (self.frame - 1).is_multiple_of(self.gop_frames);
-        self.send(MediaKind::Video, at_ms, picture(sync)).await
+        self.send(MediaKind::Video, at_ms, picture(sync, self.bytes))
+            .await
     }
 
     async fn send_sound(&mut self, at_ms: u64) -> bool {
@@ -267,9 +275,13 @@ fn sequence_header() -> Bytes {
     out.into()
 }
 
-fn picture(sync: bool) -> Bytes {
+fn picture(sync: bool, bytes: usize) -> Bytes {
     let (frame_type, nal) = if sync { (0x17, 0x65) } else { (0x27, 0x41) };
-    Bytes::copy_from_slice(&[frame_type, 1, 0, 0, 0, 0, 0, 0, 3, nal, 9, 9])
+    let mut out = vec![frame_type, 1, 0, 0, 0];
+    out.extend(u32::try_from(bytes).unwrap().to_be_bytes());
+    out.push(nal);
+    out.resize(9 + bytes, 9);
+    out.into()
 }
 
 pub fn listing(broadcast: &Broadcast, track: TrackName) -> Arc<Listing> {

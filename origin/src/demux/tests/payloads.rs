@@ -138,6 +138,44 @@ fn short_lengths_become_four_bytes() {
     assert_eq!(&samples(inputs)[0].data[..], [0, 0, 0, 2, 0x65, 7]);
 }
 
+/// What the link carries and a segment holds is bounded by it.
+#[test]
+fn a_sample_is_never_longer_than_a_chunk_may_be() {
+    // Two bytes of a NAL unit become five behind lengths of four bytes.
+    let mut demuxer = Demuxer::new();
+    demuxer.video(0, sequence_header(1)).unwrap();
+    let mut payload = vec![0x27, 1, 0, 0, 0];
+    payload.extend([1, 0x65].repeat(MAX_VIDEO_SAMPLE_LEN / 5 + 1));
+    assert!(demuxer.video(0, payload.clone().into()).unwrap().is_empty());
+    payload.truncate(payload.len() - 2);
+    assert_eq!(samples(demuxer.video(0, payload.into()).unwrap()).len(), 1);
+    assert_eq!(demuxer.counters().skipped_samples, 1);
+    // Several audio frames make one chunk.
+    let mut demuxer = Demuxer::new();
+    demuxer
+        .audio(0, Bytes::from_static(&[0xaf, 0, 0x11, 0x90]))
+        .unwrap();
+    let mut payload = vec![0x21; 2 + MAX_AUDIO_SAMPLE_LEN + 1];
+    payload[..2].copy_from_slice(&[0xaf, 1]);
+    assert!(demuxer.audio(0, payload.clone().into()).unwrap().is_empty());
+    payload.pop();
+    assert_eq!(samples(demuxer.audio(0, payload.into()).unwrap()).len(), 1);
+    assert_eq!(demuxer.counters().skipped_samples, 1);
+}
+
+/// What waits for the plan is counted by the bytes of samples.
+#[test]
+fn a_short_sample_does_not_hold_its_long_message() {
+    let mut demuxer = ready();
+    let filler = [&[12][..], &[0xff; 1 << 20]].concat();
+    let payload = picture(&[&[0x65, 1], &filler]);
+    let held = payload.as_ptr_range();
+    let inputs = demuxer.video(0, payload).unwrap();
+    let data = &samples(inputs)[0].data;
+    assert_eq!(&data[..], [0, 0, 0, 2, 0x65, 1]);
+    assert!(!held.contains(&data.as_ptr()));
+}
+
 #[test]
 fn damage_in_a_sample_is_skipped_and_counted() {
     let mut demuxer = ready();

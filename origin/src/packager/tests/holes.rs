@@ -200,6 +200,36 @@ fn the_buffer_before_the_plan_is_bounded() {
     );
 }
 
+/// Samples cost more than their bytes, above all when there are many.
+#[test]
+fn tiny_samples_before_the_plan_are_bounded_too() {
+    let config = PackagerConfig::default();
+    let mut packager = Packager::new(config, Start::Fresh(super::replay::FIRST));
+    let mut out = Vec::new();
+    let now = common::live::UnixMs(EPOCH_MS);
+    packager.push(video_config((1_280, 720)), now, &mut out);
+    let tiny = crate::sample::Sample {
+        track: V0,
+        dts_ms: 1_000,
+        composition_offset_ms: 0,
+        sync: false,
+        data: bytes::Bytes::from_static(&[0; 5]),
+    };
+    let mut taken = 0;
+    while out.is_empty() && taken < 100_000 {
+        packager.push(Input::Sample(tiny.clone()), now, &mut out);
+        taken += 1;
+    }
+    let budget_bytes = config.buffer_budget_bytes;
+    assert!(taken <= 20_000, "{taken}");
+    assert_eq!(
+        out,
+        [crate::packager::Output::Refused(Refusal::BufferFull {
+            budget_bytes
+        })]
+    );
+}
+
 #[test]
 fn an_audio_clock_that_drifts_is_bounded_by_a_frame() {
     for ppm in [-2_000i64, -300, 300, 2_000] {
