@@ -1,7 +1,7 @@
 //! The rules of low-latency DASH, D1 to D8: watches a manifest's URL, anybody's,
 //! and judges what it saw.
 //!
-//! In: a URL and a deadline. Out: verdicts. [`collect`] asks; [`judge`] is a pure
+//! In: a URL and a deadline. Out: verdicts. [`collect`] asks; [`judge()`] is a pure
 //! function of what was [`Seen`].
 
 use std::{sync::Arc, time::Duration};
