@@ -1,6 +1,7 @@
 //! The edge: CMAF in over the link, HTTP out.
 
 pub mod api;
+pub mod dash;
 #[cfg(test)]
 mod fixture;
 pub mod http;

@@ -14,8 +14,10 @@ mod reload;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use clock::Iso8601;
 pub use lines::{Lines, Sections};
 pub use media::{Skip, media};
+pub(crate) use multivariant::Quoted;
 pub use multivariant::{multivariant, rebased};
 pub use reload::{Verdict, Want, is_offered, part_limit, verdict};
 

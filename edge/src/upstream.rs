@@ -50,6 +50,7 @@ use past::Past;
 pub use roster::{Roster, RosterError};
 use routes::{Rank, Routes};
 use session::Session;
+pub use tracks::Leased;
 use tracks::{TrackHandle, TrackKey};
 
 /// Why media cannot be had now.
@@ -241,6 +242,14 @@ impl Upstream {
             Some(pulled) => pulled.shared.followed(broadcast, name).await,
             None => broadcast.track(name).cloned().ok_or(Unavailable::Unknown),
         }
+    }
+
+    /// Keeps a track's subscription while its viewer stays without asking again.
+    /// `None` where nobody follows it, or nobody need.
+    #[must_use]
+    pub fn following(&self, broadcast: &Broadcast, name: TrackName) -> Option<Leased> {
+        let pulled = self.pulled.as_ref()?;
+        pulled.shared.following(broadcast, name)
     }
 
     /// The window that holds media of this epoch, whether its broadcast is the

@@ -18,6 +18,7 @@ mod figures;
 mod follow;
 mod impair;
 mod m3u8;
+mod mpd;
 mod playout;
 mod publish;
 mod stamp;
@@ -38,13 +39,13 @@ struct Cli {
 enum Command {
     /// Publish over RTMP in real time, each frame stamped with the time of its write
     Publish(Box<publish::PublishArgs>),
-    /// Hold any vendor's low-latency HLS to the conformance rules
+    /// Hold any vendor's low-latency HLS or DASH to the conformance rules
     Check(check::CheckArgs),
     /// Compare two edges' playlists byte for byte at equal versions
     CompareEdges(compare::CompareArgs),
     /// Forward UDP over a path with delay, jitter, loss, reordering, a rate and cuts
     Impair(impair::ImpairArgs),
-    /// Watch low-latency HLS as players do: latency, stalls, gaps, errors
+    /// Watch low-latency HLS, DASH or endless streams as players do: latency, stalls, gaps, errors
     Watch(watch::WatchArgs),
 }
 

@@ -1,6 +1,7 @@
-//! `loadtest watch`: real low-latency HLS viewers, and what they saw.
+//! `loadtest watch`: real low-latency viewers, and what they saw.
 //!
-//! In: URLs of multivariant or media playlists. Out: a [`Report`] per URL and
+//! In: URLs of multivariant or media playlists, of DASH manifests (`.mpd`) or of
+//! endless streams (`stream.mp4`). Out: a [`Report`] per URL and
 //! the thresholds that it failed. Each viewer is a task of its own with its own
 //! connections; nothing is shared between viewers but the TLS configuration and
 //! the playlists as they were read, equal bytes once.
@@ -17,9 +18,11 @@ use crate::{
     url::Url,
 };
 
+mod dash;
 mod media;
 mod reload;
 mod report;
+mod stream;
 mod viewer;
 
 use reload::Known;
@@ -28,7 +31,8 @@ use viewer::Plan;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct WatchArgs {
-    /// A playlist to watch, multivariant or media; may be given several times
+    /// A playlist to watch, multivariant or media, a DASH manifest (.mpd) or an endless stream
+    /// (stream.mp4); may be given several times
     #[arg(long, required = true, value_name = "URL")]
     pub url: Vec<String>,
     /// Viewers of each URL
@@ -40,7 +44,7 @@ pub struct WatchArgs {
     /// Spread the viewers' arrivals over this time
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub ramp_ms: u64,
-    /// Whole parts, or segments streamed while they are made
+    /// Of a playlist: whole parts, or segments streamed while they are made
     #[arg(long, value_enum, default_value_t = Mode::Parts)]
     pub mode: Mode,
     /// One HTTP/2 connection a viewer (without TLS by prior knowledge) in place of HTTP/1.1
@@ -51,7 +55,7 @@ pub struct WatchArgs {
     /// One line of JSON in place of the table
     #[arg(long)]
     pub json: bool,
-    /// Fail if a URL's viewers read fewer parts (segments in that mode) together
+    /// Fail if a URL's viewers read fewer parts (segments, or chunks of an endless stream) together
     #[arg(long, value_name = "N")]
     pub min_parts: Option<u64>,
     /// Fail if a URL's viewers stalled more often together

@@ -514,6 +514,19 @@ impl Log {
         self.segments.is_empty()
     }
 
+    /// Bytes of the chunks held from the `chunk`th of `msn` on.
+    #[must_use]
+    pub fn bytes_from(&self, msn: Msn, chunk: u32) -> u64 {
+        let ahead = self.segments.iter().rev();
+        let ahead = ahead.take_while(|segment| segment.head.msn >= msn);
+        let unread = |segment: &Segment| {
+            let read = if segment.head.msn == msn { chunk } else { 0 };
+            let chunks = segment.chunks.get(read as usize..).unwrap_or_default();
+            chunks.iter().map(|one| one.data.len() as u64).sum::<u64>()
+        };
+        ahead.map(unread).sum()
+    }
+
     /// Bytes of all chunks held.
     #[must_use]
     pub const fn held_bytes(&self) -> u64 {

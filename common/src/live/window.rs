@@ -250,6 +250,21 @@ impl Window {
         }
     }
 
+    /// Bytes that are here and that a follower has yet to read; 0 while it
+    /// stands in the newest segment that has any.
+    #[must_use]
+    pub fn unread_bytes(&self, cursor: &Cursor) -> u64 {
+        let log = self.log.read();
+        let behind = log
+            .newest()
+            .is_some_and(|newest| newest.head.msn > cursor.msn && !newest.chunks.is_empty());
+        if behind {
+            log.bytes_from(cursor.msn, cursor.chunk)
+        } else {
+            0
+        }
+    }
+
     /// Whether `msn` can no longer be read here, and what can.
     #[must_use]
     pub fn gone(&self, msn: Msn) -> Option<Gone> {

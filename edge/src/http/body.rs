@@ -8,9 +8,14 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::mpsc;
 
-use super::{connection::Active, slices::Slices};
+use super::{
+    connection::Active,
+    follow::{Follow, Next},
+    slices::Slices,
+};
+
+type Live = Result<Frame<Data>, CutOff>;
 
 /// The segment's writer died or its viewer fell behind: the transfer breaks, so
 /// that nobody takes what came for the whole.
@@ -19,19 +24,19 @@ use super::{connection::Active, slices::Slices};
 pub(super) struct CutOff;
 
 /// What is sent, and the request's place in its connection's count.
-#[derive(Debug)]
 pub(super) struct Body {
     content: Content,
     active: Option<Active>,
 }
 
-#[derive(Debug)]
 enum Content {
     Empty,
+    /// As empty, but nobody may say so.
+    Unknown,
     /// One frame, known in advance.
     Whole(Slices),
     /// Chunks as they appear.
-    Live(mpsc::Receiver<Chunk>),
+    Live(Box<Follow>),
 }
 
 /// A frame's bytes, and with the last ones of a large answer its place in the
@@ -42,12 +47,10 @@ pub(super) struct Data {
     _active: Option<Active>,
 }
 
-/// A piece of a body whose end is not known yet. A sender that goes away
-/// without [`Chunk::End`] leaves a broken transfer.
-#[derive(Debug)]
-pub(super) enum Chunk {
-    Data(Bytes),
-    End,
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body").field("len", &self.len()).finish()
+    }
 }
 
 impl Body {
@@ -67,13 +70,13 @@ impl Body {
         }
     }
 
-    pub(super) const fn live(chunks: mpsc::Receiver<Chunk>) -> Self {
-        Self::of(Content::Live(chunks))
+    pub(super) fn live(follow: Follow) -> Self {
+        Self::of(Content::Live(Box::new(follow)))
     }
 
     /// For HEAD, where nobody knows yet how much GET would send.
-    pub(super) fn unknown() -> Self {
-        Self::live(mpsc::channel(1).1)
+    pub(super) const fn unknown() -> Self {
+        Self::of(Content::Unknown)
     }
 
     const fn of(content: Content) -> Self {
@@ -93,8 +96,44 @@ impl Body {
         match &self.content {
             Content::Empty => Some(0),
             Content::Whole(slices) => Some(slices.remaining() as u64),
-            Content::Live(_) => None,
+            Content::Unknown | Content::Live(_) => None,
         }
+    }
+}
+
+impl Body {
+    /// A frame of a body that has no length. Its connection's drain ends one
+    /// that would have no end.
+    fn live_frame(&mut self, next: Poll<Next>, endless: bool) -> Poll<Option<Live>> {
+        let active = self.active.as_mut();
+        match &next {
+            Poll::Pending => {
+                if let Some(active) = active {
+                    active.rests();
+                }
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(_))) => {
+                let drains = active.is_some_and(|active| {
+                    active.sends();
+                    active.drains()
+                });
+                if !(endless && drains) {
+                    let data = |bytes| Data {
+                        slices: Slices::One(bytes),
+                        _active: None,
+                    };
+                    return next.map(|next| next.map(|bytes| bytes.map(data).map(Frame::data)));
+                }
+            }
+            Poll::Ready(None) => {}
+            Poll::Ready(Some(Err(CutOff))) => {
+                self.content = Content::Empty;
+                return Poll::Ready(Some(Err(CutOff)));
+            }
+        }
+        self.content = Content::Empty;
+        Poll::Ready(None)
     }
 }
 
@@ -107,20 +146,16 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Data>, CutOff>>> {
         let next = match &mut self.content {
-            Content::Empty => None,
+            Content::Empty | Content::Unknown => None,
             Content::Whole(_) => match std::mem::replace(&mut self.content, Content::Empty) {
-                Content::Whole(slices) => Some(Ok(slices)),
+                Content::Whole(slices) => Some(slices),
                 _ => None,
             },
-            Content::Live(chunks) => match chunks.poll_recv(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Chunk::Data(data))) => Some(Ok(Slices::One(data))),
-                Poll::Ready(Some(Chunk::End)) => {
-                    self.content = Content::Empty;
-                    None
-                }
-                Poll::Ready(None) => Some(Err(CutOff)),
-            },
+            Content::Live(follow) => {
+                let next = follow.poll_next(cx);
+                let endless = follow.is_endless();
+                return self.live_frame(next, endless);
+            }
         };
         let last = self.is_end_stream();
         let frame = next.map(|slices| {
@@ -129,7 +164,7 @@ impl HttpBody for Body {
                 slices,
                 _active: active.filter(Active::is_large),
             };
-            slices.map(data).map(Frame::data)
+            Ok(Frame::data(data(slices)))
         });
         Poll::Ready(frame)
     }

@@ -1,5 +1,5 @@
-//! Playlists as they are sent: each version rendered once and compressed once,
-//! whatever the number of viewers that wait for it.
+//! Playlists and manifests as they are sent: each version rendered once and
+//! compressed once, whatever the number of viewers that wait for it.
 
 use std::{
     collections::HashMap,
@@ -21,11 +21,11 @@ use hyper::{
 };
 use parking_lot::{Mutex, RwLock};
 
-use super::{
-    metrics::HttpMetrics,
-    response::{self, PLAYLIST},
+use super::{metrics::HttpMetrics, response};
+use crate::{
+    dash,
+    playlist::{self, Lines, Sections, Skip, part_limit},
 };
-use crate::playlist::{self, Lines, Sections, Skip, part_limit};
 
 /// Broadcasts remembered before those that ended are swept out.
 const SWEEP_AT: usize = 256;
@@ -43,6 +43,7 @@ pub(super) struct Playlists {
     broadcast: Weak<Broadcast>,
     pub(super) lifetimes: Lifetimes,
     multivariant: OnceLock<Arc<Rendered>>,
+    manifest: ManifestSlot,
     tracks: Vec<TrackPlaylists>,
 }
 
@@ -60,6 +61,13 @@ struct Slot {
     current: ArcSwapOption<Rendered>,
     /// What the last one left for the next one.
     making: Mutex<Lines>,
+}
+
+/// As [`Slot`], of the manifest, which depends on several tracks at once.
+#[derive(Debug, Default)]
+struct ManifestSlot {
+    current: ArcSwapOption<(dash::Version, Arc<Rendered>)>,
+    making: Mutex<()>,
 }
 
 /// Cache-Control by rule T3.
@@ -128,6 +136,7 @@ impl Playlists {
             broadcast: Arc::downgrade(broadcast),
             lifetimes: Lifetimes::new(&broadcast.plan),
             multivariant: OnceLock::new(),
+            manifest: ManifestSlot::default(),
             tracks: tracks.collect(),
         })
     }
@@ -153,6 +162,50 @@ impl Playlists {
         });
         made.clone()
     }
+}
+
+impl ManifestSlot {
+    fn current_of(&self, version: dash::Version) -> Option<Arc<Rendered>> {
+        let current = self.current.load();
+        let made = current.as_ref().filter(|made| made.0 == version);
+        made.map(|made| made.1.clone())
+    }
+}
+
+impl Playlists {
+    /// The manifest of what all tracks have now; `None` while they have nothing.
+    pub(super) fn manifest(
+        &self,
+        broadcast: &Broadcast,
+        metrics: &HttpMetrics,
+    ) -> Option<Arc<Rendered>> {
+        let slot = &self.manifest;
+        let tracks = tracks(broadcast);
+        let now = || dash_shown(broadcast, &tracks);
+        if let Some(current) = slot.current_of(now()?.version) {
+            return Some(current);
+        }
+        // As for a playlist: one renders, the others wait for it.
+        let _making = slot.making.lock();
+        let shown = now()?;
+        if let Some(current) = slot.current_of(shown.version) {
+            return Some(current);
+        }
+        metrics.playlist_renders.inc();
+        let text = dash::manifest(&shown, &broadcast.plan, &tracks);
+        let made = Arc::new(Rendered::new(text, &shown.version.to_string(), None));
+        slot.current
+            .store(Some(Arc::new((shown.version, made.clone()))));
+        Some(made)
+    }
+}
+
+/// What a manifest of this broadcast shows now.
+fn dash_shown(broadcast: &Broadcast, tracks: &[&Track]) -> Option<dash::Shown> {
+    let listings = broadcast.tracks.iter().map(|of| of.window.listing());
+    let listings: Vec<_> = listings.collect::<Option<_>>()?;
+    let (id, plan) = (broadcast.id, &broadcast.plan);
+    dash::shown(id, plan, tracks, &listings)
 }
 
 impl TrackPlaylists {
@@ -247,17 +300,24 @@ impl Rendered {
         }
     }
 
-    /// All headers of an answer with this; its age is still to be told.
-    pub(super) fn head(&self, lifetimes: &Lifetimes, gzip: bool, blocking: bool) -> &HeaderMap {
+    /// All headers of an answer with this; its age is still to be told. The
+    /// same `content_type` each time, and the same `cache` for each `blocking`.
+    pub(super) fn head(
+        &self,
+        content_type: HeaderValue,
+        cache: &HeaderValue,
+        gzip: bool,
+        blocking: bool,
+    ) -> &HeaderMap {
         let [plain, zipped, plain_blocking, zipped_blocking] = &self.heads;
-        let (place, etag, cache) = match (gzip, blocking) {
-            (false, false) => (plain, &self.etag, &lifetimes.plain),
-            (true, false) => (zipped, &self.gzip_etag, &lifetimes.plain),
-            (false, true) => (plain_blocking, &self.etag, &lifetimes.blocking),
-            (true, true) => (zipped_blocking, &self.gzip_etag, &lifetimes.blocking),
+        let (place, etag) = match (gzip, blocking) {
+            (false, false) => (plain, &self.etag),
+            (true, false) => (zipped, &self.gzip_etag),
+            (false, true) => (plain_blocking, &self.etag),
+            (true, true) => (zipped_blocking, &self.gzip_etag),
         };
         place.get_or_init(|| {
-            let mut head = response::head(PLAYLIST, cache.clone(), etag.clone());
+            let mut head = response::head(content_type, cache.clone(), etag.clone());
             head.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
             if gzip {
                 head.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

@@ -190,6 +190,24 @@ pub struct HttpConfig {
     )]
     pub alternatives: Vec<String>,
 
+    /// Endless streams (stream.mp4) at once; more are answered 503
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_ENDLESS",
+        value_name = "N",
+        default_value_t = 8_192
+    )]
+    pub max_endless: usize,
+
+    /// Bytes that the viewer of an endless stream may be behind before media is left out
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_BEHIND_BYTES",
+        value_name = "BYTES",
+        default_value_t = 1_048_576
+    )]
+    pub max_behind_bytes: u64,
+
     /// Viewers counted at once; beyond it new ones are not counted
     #[arg(
         long,

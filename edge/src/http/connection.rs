@@ -64,6 +64,7 @@ pub(super) struct Connection {
     next_answer: AtomicU64,
     /// Whom it was counted for as a viewer last, and when.
     counted: Mutex<Option<Counted>>,
+    draining: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -85,6 +86,7 @@ pub(super) struct Active {
     answer: Option<u64>,
     /// Bytes counted as queued, and where for all connections.
     queued: Option<(u64, IntGauge)>,
+    write_deadline: Duration,
 }
 
 impl Connection {
@@ -103,6 +105,7 @@ impl Connection {
             sending: Mutex::default(),
             next_answer: AtomicU64::new(0),
             counted: Mutex::default(),
+            draining: AtomicBool::new(false),
         })
     }
 
@@ -121,7 +124,7 @@ impl Connection {
         !known
     }
 
-    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool) -> Active {
+    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool, config: &HttpConfig) -> Active {
         self.active.fetch_add(1, Relaxed);
         self.requested.store(true, Relaxed);
         self.multiplexed.store(multiplexed, Relaxed);
@@ -131,6 +134,7 @@ impl Connection {
             large: false,
             answer: None,
             queued: None,
+            write_deadline: Duration::from_secs(config.write_deadline),
         }
     }
 
@@ -230,6 +234,32 @@ impl Active {
     /// from its body long before the peer's window or the socket lets it go.
     pub(super) const fn is_large(&self) -> bool {
         self.large
+    }
+
+    /// A piece of an answer without a length is on its way: it must have left,
+    /// and the next been asked for, by the deadline. As [`Active::must_send`].
+    pub(super) fn sends(&mut self) {
+        let connection = &self.connection;
+        if !connection.multiplexed.load(Relaxed) {
+            return;
+        }
+        let id = *self
+            .answer
+            .get_or_insert_with(|| connection.next_answer.fetch_add(1, Relaxed));
+        let by = Instant::now() + self.write_deadline;
+        connection.sending.lock().insert(id, by);
+    }
+
+    /// All that there was has left.
+    pub(super) fn rests(&mut self) {
+        if let Some(id) = self.answer {
+            self.connection.sending.lock().remove(&id);
+        }
+    }
+
+    /// The connection ends with the answers that it has in progress.
+    pub(super) fn drains(&self) -> bool {
+        self.connection.draining.load(Relaxed)
     }
 }
 
@@ -383,6 +413,7 @@ pub(super) async fn run<I>(
             }
             () = draining.as_mut(), if !drains => {
                 drains = true;
+                connection.draining.store(true, Relaxed);
                 served.as_mut().graceful_shutdown();
             }
             () = timer.as_mut() => {

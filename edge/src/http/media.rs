@@ -9,17 +9,17 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use common::{
-    live::{Broadcast, Cursor, PartLookup, Record, SegmentState, Step, TrackWindow},
+    live::{Broadcast, PartLookup, SegmentState, TrackWindow},
     names::{ChannelName, Epoch, InitId, Kind, Msn, TrackName},
 };
 use hyper::{
     HeaderMap, StatusCode,
     header::{ACCEPT_RANGES, HeaderValue, RANGE},
 };
-use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    body::{Body, Chunk},
+    body::Body,
+    follow::Follow,
     negotiate::{self, Wanted},
     playlists,
     response::{self, AUDIO, Answer, BRIEF, IMMUTABLE, VIDEO},
@@ -31,10 +31,6 @@ use crate::upstream::{Kept, Unavailable};
 
 /// A path's bytes never change, so one strong tag does for all of them.
 const TAG: &[u8] = b"\"0\"";
-
-/// Chunks between a window and a viewer of its open segment: the window keeps
-/// them anyway, so this bounds only what a slow viewer lags by unnoticed.
-const CHUNKS_AHEAD: usize = 4;
 
 /// Where the media that a path names is kept.
 struct Place {
@@ -187,7 +183,10 @@ impl Place {
                 Err(answer) => answer,
             },
             Whole::Open if asked.head => self.found(Body::unknown()),
-            Whole::Open => self.found(Body::live(self.follow(msn))),
+            Whole::Open => {
+                let follow = Follow::segment(self.track.clone(), msn, self.longest_hold());
+                self.found(Body::live(follow))
+            }
             Whole::Missing => response::error(StatusCode::NOT_FOUND, BRIEF),
         }
     }
@@ -236,40 +235,6 @@ impl Place {
             Ok(Err(why)) => Err(playlists::unavailable(asked, why)),
             Err(impatience) => Err(impatience.answer(BRIEF)),
         }
-    }
-
-    /// Sends the chunks of an open segment as they come, to its end or not at
-    /// all to an end: what was cut off must not look complete.
-    fn follow(&self, msn: Msn) -> mpsc::Receiver<Chunk> {
-        let (chunks, out) = mpsc::channel(CHUNKS_AHEAD);
-        let track = self.track.clone();
-        let longest = self.longest_hold();
-        tokio::spawn(async move {
-            let mut appended = track.window.appended();
-            let mut cursor = Cursor::at(msn);
-            loop {
-                let next = match track.window.step(&mut cursor) {
-                    Step::Record(Record::Chunk(chunk)) => Chunk::Data(chunk.data),
-                    Step::Record(Record::End(_)) => Chunk::End,
-                    Step::Record(Record::Open(_) | Record::Part(_)) => continue,
-                    Step::Aborted | Step::Skipped { .. } | Step::Ended => return,
-                    Step::Wait => tokio::select! {
-                        changed = timeout(longest, appended.changed()) => match changed {
-                            Ok(Ok(())) => continue,
-                            Ok(Err(_)) | Err(_) => return,
-                        },
-                        () = chunks.closed() => return,
-                    },
-                };
-                let last = matches!(next, Chunk::End);
-                // A viewer this far behind keeps nothing of the window alive.
-                let sent = timeout(longest, chunks.send(next)).await;
-                if last || !matches!(sent, Ok(Ok(()))) {
-                    return;
-                }
-            }
-        });
-        out
     }
 
     fn longest_hold(&self) -> Duration {

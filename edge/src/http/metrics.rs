@@ -12,6 +12,8 @@ pub enum RouteClass {
     Part,
     Segment,
     Init,
+    Manifest,
+    Stream,
     Api,
     Page,
     Other,
@@ -36,6 +38,7 @@ pub enum Rejected {
     QueuedByConnection,
     QueuedInAll,
     Descriptors,
+    Streams,
 }
 
 /// Handles on the registered metrics; clones share them.
@@ -52,14 +55,18 @@ pub struct HttpMetrics {
     pub slow_viewers: IntCounter,
     pub accept_errors: IntCounter,
     pub counted_viewers: IntGauge,
+    pub streams: IntGauge,
+    pub stream_skips: IntCounter,
 }
 
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 10] = [
     "multivariant",
     "media",
     "part",
     "segment",
     "init",
+    "manifest",
+    "stream",
     "api",
     "page",
     "other",
@@ -67,7 +74,7 @@ const ROUTES: [&str; 8] = [
 /// 2xx to 5xx.
 const CLASSES: usize = 4;
 const STATUS: [&str; CLASSES] = ["2xx", "3xx", "4xx", "5xx"];
-const REASONS: [&str; 16] = [
+const REASONS: [&str; 17] = [
     "connections",
     "connections_of_address",
     "held_by_connection",
@@ -84,6 +91,7 @@ const REASONS: [&str; 16] = [
     "queued_by_connection",
     "queued_in_all",
     "descriptors",
+    "streams",
 ];
 
 impl HttpMetrics {
@@ -146,6 +154,14 @@ impl HttpMetrics {
             counted_viewers: gauge(
                 "millrace_http_counted_viewers",
                 "Distinct viewers that asked for a playlist within 10 s.",
+            ),
+            streams: gauge(
+                "millrace_http_streams",
+                "Endless streams (stream.mp4) open now.",
+            ),
+            stream_skips: counter(
+                "millrace_http_stream_skips_total",
+                "Times that an endless stream left media out because its viewer was behind.",
             ),
         }
     }

@@ -9,7 +9,7 @@ use common::{
 };
 use hyper::{
     StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
 };
 
 use super::{
@@ -41,7 +41,7 @@ pub(super) async fn multivariant(asked: &Asked<'_>, channel: &ChannelName) -> An
     asked.counts(channel, page(asked));
     match in_query {
         Some(token) => personal(&made, channel, token),
-        None => found(asked, &made, &playlists.lifetimes, false),
+        None => found(asked, &made, PLAYLIST, &playlists.lifetimes.plain, false),
     }
 }
 
@@ -56,7 +56,7 @@ fn personal(made: &Rendered, channel: &ChannelName, token: &str) -> Answer {
     answer
 }
 
-fn page<'a>(asked: &'a Asked<'_>) -> Option<&'a str> {
+pub(super) fn page<'a>(asked: &'a Asked<'_>) -> Option<&'a str> {
     Directives::parse(asked.query).ok()?.viewer
 }
 
@@ -125,7 +125,11 @@ async fn current(
     let lifetimes = &playlists.lifetimes;
     match made {
         Some(made) => {
-            let answer = found(asked, &made, lifetimes, want.is_some());
+            let cache = match want {
+                Some(_) => &lifetimes.blocking,
+                None => &lifetimes.plain,
+            };
+            let answer = found(asked, &made, PLAYLIST, cache, want.is_some());
             if early {
                 response::not_stored(answer)
             } else {
@@ -257,14 +261,22 @@ pub(super) fn unavailable(asked: &Asked<'_>, why: Unavailable) -> Answer {
     response::error(status, BRIEF)
 }
 
-fn found(asked: &Asked<'_>, made: &Rendered, lifetimes: &Lifetimes, blocking: bool) -> Answer {
+/// The answer from the cache, gzipped where that is asked for. Each rendering is
+/// sent with one type, and with one `cache` for each `blocking`.
+pub(super) fn found(
+    asked: &Asked<'_>,
+    made: &Rendered,
+    content_type: HeaderValue,
+    cache: &HeaderValue,
+    blocking: bool,
+) -> Answer {
     let gzip = asked.gzip();
     let (body, etag) = if gzip {
         (made.gzip(), &made.gzip_etag)
     } else {
         (made.text.clone(), &made.etag)
     };
-    let head = made.head(lifetimes, gzip, blocking);
+    let head = made.head(content_type, cache, gzip, blocking);
     let mut answer = response::with_head(head, Body::whole(body));
     response::aged(&mut answer, made.at);
     if negotiate::not_modified(asked.headers, etag.as_bytes()) {

@@ -19,11 +19,16 @@ pub(super) const IMMUTABLE: HeaderValue =
     HeaderValue::from_static("public, max-age=31536000, immutable");
 /// Errors about what this edge does not know: soon it may.
 pub(super) const BRIEF: HeaderValue = HeaderValue::from_static("max-age=1");
+/// Kept, but asked for again each time: a manifest that a cache holds back for a
+/// second is a second of latency.
+pub(super) const REVALIDATED: HeaderValue = HeaderValue::from_static("no-cache");
 /// Errors about this edge's load: they say nothing of the resource.
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// What was made for one viewer.
 pub(super) const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 pub(super) const PLAYLIST: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
+pub(super) const MANIFEST: HeaderValue = HeaderValue::from_static("application/dash+xml");
+pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(super) const VIDEO: HeaderValue = HeaderValue::from_static("video/mp4");
 pub(super) const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");

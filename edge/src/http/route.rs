@@ -11,6 +11,10 @@ use crate::playlist::{Skip, Want};
 pub enum Route<'a> {
     /// `/live/{channel}/index.m3u8`
     Multivariant { channel: &'a str },
+    /// `/live/{channel}/manifest.mpd`
+    Manifest { channel: &'a str },
+    /// `/live/{channel}/{track}/stream.mp4`
+    Stream { channel: &'a str, track: TrackName },
     /// `/live/{channel}/{track}.m3u8`
     Media { channel: &'a str, track: TrackName },
     /// `/live/{channel}/{epoch}/{track}/...`
@@ -24,6 +28,8 @@ pub enum Route<'a> {
     Channels,
     /// `/api/v1/alternatives`
     Alternatives,
+    /// `/api/v1/time`
+    Time,
     /// Perhaps a file of the watch page.
     Other { path: &'a str },
 }
@@ -46,6 +52,7 @@ impl<'a> Route<'a> {
             Some(rest) => live(rest),
             None if path == "/api/v1/channels" => Some(Self::Channels),
             None if path == "/api/v1/alternatives" => Some(Self::Alternatives),
+            None if path == crate::dash::TIME_PATH => Some(Self::Time),
             None => None,
         };
         found.unwrap_or(Self::Other { path })
@@ -77,6 +84,15 @@ fn live(rest: &str) -> Option<Route<'_>> {
     let (channel, rest) = split(rest, b'/')?;
     if rest == "index.m3u8" {
         return Some(Route::Multivariant { channel });
+    }
+    if rest == "manifest.mpd" {
+        return Some(Route::Manifest { channel });
+    }
+    if let Some(track) = rest.strip_suffix("/stream.mp4")
+        && !track.contains('/')
+    {
+        let track = TrackName::parse(track).ok()?;
+        return Some(Route::Stream { channel, track });
     }
     let Some((epoch, rest)) = split(rest, b'/') else {
         let track = TrackName::parse(rest.strip_suffix(".m3u8")?).ok()?;
@@ -213,6 +229,9 @@ mod tests {
         for (path, route) in [
             ("/live/demo/index.m3u8", Route::Multivariant { channel }),
             ("/live/demo/v0.m3u8", Route::Media { channel, track }),
+            ("/live/demo/manifest.mpd", Route::Manifest { channel }),
+            ("/live/demo/v0/stream.mp4", Route::Stream { channel, track }),
+            ("/api/v1/time", Route::Time),
             (
                 "/live/demo/7/v0/41.3.m4s",
                 resource(Resource::Part { msn, part: 3 }),
@@ -255,6 +274,12 @@ mod tests {
             "/live/demo/%76%30.m3u8",
             "/LIVE/demo/v0.m3u8",
             "/api/v1/channels/",
+            "/api/v1/time/",
+            "/live/demo/manifest.mpd/",
+            "/live/demo/v00/stream.mp4",
+            "/live/demo/v0//stream.mp4",
+            "/live/demo/7/v0/stream.mp4",
+            "/live/demo/stream.mp4",
         ] {
             assert_eq!(Route::parse(path), Route::Other { path }, "{path}");
         }

@@ -29,12 +29,12 @@ use super::{
     cache::Cache,
     config::HttpConfig,
     connection::{Builders, Connection},
-    elsewhere, media,
+    elsewhere, endless, manifest, media,
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
     response::{self, Answer, BRIEF, JSON, NO_STORE},
     route::{self, Resource, Route},
-    viewers::{self, Viewers},
+    viewers::{self, ViewerKey, Viewers},
 };
 use crate::{api, upstream::Upstream, view::Viewing};
 
@@ -49,12 +49,13 @@ pub(super) struct Server {
     pub(super) viewers: Viewers,
     pub(super) builders: Builders,
     held: AtomicUsize,
+    pub(super) streams: AtomicUsize,
     channels: Mutex<Option<(Instant, Bytes)>>,
 }
 
 /// A request as its handler sees it.
 pub(super) struct Asked<'a> {
-    pub(super) server: &'a Server,
+    pub(super) server: &'a Arc<Server>,
     pub(super) connection: &'a Connection,
     pub(super) headers: &'a HeaderMap,
     pub(super) query: Option<&'a str>,
@@ -99,6 +100,7 @@ impl Server {
             metrics,
             cache: Cache::default(),
             held: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             channels: Mutex::default(),
         })
     }
@@ -142,7 +144,8 @@ pub(super) async fn serve(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Answer {
-    let mut active = connection.begin(request.version() == Version::HTTP_2);
+    let multiplexed = request.version() == Version::HTTP_2;
+    let mut active = connection.begin(multiplexed, &server.config);
     // On the heap while it lasts: hyper keeps the room for this future for as long
     // as the connection lives, and ten thousand of them idle.
     let (class, mut answer) = Box::pin(respond(&server, &connection, &request)).await;
@@ -165,7 +168,7 @@ pub(super) async fn serve(
 }
 
 async fn respond(
-    server: &Server,
+    server: &Arc<Server>,
     connection: &Connection,
     request: &Request<Incoming>,
 ) -> (RouteClass, Answer) {
@@ -257,7 +260,22 @@ async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
             };
             (class, answer)
         }
+        Route::Manifest { channel } => {
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => manifest::manifest(asked, &channel).await,
+                Err(_) => not_found(),
+            };
+            (RouteClass::Manifest, answer)
+        }
+        Route::Stream { channel, track } => {
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => endless::stream(asked, &channel, track).await,
+                Err(_) => not_found(),
+            };
+            (RouteClass::Stream, answer)
+        }
         Route::Channels => (RouteClass::Api, api_answer(asked.server.channels())),
+        Route::Time => (RouteClass::Api, manifest::time()),
         Route::Alternatives => {
             let list = elsewhere::json(&asked.server.config.alternatives);
             (RouteClass::Api, api_answer(list))
@@ -295,14 +313,22 @@ impl Asked<'_> {
 
     /// Counts who asks as a viewer of the channel.
     pub(super) fn counts(&self, channel: &ChannelName, page: Option<&str>) {
-        let peer: IpAddr = self.connection.peer;
-        let agent = self.headers.get(USER_AGENT);
-        let agent = agent.map_or(&b""[..], |agent| agent.as_bytes());
         let page_bytes = page.unwrap_or_default().as_bytes();
-        let sum = viewers::sum([channel.as_str().as_bytes(), agent, page_bytes]);
+        let sum = viewers::sum([channel.as_str().as_bytes(), self.agent(), page_bytes]);
         if self.connection.counts_anew(sum) {
-            self.server.viewers.saw(channel, peer, agent, page);
+            self.viewer(channel, page);
         }
+    }
+
+    /// The same, for who stays without asking again.
+    pub(super) fn viewer(&self, channel: &ChannelName, page: Option<&str>) -> ViewerKey {
+        let peer: IpAddr = self.connection.peer;
+        self.server.viewers.saw(channel, peer, self.agent(), page)
+    }
+
+    fn agent(&self) -> &[u8] {
+        let agent = self.headers.get(USER_AGENT);
+        agent.map_or(&b""[..], |agent| agent.as_bytes())
     }
 
     /// What `wanted` comes to within `limit`. Only a request that really waits

@@ -5,4 +5,5 @@ mod media;
 mod playlists;
 mod rig;
 mod signed;
+mod streams;
 mod transport;

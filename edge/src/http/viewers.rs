@@ -26,6 +26,13 @@ pub(super) struct Viewers {
     shards: [Mutex<HashMap<u64, Seen>>; SHARDS],
 }
 
+/// One viewer of one channel.
+#[derive(Debug)]
+pub(super) struct ViewerKey {
+    hash: u64,
+    channel: ChannelName,
+}
+
 #[derive(Debug)]
 struct Seen {
     channel: ChannelName,
@@ -47,8 +54,18 @@ impl Viewers {
         address: IpAddr,
         agent: &[u8],
         page: Option<&str>,
-    ) {
-        let key = self.seed.hash_one((channel, address, agent, page));
+    ) -> ViewerKey {
+        let key = ViewerKey {
+            hash: self.seed.hash_one((channel, address, agent, page)),
+            channel: channel.clone(),
+        };
+        self.saw_again(&key);
+        key
+    }
+
+    /// As [`Viewers::saw`], for one that does not ask anew.
+    pub(super) fn saw_again(&self, viewer: &ViewerKey) {
+        let (key, channel) = (viewer.hash, &viewer.channel);
         let Some(shard) = usize::try_from(key % SHARDS as u64)
             .ok()
             .and_then(|at| self.shards.get(at))

@@ -163,7 +163,7 @@ fn codecs(out: &mut String, video: Option<&Track>, audio: Option<&Group<'_>>) ->
 
 /// A codec string comes over the link: whatever it holds, it stays within its
 /// quotes and on its line.
-struct Quoted<'a>(&'a str);
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -51,7 +51,7 @@ impl Shared {
                 ready,
                 mut lease,
             } => {
-                let following = self.following(&broadcast, track, start, hops);
+                let following = self.follow_for(&broadcast, track, start, hops);
                 tokio::select! {
                     outcome = following => match outcome {
                         Ok(_held) => {
@@ -81,13 +81,13 @@ impl Shared {
     }
 
     /// Follows a track on a child's behalf until what it gives back is dropped.
-    async fn following(
+    async fn follow_for(
         self: &Arc<Self>,
         broadcast: &Arc<Broadcast>,
         track: TrackName,
         start: Start,
         hops: Vec<NodeId>,
-    ) -> Result<super::tracks::Leased, Unavailable> {
+    ) -> Result<super::Leased, Unavailable> {
         let leased = self.lease(broadcast, track, start, hops)?;
         self.followed(broadcast, track).await?;
         Ok(leased)

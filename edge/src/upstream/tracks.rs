@@ -47,21 +47,28 @@ pub(super) enum Progress {
 pub(super) struct Use {
     born: Instant,
     last_ms: AtomicU64,
-    /// Children that follow.
+    /// Who stays without asking again: children, viewers of endless streams.
     leases: AtomicUsize,
     /// On whose behalf it began, and where they go on.
     began_for: Mutex<(Start, Vec<NodeId>)>,
     pub(super) progress: watch::Sender<Progress>,
 }
 
-/// A child follows a track while this lives.
+/// A track is followed while this lives.
 #[derive(Debug)]
-pub(super) struct Leased(Arc<Use>);
+pub struct Leased(Arc<Use>);
+
+impl Leased {
+    fn of(usage: Arc<Use>) -> Self {
+        usage.leases.fetch_add(1, Ordering::Relaxed);
+        Self(usage)
+    }
+}
 
 impl Drop for Leased {
     fn drop(&mut self) {
-        self.0.leases.fetch_sub(1, Ordering::Relaxed);
         self.0.touch();
+        self.0.leases.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -148,8 +155,7 @@ impl Shared {
     ) -> Result<Leased, Unavailable> {
         let track = broadcast.track(name).cloned().ok_or(Unavailable::Unknown)?;
         let usage = self.usage_from(broadcast, &track, || (start, hops))?;
-        usage.leases.fetch_add(1, Ordering::Relaxed);
-        Ok(Leased(usage))
+        Ok(Leased::of(usage))
     }
 
     fn usage(
@@ -229,6 +235,13 @@ impl Shared {
             let progress = *handle.usage.progress.borrow();
             matches!(progress, Progress::Ready | Progress::Finished)
         })
+    }
+
+    /// Keeps a followed track from idling for as long as the guard lives.
+    pub(super) fn following(&self, broadcast: &Broadcast, name: TrackName) -> Option<Leased> {
+        let key = (broadcast.channel.clone(), broadcast.id, name);
+        let usage = self.tracks.lock().get(&key)?.usage.clone();
+        Some(Leased::of(usage))
     }
 
     /// Keeps a followed track from idling; `false` when nobody follows it.

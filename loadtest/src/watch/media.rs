@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// Larger than any segment that a viewer would wait for.
-const MAX_MEDIA_BYTES: usize = 64 << 20;
+pub(super) const MAX_MEDIA_BYTES: usize = 64 << 20;
 
 /// A hinted part may be held for three target durations.
-const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
 
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 

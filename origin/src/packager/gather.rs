@@ -394,7 +394,9 @@ impl Gather {
             epoch,
             plan: broadcast.plan,
             anchor: Anchor {
-                media: Ticks(base),
+                // A whole millisecond: programme time less media time is then one
+                // number for the whole epoch, and can be had from any segment.
+                media: Ticks(base - base % MS),
                 at,
             },
             shift: base.cast_signed().saturating_sub(start),

@@ -83,6 +83,27 @@ async fn a_track_that_a_child_follows_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_viewer_that_stays_keeps_its_track() {
+    let shared = shared();
+    let broadcast = publish(&shared.directory, 7);
+    let _ = shared.followed(&broadcast, V0).await;
+    let staying = shared.following(&broadcast, V0).unwrap();
+    for _ in 0..5 {
+        advance(IDLE * 2).await;
+        settle().await;
+        assert_eq!(shared.tracks.lock().len(), 1);
+    }
+    drop(staying);
+    advance(IDLE - Duration::from_secs(1)).await;
+    settle().await;
+    assert_eq!(shared.tracks.lock().len(), 1);
+    advance(Duration::from_secs(1) + Duration::from_millis(1)).await;
+    settle().await;
+    assert_eq!(shared.tracks.lock().len(), 0);
+    assert!(shared.following(&broadcast, V0).is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_channel_missing_from_a_snapshot_is_lost_and_has_its_grace() {
     let (certs, shared) = (Certs::new(), shared());
     let mut parents = parents(&certs, &shared);

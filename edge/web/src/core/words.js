@@ -34,6 +34,12 @@ export const BADGES = {
   ended: 'Ended',
 };
 
+// What plays, for the strip of figures.
+export function modeWords({ mode, native, unfit }) {
+  if (mode === 'fast') return 'Fast';
+  return unfit ? 'LL-HLS (slow network)' : native ? 'HLS' : 'LL-HLS';
+}
+
 export function words(state, reason) {
   const choices = WORDS[state];
   const [title, detail] = choices[reason] ?? choices.default ?? Object.values(choices)[0];
