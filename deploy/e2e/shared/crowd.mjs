@@ -2,7 +2,7 @@
 //
 //   node crowd.mjs idle PORT COUNT FILE    one request each, then silence until FILE is there
 //   node crowd.mjs queries PORT COUNT PATH requests that differ in a made-up parameter
-//   node crowd.mjs slow PORT COUNT PATH FILE   ask for PATH and read 2 kB/s of it until FILE is there
+//   node crowd.mjs slow PORT COUNT PATH FILE   ask for PATH and read what came every 8 s until FILE is there
 //   node crowd.mjs flood PORT COUNT        connections at once, each with one request
 //
 // Prints what they got: a line `STATUS COUNT` for each status, 0 for none, and
