@@ -195,6 +195,7 @@ impl Parents {
                 None => self.add(Candidate::new(address, Claim::Given), now),
             }
         }
+        self.shared.changed();
     }
 
     fn add(&mut self, candidate: Candidate, now: Instant) {
@@ -288,13 +289,12 @@ impl Parents {
 
     pub(super) fn connected(&mut self, rank: Rank, session: &Arc<Session>) {
         let node = &session.parent.node;
-        let twice = *node == self.hello.node
-            || self
-                .shared
-                .routes
-                .lock()
-                .links()
-                .any(|(_, other)| other.parent.node == *node);
+        // One that leaves makes way for itself at another address.
+        let stays = |c: &Candidate| match &c.state {
+            State::Connected(other) => other.parent.node == *node,
+            _ => false,
+        };
+        let twice = *node == self.hello.node || self.candidates.iter().any(stays);
         if twice {
             warn!(parent = self.address(rank), %node, "not a further parent: this node, or one that is connected already");
             close(&session.connection, Code::Cancelled, "connected already");
