@@ -1,19 +1,20 @@
 //! The pure cores, one after another along the life of a part.
 //! `cargo bench -p benches`
 
-use std::time::Instant;
+use std::{io::Write, time::Instant};
 
-use benches::{FRAME_BYTES, package, publish};
+use benches::{FRAME_BYTES, package, packager, publish};
 use bytes::Bytes;
 use common::{
     link::encode::chunk_header,
-    live::{Chunk, Log},
+    live::{Chunk, Log, Place, Plan, Track},
     media::Ticks,
     names::{Kind, TrackName},
     rtmp::{ServerEvent, ServerSession, enhanced::Capabilities},
 };
 use divan::{Bencher, black_box, counter::BytesCount};
-use edge::playlist::{self, Skip};
+use edge::playlist::{self, Lines, Skip};
+use flate2::{Compression, write::GzEncoder};
 use origin::{
     cmaf::{self, ChunkHeader, ChunkSample},
     packager::Output,
@@ -93,6 +94,73 @@ fn playlist(bencher: Bencher, skip: Skip) {
     };
     let all: Vec<_> = tracks.iter().collect();
     bencher.bench(|| playlist::media(black_box(&listing), plan, &tracks[0], &all, skip));
+}
+
+/// What a version of a playlist of 900 segments costs: whole as everybody
+/// renders it, whole with the lines that the version before left, as a delta
+/// update, and each of them compressed.
+#[divan::bench(args = ["plain", "kept lines", "delta", "plain gzip", "kept lines gzip", "listing"])]
+fn playlist_900(bencher: Bencher, how: &str) {
+    let (log, plan, tracks) = half_an_hour();
+    let Some(listing) = log.listing() else {
+        unreachable!("it has parts")
+    };
+    let all: Vec<_> = tracks.iter().collect();
+    let plain = |skip| playlist::media(black_box(&listing), &plan, &tracks[0], &all, skip);
+    let mut lines = Lines::default();
+    let (text, sections) = lines.media(&listing, &plan, &tracks[0], &all);
+    black_box(sections.gzip(text.as_bytes()));
+    match how {
+        "plain" => bencher.bench_local(|| plain(Skip::No)),
+        "kept lines" => {
+            bencher.bench_local(|| lines.media(black_box(&listing), &plan, &tracks[0], &all));
+        }
+        "delta" => bencher.bench_local(|| plain(Skip::Yes)),
+        "plain gzip" => bencher.bench_local(|| gzip(black_box(text.as_bytes()))),
+        "kept lines gzip" => bencher.bench_local(|| sections.gzip(black_box(text.as_bytes()))),
+        _ => bencher.bench_local(|| log.listing()),
+    }
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let written = encoder.write_all(text);
+    assert!(written.is_ok(), "memory takes it");
+    encoder.finish().unwrap_or_default()
+}
+
+/// A window of half an hour as an edge holds it: three target durations of
+/// bytes and parts, and the sums of the rest.
+fn half_an_hour() -> (Log, Plan, Vec<Track>) {
+    let (mut packager, mut outputs) = (packager(), Vec::new());
+    let mut made: Option<(Log, Plan, Vec<Track>)> = None;
+    for (input, now) in publish(1_830) {
+        packager.push(input, now, &mut outputs);
+        for output in outputs.drain(..) {
+            match (output, &mut made) {
+                (Output::Plan { plan, tracks }, _) => {
+                    let window_ms = 30 * 60_000;
+                    let plan = Plan { window_ms, ..plan };
+                    made = Some((Log::new(&plan, &tracks[0]), plan, tracks));
+                }
+                (Output::Record { track, record }, Some((log, ..))) if is_video(track) => {
+                    assert!(log.apply(record).is_ok(), "the packager's records follow");
+                }
+                (Output::Complete { track, .. }, Some((log, plan, tracks))) if is_video(track) => {
+                    assert!(log.complete().is_ok(), "the packager's records follow");
+                    let age_ms = plan.parts_listed_ms().into();
+                    for aged in log.aged(tracks[0].timescale.from_ms(age_ms)) {
+                        log.let_go(aged.msn, Place::Elsewhere);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    let Some(made) = made else {
+        unreachable!("half an hour makes a plan")
+    };
+    made
 }
 
 /// What a chunk costs on the link beside its payload.

@@ -12,6 +12,7 @@ pub mod live;
 pub mod media;
 pub mod names;
 pub mod quic;
+pub mod reload;
 pub mod rtmp;
 pub mod shutdown;
 pub mod telemetry;

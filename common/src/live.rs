@@ -2,22 +2,32 @@
 //! its tracks, and the directory of all channels. The origin's packager and
 //! the edge's link client write here; the link server and HTTP wait here.
 
+mod archive;
 mod arrivals;
 mod broadcast;
 mod directory;
 mod log;
+mod metrics;
 mod plan;
 mod record;
 mod segment;
 mod window;
 
+pub use archive::{
+    Archive, ArchiveError, ArchiveLimits, ArchiveMetrics, ArchiveReader, ArchiveWriter, Archived,
+    Disk,
+};
 pub use broadcast::{Broadcast, BroadcastState, TrackWindow};
 pub use directory::{Announcement, Channel, Directory, Stage};
-pub use log::{Gone, ListedPart, ListedSegment, Listing, Log, LogError, PartLookup, Version};
+pub use log::{
+    Aged, Gone, ListedPart, ListedSegment, Listing, Log, LogError, MAX_LISTED_SEGMENTS, PartLookup,
+    Version,
+};
+pub use metrics::register_window_metrics;
 pub use plan::{Plan, Track};
 pub use record::{
     Chunk, Hint, PartEnd, PartFlags, Position, Record, SegmentEnd, SegmentFlags, SegmentHead,
     UnixMs,
 };
-pub use segment::{Part, Segment, SegmentState};
+pub use segment::{Part, Place, Segment, SegmentState};
 pub use window::{Cursor, Step, Window};

@@ -1,7 +1,11 @@
 //! Names and numbers that cross the link and appear in URLs, each a type of
 //! its own so that none is mistaken for another.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,9 +19,14 @@ pub enum NameError {
 }
 
 /// The public name that viewers ask for: `[a-z0-9_]{1,32}`, which suits URLs,
-/// IRC, NATS subjects and metric labels alike.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelName(Arc<str>);
+/// IRC, NATS subjects and metric labels alike. Held in place, because every
+/// request of a viewer makes one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChannelName {
+    /// Zeros from `len` on, so that they are in the order of their texts.
+    bytes: [u8; Self::MAX_LEN],
+    len: u8,
+}
 
 impl ChannelName {
     pub const MAX_LEN: usize = 32;
@@ -25,18 +34,44 @@ impl ChannelName {
     /// # Errors
     /// [`NameError::Channel`] for anything but 1 to 32 of `a-z0-9_`.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let fits = (1..=Self::MAX_LEN).contains(&text.len());
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        if fits && text.bytes().all(plain) {
-            Ok(Self(text.into()))
-        } else {
-            Err(NameError::Channel)
+        let len = u8::try_from(text.len()).map_err(|_| NameError::Channel)?;
+        let mut bytes = [0; Self::MAX_LEN];
+        match bytes.get_mut(..text.len()) {
+            Some(name) if len > 0 && text.bytes().all(plain) => {
+                name.copy_from_slice(text.as_bytes());
+                Ok(Self { len, bytes })
+            }
+            _ => Err(NameError::Channel),
         }
     }
 
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        // Always text: it was made from one.
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl Hash for ChannelName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl fmt::Debug for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -160,7 +195,7 @@ macro_rules! shown_as_its_content {
         }
     )*};
 }
-shown_as_its_content!(ChannelName NodeId Epoch BroadcastId Msn InitId);
+shown_as_its_content!(NodeId Epoch BroadcastId Msn InitId);
 
 impl fmt::Debug for TrackName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,6 +213,15 @@ mod tests {
         for bad in ["", "Demo", "a-b", "a b", "../x", "ä", &"x".repeat(33)] {
             assert_eq!(ChannelName::parse(bad), Err(NameError::Channel), "{bad}");
         }
+    }
+
+    #[test]
+    fn channel_names_are_in_the_order_of_their_texts() {
+        let longest = "z".repeat(ChannelName::MAX_LEN);
+        let texts = ["a", "a_", "ab", "b", longest.as_str()];
+        let names = texts.map(|text| ChannelName::parse(text).unwrap());
+        assert!(names.is_sorted());
+        assert_eq!(names.map(|name| name.to_string()), texts);
     }
 
     #[test]

@@ -15,8 +15,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use clap::{Args, ValueEnum};
+use parking_lot::Mutex;
 use prometheus::{IntCounterVec, Registry};
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
@@ -34,6 +36,12 @@ use crate::tls::{
     node_client_config, node_server_config,
 };
 
+mod budget;
+mod renew;
+
+pub use budget::LinkBudget;
+pub use renew::Renewal;
+
 pub use quinn::{
     ConnectError, Connection, ConnectionError, ReadError, ReadExactError, RecvStream, SendStream,
     VarInt, WriteError,
@@ -45,25 +53,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// How long a link may be silent. Short, because viewers wait for failover.
 const IDLE: Duration = Duration::from_secs(4);
-
-/// The longest path that the windows are sized for: round trip between continents
-/// is half of it, the rest is queues.
-const DESIGN_RTT_MS: u64 = 200;
-
-/// What one link may carry: a hundred 5 Mbit/s renditions.
-const DESIGN_LINK_BYTES_PER_S: u64 = 500_000_000 / 8;
-
-/// What one segment stream may carry: a 20 Mbit/s rendition catching up at four
-/// times its rate.
-const DESIGN_STREAM_BYTES_PER_S: u64 = 80_000_000 / 8;
-
-/// Bytes in flight on one link: twice the bandwidth-delay product, because flow
-/// control credit is a round trip old when it arrives. It bounds what a parent
-/// can make a child hold, and what a stalled child makes a parent hold.
-const LINK_WINDOW_BYTES: u64 = 2 * DESIGN_LINK_BYTES_PER_S * DESIGN_RTT_MS / 1000;
-
-/// The same for one stream.
-const STREAM_WINDOW_BYTES: u64 = 2 * DESIGN_STREAM_BYTES_PER_S * DESIGN_RTT_MS / 1000;
 
 /// A child sends a parent requests, never media: all its streams together.
 const CONTROL_WINDOW_BYTES: u64 = 1024 * 1024;
@@ -78,11 +67,15 @@ const FIRST_SEGMENT_STREAMS: u32 = 16;
 /// Streams opened by the peer beside media: HELLO, and what a later version adds.
 const FEW_STREAMS: u32 = 4;
 
-/// WATCH, SUBSCRIBE and FETCH streams of one child: one each for the tracks of
-/// a hundred channels and fetches of their past.
-const REQUEST_STREAMS: u32 = 512;
+/// WATCH, SUBSCRIBE and FETCH streams that a fresh child may open; quinn sets
+/// memory aside for each, so [`RequestLimit`] raises it with their number.
+const FIRST_REQUEST_STREAMS: u32 = 256;
 
-/// Kernel buffer of the UDP socket: 30 ms of [`DESIGN_LINK_BYTES_PER_S`], so that
+/// The same at most: one each for the manifests and four tracks of eight hundred
+/// channels and fetches of their past.
+pub const MAX_REQUEST_STREAMS: u32 = 4096;
+
+/// Kernel buffer of the UDP socket: 30 ms of 500 Mbit/s, so that
 /// a burst survives a scheduling hiccup. The kernel may grant less.
 const SOCKET_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 
@@ -92,9 +85,6 @@ pub const MAX_HANDSHAKES: usize = 256;
 /// From this many handshakes under way on, unproven addresses get a Retry: far
 /// above a healthy cluster, far below what would be felt.
 pub const RETRY_ABOVE: usize = 32;
-
-/// Children of one parent. Beyond it a mid tier is due.
-pub const MAX_CONNECTIONS: usize = 1024;
 
 /// Datagrams of handshakes that this process has not looked at yet.
 const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
@@ -163,6 +153,10 @@ pub struct LinkConfig {
         value_name = "SWITCH"
     )]
     pub link_gso: Switch,
+
+    /// What a link may hold.
+    #[command(flatten)]
+    pub link_budget: LinkBudget,
 }
 
 impl LinkConfig {
@@ -286,15 +280,15 @@ fn transport(config: &LinkConfig, end: End) -> TransportConfig {
     }
     match end {
         End::Parent => transport
-            .send_window(LINK_WINDOW_BYTES)
+            .send_window(config.link_budget.link_window_bytes)
             .receive_window(var_int(CONTROL_WINDOW_BYTES))
             .stream_receive_window(var_int(CONTROL_STREAM_WINDOW_BYTES))
             .max_concurrent_uni_streams(FEW_STREAMS.into())
-            .max_concurrent_bidi_streams(REQUEST_STREAMS.into()),
+            .max_concurrent_bidi_streams(FIRST_REQUEST_STREAMS.into()),
         End::Child => transport
             .send_window(CONTROL_WINDOW_BYTES)
-            .receive_window(var_int(LINK_WINDOW_BYTES))
-            .stream_receive_window(var_int(STREAM_WINDOW_BYTES))
+            .receive_window(var_int(config.link_budget.link_window_bytes))
+            .stream_receive_window(var_int(config.link_budget.stream_window_bytes()))
             .max_concurrent_uni_streams(FIRST_SEGMENT_STREAMS.into())
             .max_concurrent_bidi_streams(FEW_STREAMS.into()),
     };
@@ -310,6 +304,27 @@ pub fn allow_tracks(connection: &Connection, tracks: usize) {
         .saturating_add(FEW_STREAMS)
         .max(FIRST_SEGMENT_STREAMS);
     connection.set_max_concurrent_uni_streams(wanted.into());
+}
+
+/// How many requests a child may have open: always twice what it has, in steps.
+#[derive(Debug)]
+pub struct RequestLimit(u32);
+
+impl Default for RequestLimit {
+    fn default() -> Self {
+        Self(FIRST_REQUEST_STREAMS)
+    }
+}
+
+impl RequestLimit {
+    /// Raises the limit, up to [`MAX_REQUEST_STREAMS`], once half of it is used.
+    pub fn keep_ahead(&mut self, connection: &Connection, open: usize) {
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
+        while self.0 < MAX_REQUEST_STREAMS && open >= self.0 / 2 {
+            self.0 *= 2;
+            connection.set_max_concurrent_bi_streams(self.0.into());
+        }
+    }
 }
 
 fn bind(address: SocketAddr) -> Result<UdpSocket, EndpointError> {
@@ -375,16 +390,12 @@ pub fn server_endpoint(
     credentials: &NodeCredentials,
     registry: &Registry,
 ) -> Result<Listener, EndpointError> {
-    let crypto = QuicServerConfig::try_from(node_server_config(credentials)?)?;
-    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-    server
-        .transport_config(Arc::new(transport(config, End::Parent)))
-        .max_incoming(MAX_HANDSHAKES)
-        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
-        .incoming_buffer_size_total(INCOMING_BUFFERS_BYTES);
+    let server = server_config(config, credentials)?;
     Ok(Listener {
         endpoint: endpoint(bind(listen)?, listen, resetting(credentials), Some(server))?,
+        accepts: Arc::new(Mutex::new(true)),
         places: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+        max_links: config.link_budget.max_links,
         retry_above: RETRY_ABOVE,
         handshakes: metrics::int_counter_vec(
             registry,
@@ -395,11 +406,28 @@ pub fn server_endpoint(
     })
 }
 
+fn server_config(
+    config: &LinkConfig,
+    credentials: &NodeCredentials,
+) -> Result<ServerConfig, EndpointError> {
+    let crypto = QuicServerConfig::try_from(node_server_config(credentials)?)?;
+    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+    server
+        .transport_config(Arc::new(transport(config, End::Parent)))
+        .max_incoming(MAX_HANDSHAKES)
+        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(INCOMING_BUFFERS_BYTES);
+    Ok(server)
+}
+
 /// A parent's port.
 #[derive(Debug)]
 pub struct Listener {
     endpoint: Endpoint,
+    /// Until the drain; the lock orders that against a renewal.
+    accepts: Arc<Mutex<bool>>,
     places: Arc<Semaphore>,
+    max_links: usize,
     retry_above: usize,
     handshakes: IntCounterVec,
 }
@@ -424,7 +452,7 @@ impl Listener {
                 continue;
             }
             let place = self.places.clone().try_acquire_owned();
-            let full = self.endpoint.open_connections() >= MAX_CONNECTIONS;
+            let full = self.endpoint.open_connections() >= self.max_links;
             let (Ok(place), false) = (place, full) else {
                 self.count("refused");
                 incoming.refuse();
@@ -455,6 +483,7 @@ impl Listener {
 
     /// Takes no new connections; those that are there go on. For a drain.
     pub fn stop_accepting(&self) {
+        *self.accepts.lock() = false;
         self.endpoint.set_server_config(None);
     }
 
@@ -490,9 +519,7 @@ pub fn client_endpoint(
     config: &LinkConfig,
     credentials: &NodeCredentials,
 ) -> Result<Dialer, EndpointError> {
-    let crypto = QuicClientConfig::try_from(node_client_config(credentials)?)?;
-    let mut client = ClientConfig::new(Arc::new(crypto));
-    client.transport_config(Arc::new(transport(config, End::Child)));
+    let client = client_config(config, credentials)?;
     // One socket for parents of both families; a machine may have IPv6 off.
     let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     let (socket, address) = match bind(both) {
@@ -504,15 +531,25 @@ pub fn client_endpoint(
     };
     Ok(Dialer {
         endpoint: endpoint(socket, address, EndpointConfig::default(), None)?,
-        client,
+        client: Arc::new(ArcSwap::from_pointee(client)),
     })
 }
 
-/// A child's socket.
+fn client_config(
+    config: &LinkConfig,
+    credentials: &NodeCredentials,
+) -> Result<ClientConfig, EndpointError> {
+    let crypto = QuicClientConfig::try_from(node_client_config(credentials)?)?;
+    let mut client = ClientConfig::new(Arc::new(crypto));
+    client.transport_config(Arc::new(transport(config, End::Child)));
+    Ok(client)
+}
+
+/// A child's socket. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     endpoint: Endpoint,
-    client: ClientConfig,
+    client: Arc<ArcSwap<ClientConfig>>,
 }
 
 impl Dialer {
@@ -525,7 +562,7 @@ impl Dialer {
     ) -> Result<(Connection, Identity), HandshakeError> {
         let connecting = self
             .endpoint
-            .connect_with(self.client.clone(), parent, NODE_NAME)
+            .connect_with(ClientConfig::clone(&self.client.load()), parent, NODE_NAME)
             .map_err(|source| HandshakeError::Dial {
                 peer: parent,
                 source,

@@ -12,4 +12,5 @@ mod readiness;
 
 pub use logs::{LogConfig, LogError, LogFormat, init};
 pub use ops::{OpsConfig, OpsServer};
+pub use process::max_descriptors;
 pub use readiness::{Condition, Readiness};

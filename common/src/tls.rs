@@ -28,6 +28,7 @@ use thiserror::Error;
 use webpki::EndEntityCert;
 
 use crate::names::NodeId;
+use crate::reload::Files;
 
 /// The link's protocol; a breaking change is a new one.
 pub const LINK_ALPN: &[u8] = b"millrace/1";
@@ -169,6 +170,16 @@ pub enum TlsError {
         names: Role,
         /// The role of this process.
         needed: Role,
+    },
+    /// A node that runs can't become another one.
+    #[error("{}: a certificate for {names}; this node is {needed} in its role and stays so until it is restarted", path.display())]
+    AnotherNode {
+        /// The file.
+        path: PathBuf,
+        /// The node in it.
+        names: NodeId,
+        /// This node.
+        needed: NodeId,
     },
     /// The library refuses the whole configuration.
     #[error("TLS configuration: {0}")]
@@ -365,6 +376,7 @@ pub fn node_client_config(credentials: &NodeCredentials) -> Result<ClientConfig,
 pub struct WebCertificate {
     cert: PathBuf,
     key: PathBuf,
+    files: Files,
     current: ArcSwap<CertifiedKey>,
 }
 
@@ -374,8 +386,15 @@ impl WebCertificate {
         Ok(Arc::new(Self {
             cert: cert.to_owned(),
             key: key.to_owned(),
+            files: Files::seen([cert.to_owned(), key.to_owned()]),
             current: ArcSwap::from_pointee(read_pair(cert, key)?),
         }))
+    }
+
+    /// Certificate and key, as they were before they were read.
+    #[must_use]
+    pub fn files(&self) -> Files {
+        self.files.clone()
     }
 
     /// Reads the files again; handshakes from now on show what they hold. When

@@ -45,6 +45,7 @@ use common::{
     link::ChatPort,
     live::UnixMs,
     names::{ChannelName, NodeId},
+    reload::Files,
     shutdown::{Guard, Shutdown},
 };
 use prometheus::IntGauge;
@@ -96,6 +97,8 @@ pub enum ChatKeysError {
 #[derive(Debug)]
 pub(crate) struct Shared {
     config: ChatConfig,
+    /// What the keys were read from.
+    key_files: Option<Files>,
     /// `None`: development, anybody is who they say.
     keys: ArcSwapOption<TokenKeys>,
     rooms: Arc<Rooms>,
@@ -143,6 +146,7 @@ impl Chat {
         shutdown: Shutdown,
         origins: watch::Receiver<Vec<NodeId>>,
     ) -> Result<Self, ChatKeysError> {
+        let key_files = config.chat_keys.clone().map(|file| Files::seen([file]));
         let keys = keys(&config)?;
         if keys.is_none() {
             warn!("no --chat-keys: anybody may chat under any name");
@@ -152,6 +156,7 @@ impl Chat {
             config.max_chat_connections_per_address,
         );
         Ok(Self(Arc::new(Shared {
+            key_files,
             keys: ArcSwapOption::new(keys),
             rooms,
             limits: Limits::new(
@@ -174,6 +179,12 @@ impl Chat {
     #[must_use]
     pub fn port(&self) -> ChatPort {
         relay::port(&self.0, self.0.origins.clone())
+    }
+
+    /// The file that [`Self::reload_keys`] reads, if there is one.
+    #[must_use]
+    pub fn key_files(&self) -> Option<Files> {
+        self.0.key_files.clone()
     }
 
     /// Reads the keys file again. One with a mistake changes nothing.

@@ -68,6 +68,8 @@ pub(crate) struct Studio {
     pub(crate) epoch: Epoch,
     pub(crate) init: InitId,
     pub(crate) discontinuities: u64,
+    /// How long its publisher has been away in all, milliseconds.
+    pub(crate) away_ms: u64,
     /// Decode time of the next segment, in the track's ticks.
     dts: [Ticks; 2],
 }
@@ -87,6 +89,7 @@ impl Studio {
             epoch: Epoch(7),
             init: InitId(0),
             discontinuities: 0,
+            away_ms: 0,
             dts: [Ticks(0); 2],
         }
     }
@@ -98,7 +101,7 @@ impl Studio {
     pub(crate) fn open_with(&mut self, name: TrackName, msn: u64, flags: SegmentFlags) {
         let track = self.track(name);
         let dts = self.dts[usize::from(name == A)];
-        let at = START.0 + track.track.timescale.to_ms(dts);
+        let at = START.0 + self.away_ms + track.track.timescale.to_ms(dts);
         let head = SegmentHead {
             epoch: self.epoch,
             msn: Msn(msn),

@@ -14,7 +14,11 @@ mod body;
 mod cache;
 mod config;
 mod connection;
+mod elsewhere;
+mod endless;
+mod follow;
 mod listener;
+mod manifest;
 mod media;
 mod metrics;
 mod negotiate;
@@ -22,12 +26,14 @@ mod playlists;
 mod response;
 pub mod route;
 mod service;
+mod slices;
 mod socket;
 #[cfg(test)]
 mod tests;
 mod viewers;
 mod websocket;
 
+pub(crate) use admission::network;
 pub use config::HttpConfig;
 pub use listener::{BindError, Listeners, bind, serve};
 pub use metrics::HttpMetrics;

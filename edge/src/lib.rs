@@ -2,9 +2,11 @@
 
 pub mod api;
 pub mod chat;
+pub mod dash;
 #[cfg(test)]
 mod fixture;
 pub mod http;
 pub mod page;
 pub mod playlist;
 pub mod upstream;
+pub mod view;

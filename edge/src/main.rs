@@ -3,10 +3,12 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
-    live::Directory,
-    quic::{self, LinkConfig},
+    link::{LinkServer, LinkServerMetrics, demands},
+    live::{Directory, register_window_metrics},
+    quic::{self, LinkConfig, Renewal},
+    reload::Reloads,
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
     tls::{Role, WebCertificate},
@@ -15,26 +17,32 @@ use edge::{
     chat::{self, Chat, ChatConfig, ChatMetrics},
     http::{self, HttpConfig, HttpMetrics},
     page,
-    upstream::{Upstream, UpstreamConfig, UpstreamMetrics},
+    upstream::{ChildrenConfig, Roster, Upstream, UpstreamConfig, UpstreamMetrics},
+    view::{self, NewKeyArgs, TokenArgs, ViewConfig, ViewMetrics, Viewing},
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 /// The ops port of an edge unless told otherwise.
 const OPS_PORT: u16 = 9101;
 
 /// Pulls live video from its parents over QUIC and serves it to viewers.
 ///
+/// Parents are origins or other edges; with --link-listen it is a parent itself.
 /// Viewers open http://HOST/watch/CHANNEL; players read
 /// http://HOST/live/CHANNEL/index.m3u8.
 #[derive(Debug, Parser)]
 #[command(
     name = "edge",
     version,
-    after_help = "Example:\n  \
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
         edge --parent origin.example.net:4443 --link-ca certs/ca.pem \\\n    \
         --link-cert certs/edge-1.pem --link-key certs/edge-1.key \\\n    \
-        --https-listen 0.0.0.0:443 --tls-cert web.pem --tls-key web.key\n\n\
-        SIGHUP reads the certificate of --tls-cert and --tls-key, and --chat-keys, again.\n\
+        --https-listen 0.0.0.0:443 --tls-cert web.pem --tls-key web.key\n  \
+        edge view-key --kid 2026-11 > view-keys\n  \
+        edge token --view-keys view-keys --kid 2026-11 --channel demo --ttl 1h\n\n\
+        Certificates, view keys, chat keys, parents and the links' files are read again when they change, and all of\n\
+        them on SIGHUP. A file with a mistake changes nothing; the log and /metrics say so.\n\
         SIGTERM drains: requests under way are finished, connections are closed."
 )]
 struct Cli {
@@ -43,7 +51,11 @@ struct Cli {
     #[command(flatten)]
     chat: ChatConfig,
     #[command(flatten)]
+    view: ViewConfig,
+    #[command(flatten)]
     upstream: UpstreamConfig,
+    #[command(flatten)]
+    children: ChildrenConfig,
     #[command(flatten)]
     link: LinkConfig,
     #[command(flatten)]
@@ -54,14 +66,35 @@ struct Cli {
     log: LogConfig,
 }
 
+fn command() -> Command {
+    Cli::command()
+        .subcommand(TokenArgs::augment_args(Command::new("token")))
+        .subcommand(NewKeyArgs::augment_args(Command::new("view-key")))
+}
+
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let matches = command().get_matches();
+    let outcome = match matches.subcommand() {
+        Some(("token", matches)) => parsed(TokenArgs::from_arg_matches(matches))
+            .and_then(|args| Ok(view::mint(&args)? + "\n"))
+            .map(|token| print!("{token}")),
+        Some(("view-key", matches)) => parsed(NewKeyArgs::from_arg_matches(matches))
+            .and_then(|args| Ok(view::new_key(&args)?))
+            .map(|lines| print!("{lines}")),
+        _ => parsed(Cli::from_arg_matches(&matches)).and_then(run),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("edge: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// clap prints its own errors best.
+fn parsed<T>(arguments: Result<T, clap::Error>) -> anyhow::Result<T> {
+    Ok(arguments.unwrap_or_else(|error| error.exit()))
 }
 
 #[tokio::main]
@@ -72,8 +105,11 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
 
+    let roster = Roster::from_config(&cli.upstream)?;
+    let link_files = cli.link.files();
     let credentials = cli.link.credentials_as(Role::Edge)?;
     let node = credentials.identity().node.clone();
+    let viewing = Viewing::from_config(&cli.view, ViewMetrics::register(&registry))?;
     let listeners = http::bind(&cli.http).await?;
     let irc = chat::bind(&cli.chat, listeners.certificate()).await?;
     let ops_listen = cli.ops.listen(OPS_PORT);
@@ -81,24 +117,30 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
     let dialer = quic::client_endpoint(&cli.link, &credentials)?;
+    let mut reloads = Reloads::new(&registry);
+    let mut renewal = Renewal::new(cli.link.clone(), credentials.identity().clone(), link_files)
+        .of_dialer(&dialer);
+    let children = match cli.children.link_listen {
+        Some(listen) => {
+            let listener = quic::server_endpoint(listen, &cli.link, &credentials, &registry)
+                .context("--link-listen")?;
+            renewal = renewal.of_listener(&listener);
+            Some(listener)
+        }
+        None => None,
+    };
+    renewal.watched_by(&mut reloads);
+    watch_files(&mut reloads, listeners.certificate(), viewing.clone());
+    let hello = cli.children.node.hello(node.clone(), Role::Edge);
+    let directory = Arc::new(Directory::default());
+    register_window_metrics(&registry, directory.clone());
     let upstream = Arc::new(Upstream::start(
         &cli.upstream,
-        node.clone(),
+        roster.parents(),
+        hello.clone(),
         dialer,
-        Arc::new(Directory::default()),
+        directory.clone(),
         UpstreamMetrics::register(&registry),
-    ));
-
-    tracing::info!(%node, ops = %ops_listen, "edge is up");
-    if !page::has_bundle() {
-        tracing::warn!("this binary carries no player: build it after deploy/web");
-    }
-    tokio::spawn(ops.run());
-    tokio::spawn(reload_on_hangup(listeners.certificate())?);
-    tokio::spawn(tell_readiness(
-        readiness,
-        upstream.clone(),
-        shutdown.clone(),
     ));
     let chat = Chat::start(
         cli.chat,
@@ -106,13 +148,40 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         ChatMetrics::register(&registry),
         shutdown.clone(),
     )?;
-    tokio::spawn(reload_chat_keys_on_hangup(chat.clone())?);
+    if let Some(files) = chat.key_files() {
+        let chat = chat.clone();
+        reloads.add("chat keys", files, move || chat.reload_keys());
+    }
+    if let Some(listener) = children {
+        let (demands, demanded) = demands();
+        let link = LinkServer::new(hello, directory, LinkServerMetrics::register(&registry))
+            .pulling(demands, upstream.sync())
+            .leaving_to(cli.children.node.alternatives())
+            .with_chat(chat.port());
+        tracing::info!(link = %listener.local_addr()?, "edge takes children");
+        tokio::spawn(upstream.clone().serve(demanded));
+        tokio::spawn(link.run(listener, shutdown.clone()));
+    }
+
+    reloads.add("parents", roster.files(), move || roster.reload());
+    tracing::info!(%node, ops = %ops_listen, "edge is up");
+    if !page::has_bundle() {
+        tracing::warn!("this binary carries no player: build it after deploy/web");
+    }
+    tokio::spawn(ops.run());
+    tokio::spawn(reloads.run().context("can't listen to SIGHUP")?);
+    tokio::spawn(tell_readiness(
+        readiness,
+        upstream.clone(),
+        shutdown.clone(),
+    ));
     tokio::spawn(chat::serve(irc, chat.clone()));
     let http_metrics = HttpMetrics::register(&registry);
     tokio::spawn(http::serve(
         cli.http,
         listeners.with_chat(chat),
         upstream,
+        viewing,
         http_metrics,
         shutdown.clone(),
     ));
@@ -120,35 +189,18 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// SIGHUP reads the viewers' certificate again; without one it does nothing,
-/// and does not end the process either.
-fn reload_on_hangup(
+/// What viewers are shown and what they have to show.
+fn watch_files(
+    reloads: &mut Reloads,
     certificate: Option<Arc<WebCertificate>>,
-) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut hangups = signal(SignalKind::hangup()).context("can't listen to SIGHUP")?;
-    Ok(async move {
-        while hangups.recv().await.is_some() {
-            match certificate.as_ref().map(|web| web.reload()) {
-                Some(Ok(())) => tracing::info!("the certificate was read again"),
-                Some(Err(error)) => {
-                    tracing::error!("{error}; the certificate before it stays in use");
-                }
-                None => {}
-            }
-        }
-    })
-}
-
-/// SIGHUP reads the keys of chat's tokens again as well.
-fn reload_chat_keys_on_hangup(chat: Chat) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut hangups = signal(SignalKind::hangup()).context("can't listen to SIGHUP")?;
-    Ok(async move {
-        while hangups.recv().await.is_some() {
-            if let Err(error) = chat.reload_keys() {
-                tracing::error!("{error}; the keys before them stay in use");
-            }
-        }
-    })
+    viewing: Option<Arc<Viewing>>,
+) {
+    if let Some(web) = certificate {
+        reloads.add("web certificate", web.files(), move || web.reload());
+    }
+    if let Some(viewing) = viewing {
+        reloads.add("view keys", viewing.files(), move || viewing.reload());
+    }
 }
 
 /// Ready once a parent has told what is live: before that, every channel would
@@ -167,7 +219,6 @@ async fn tell_readiness(readiness: Readiness, upstream: Arc<Upstream>, shutdown:
 mod tests {
     use std::{fs, path::Path, process::Command, time::Duration};
 
-    use clap::CommandFactory;
     use common::tls::web_server_config;
     use rcgen::generate_simple_self_signed;
     use rustls::{
@@ -218,7 +269,9 @@ mod tests {
         let first = make(&cert, &key);
         let web = WebCertificate::load(&cert, &key).unwrap();
         let server = web_server_config(web.clone()).unwrap();
-        tokio::spawn(reload_on_hangup(Some(web)).unwrap());
+        let mut reloads = Reloads::new(&metrics::registry("edge"));
+        watch_files(&mut reloads, Some(web), None);
+        tokio::spawn(reloads.run().unwrap());
         let second = make(&cert, &key);
         assert!(shows(&server, &first) && !shows(&server, &second));
         let itself = std::process::id().to_string();
@@ -236,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     /// Registering checks each name, unit and help text.
@@ -246,12 +299,16 @@ mod tests {
         let _http = HttpMetrics::register(&registry);
         let _upstream = UpstreamMetrics::register(&registry);
         let _chat = ChatMetrics::register(&registry);
+        let _link = LinkServerMetrics::register(&registry);
+        register_window_metrics(&registry, Arc::default());
+        let _view = ViewMetrics::register(&registry);
+        let _reloads = Reloads::new(&registry);
         assert!(registry.gather().len() > 15);
     }
 
     #[test]
     fn every_flag_is_also_an_environment_variable() {
-        for argument in Cli::command().get_arguments() {
+        for argument in command().get_arguments() {
             let id = argument.get_id().as_str();
             if !["help", "version"].contains(&id) {
                 assert!(argument.get_env().is_some(), "--{id} has no variable");

@@ -7,14 +7,18 @@
 //! [`Plan`]: common::live::Plan
 
 mod clock;
+mod lines;
 mod media;
 mod multivariant;
 mod reload;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use clock::Iso8601;
+pub use lines::{Lines, Sections};
 pub use media::{Skip, media};
-pub use multivariant::multivariant;
+pub(crate) use multivariant::Quoted;
+pub use multivariant::{multivariant, rebased};
 pub use reload::{Verdict, Want, is_offered, part_limit, verdict};
 
 /// The lowest EXT-X-VERSION that allows EXT-X-SKIP (H14); always written, so

@@ -1,44 +1,56 @@
 //! What the edge's HTTP side asks of the tree above it, and the tasks that
 //! answer: one for the parents, one a channel somebody asked for, one a track
-//! somebody watches.
+//! somebody watches. Somebody is a viewer, or a node that pulls from this one.
 //!
-//! In: the link's streams of one parent at a time. Out: the [`Directory`] with
-//! broadcasts and windows that list what the parent's list. Invariants: one
-//! upstream subscription per track, whatever the number of viewers; a lost
-//! link takes nothing away; what is old is fetched once and kept by bytes.
+//! In: the link's streams of one parent or more. Out: the [`Directory`] with
+//! broadcasts and windows that list what the parents' list. Invariants: one
+//! upstream subscription per track, whatever the number of viewers, and a second
+//! one only while one parent takes over from another; a lost link takes nothing
+//! away; what is old is fetched once and kept by bytes.
 
+mod budget;
 mod channel;
+mod children;
 mod config;
+mod dial;
+mod feed;
 mod follow;
 mod metrics;
 mod parent;
 mod past;
+mod race;
+mod roster;
+mod routes;
 mod session;
 mod tracks;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
-    link::{Chat, Message, Reader, Writer},
+    link::{Chat, Hello, Message, Reader, Writer, decode::MAX_HOPS},
     live::{Announcement, Broadcast, Directory, Stage, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, Msn, NodeId, TrackName},
     quic::Dialer,
 };
 use parking_lot::Mutex;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::AbortHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
-pub use config::UpstreamConfig;
+pub use config::{ChildrenConfig, UpstreamConfig};
 pub use metrics::UpstreamMetrics;
 
+use budget::WindowBudget;
 use channel::ChannelTask;
 use parent::{GRACE, Parents};
 pub use past::Kept;
 use past::Past;
+pub use roster::{Roster, RosterError};
+use routes::{Rank, Routes};
 use session::Session;
+pub use tracks::Leased;
 use tracks::{TrackHandle, TrackKey};
 
 /// Between a session that ends and the word of it.
@@ -55,6 +67,8 @@ pub enum Unavailable {
     Disconnected,
     #[error("the parent no longer has this")]
     Gone,
+    #[error("windows hold as much as they may")]
+    Full,
 }
 
 /// A handle on the edge's side of the link. Dropping it ends its tasks.
@@ -77,8 +91,12 @@ struct Shared {
     node: NodeId,
     directory: Arc<Directory>,
     metrics: UpstreamMetrics,
-    /// The parent that is connected now.
-    session: watch::Sender<Option<Arc<Session>>>,
+    /// What each parent carries. Written by the task of the parents.
+    routes: Mutex<Routes<Arc<Session>>>,
+    /// Ticks when the best path of a channel may be another one.
+    changes: watch::Sender<u64>,
+    /// A parent fell from grace: what this node announces may change.
+    faults: Notify,
     /// Whether any parent's snapshot was ever seen.
     synced: watch::Sender<bool>,
     /// Since when no parent is connected.
@@ -88,6 +106,7 @@ struct Shared {
     /// Broadcasts that were replaced, until their media need no longer be read.
     retired: Mutex<Vec<(Instant, Arc<Broadcast>)>>,
     past: Past,
+    windows: WindowBudget,
 }
 
 #[derive(Debug)]
@@ -106,22 +125,26 @@ impl Upstream {
         }
     }
 
-    /// Starts to pull as `node` from the parents in `config`. Needs a tokio runtime.
+    /// Starts to pull from `parents` as the node that `hello` names. Needs a
+    /// tokio runtime.
     #[must_use]
     pub fn start(
         config: &UpstreamConfig,
-        node: NodeId,
+        parents: watch::Receiver<Vec<String>>,
+        hello: Hello,
         dialer: Dialer,
         directory: Arc<Directory>,
         metrics: UpstreamMetrics,
     ) -> Self {
         let shared = Arc::new(Shared::new(
-            node.clone(),
+            hello.node.clone(),
             directory.clone(),
             metrics,
             config.cache_bytes,
+            config.window_bytes,
         ));
-        let parents = Parents::new(shared.clone(), dialer, node, config.parents.clone());
+        let warm = config.warm_parents.into();
+        let parents = Parents::new(shared.clone(), dialer, hello, parents, warm);
         let parents = tokio::spawn(parents.run()).abort_handle();
         Self {
             directory,
@@ -140,6 +163,15 @@ impl Upstream {
         self.pulled
             .as_ref()
             .is_none_or(|pulled| *pulled.shared.synced.borrow())
+    }
+
+    /// The same for who wants to be told.
+    #[must_use]
+    pub fn sync(&self) -> watch::Receiver<bool> {
+        match &self.pulled {
+            Some(pulled) => pulled.shared.synced.subscribe(),
+            None => watch::Sender::new(true).subscribe(),
+        }
     }
 
     /// Resolves when [`Self::synced`] first holds: the edge is ready.
@@ -164,6 +196,16 @@ impl Upstream {
             .is_none_or(|pulled| pulled.shared.is_connected())
     }
 
+    /// What a channel plays, when this edge may offer it without waiting.
+    #[must_use]
+    pub fn ready(&self, channel: &ChannelName) -> Option<Arc<Broadcast>> {
+        let forsaken = |pulled: &Pulled| pulled.shared.is_forsaken();
+        match &self.pulled {
+            Some(pulled) if forsaken(pulled) => None,
+            _ => self.directory.ready(channel),
+        }
+    }
+
     /// The broadcast that a channel carries now, subscribing to its manifest
     /// when this edge has not yet. Waits while it starts: bound it by a time-out.
     ///
@@ -178,6 +220,16 @@ impl Upstream {
             };
         };
         shared.broadcast(channel).await
+    }
+
+    /// [`Self::track`] where nothing has to be waited for.
+    #[must_use]
+    pub fn followed(&self, broadcast: &Broadcast, name: TrackName) -> Option<Arc<TrackWindow>> {
+        let current = match &self.pulled {
+            Some(pulled) => pulled.shared.is_current(broadcast, name),
+            None => true,
+        };
+        broadcast.track(name).filter(|_| current).cloned()
     }
 
     /// A track with a live subscription and its index applied.
@@ -195,6 +247,14 @@ impl Upstream {
         }
     }
 
+    /// Keeps a track's subscription while its viewer stays without asking again.
+    /// `None` where nobody follows it, or nobody need.
+    #[must_use]
+    pub fn following(&self, broadcast: &Broadcast, name: TrackName) -> Option<Leased> {
+        let pulled = self.pulled.as_ref()?;
+        pulled.shared.following(broadcast, name)
+    }
+
     /// The window that holds media of this epoch, whether its broadcast is the
     /// current one or one that ended a moment ago. Never goes upstream. `None`
     /// also while [`Self::track`] could make current what nobody follows now.
@@ -205,10 +265,7 @@ impl Upstream {
         epoch: Epoch,
         name: TrackName,
     ) -> Option<(Arc<Broadcast>, Arc<TrackWindow>)> {
-        let current = match self.directory.get(channel).map(|known| known.stage) {
-            Some(Stage::Ready(broadcast)) => Some(broadcast),
-            _ => None,
-        };
+        let current = self.directory.ready(channel);
         let broadcast = match &self.pulled {
             Some(pulled) => pulled.shared.of_epoch(channel, epoch, current.as_ref())?,
             None => current.clone()?,
@@ -224,14 +281,21 @@ impl Upstream {
         Some((broadcast, track))
     }
 
-    /// Opens a CHAT stream to the parent that is connected, or the next that is.
+    /// Opens a CHAT stream to the first parent in the list that is connected, or
+    /// the next that is.
     /// An edge that has no parents waits for ever.
     pub async fn open_chat(&self) -> (NodeId, Writer, Reader) {
         let Some(Pulled { shared, .. }) = &self.pulled else {
             return std::future::pending().await;
         };
+        let mut changes = shared.changes();
         loop {
-            let session = shared.session().await;
+            changes.mark_unchanged();
+            let Some(session) = shared.first_link() else {
+                // A link that comes tells of itself; one that goes is looked for.
+                let _ = timeout(CHAT_RETRY, changes.changed()).await;
+                continue;
+            };
             match session.request(&Message::Chat(Chat::Open)).await {
                 Ok((writer, reader)) => return (session.parent.node.clone(), writer, reader),
                 // The session's end is a moment away.
@@ -273,35 +337,88 @@ impl Shared {
         directory: Arc<Directory>,
         metrics: UpstreamMetrics,
         cache_bytes: u64,
+        window_bytes: u64,
     ) -> Self {
         Self {
+            routes: Mutex::new(Routes::new(node.clone())),
+            changes: watch::Sender::new(0),
+            faults: Notify::new(),
             node,
             directory,
             metrics,
-            session: watch::Sender::new(None),
             synced: watch::Sender::new(false),
             alone_since: Mutex::new(Some(Instant::now())),
             channels: Mutex::default(),
             tracks: Mutex::default(),
             retired: Mutex::default(),
             past: Past::new(cache_bytes),
+            windows: WindowBudget::new(window_bytes),
         }
     }
 
     fn is_connected(&self) -> bool {
-        self.session.borrow().is_some()
+        let routes = self.routes.lock();
+        routes.links().any(|(_, session)| session.is_open())
     }
 
-    fn connected(&self, session: &Arc<Session>) {
+    /// The open link to the parent that stands first in the list.
+    fn first_link(&self) -> Option<Arc<Session>> {
+        let routes = self.routes.lock();
+        let open = routes.links().map(|(_, session)| session);
+        open.into_iter().find(|session| session.is_open()).cloned()
+    }
+
+    fn connected(&self, rank: Rank, session: &Arc<Session>) {
         *self.alone_since.lock() = None;
-        self.metrics.connected.set(1);
-        self.session.send_replace(Some(session.clone()));
+        let mut routes = self.routes.lock();
+        routes.connected(rank, session.clone());
+        self.count(&routes);
     }
 
-    fn disconnected(&self) {
-        *self.alone_since.lock() = Some(Instant::now());
-        self.metrics.connected.set(0);
-        self.session.send_replace(None);
+    fn disconnected(&self, rank: Rank) {
+        let mut routes = self.routes.lock();
+        routes.lost(rank, Instant::now());
+        self.count(&routes);
+        if routes.links().next().is_none() {
+            let mut alone_since = self.alone_since.lock();
+            alone_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn count(&self, routes: &Routes<Arc<Session>>) {
+        let count = i64::try_from(routes.links().count()).unwrap_or(i64::MAX);
+        self.metrics.connected.set(count);
+    }
+
+    /// Ticks when a path may have come or gone.
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The open links to pull a broadcast through, best first.
+    fn paths(&self, channel: &ChannelName, broadcast: BroadcastId) -> Vec<Arc<Session>> {
+        let mut paths = self.routes.lock().paths(channel, broadcast, Instant::now());
+        paths.retain(|session| session.is_open());
+        paths
+    }
+
+    /// A parent did not bring what another one did.
+    fn fault(&self, session: &Session) {
+        self.routes.lock().fault(session.rank, Instant::now());
+        self.faults.notify_one();
+        self.changed();
+    }
+
+    /// SUBSCRIBE's hops: who pulls through this node, and itself.
+    fn hops(&self, mut via: Vec<NodeId>) -> Vec<NodeId> {
+        via.truncate(MAX_HOPS - 1);
+        via.push(self.node.clone());
+        via
     }
 
     /// Whether no parent has been there for longer than a channel may be lost.
@@ -311,35 +428,20 @@ impl Shared {
             .is_some_and(|since| since.elapsed() > GRACE)
     }
 
-    /// The next session that is open.
-    async fn session(&self) -> Arc<Session> {
-        let mut sessions = self.session.subscribe();
-        loop {
-            let now = sessions.borrow_and_update().clone();
-            if let Some(session) = now.filter(|session| session.is_open()) {
-                return session;
-            }
-            if sessions.changed().await.is_err() {
-                // Never: `self` holds the sender.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
     async fn broadcast(
         self: &Arc<Self>,
         channel: &ChannelName,
     ) -> Result<Arc<Broadcast>, Unavailable> {
         let mut changes = self.directory.changes();
-        let mut sessions = self.session.subscribe();
+        let mut paths = self.changes();
         loop {
             changes.mark_unchanged();
-            sessions.mark_unchanged();
+            paths.mark_unchanged();
             if self.is_forsaken() {
                 return Err(Unavailable::Disconnected);
             }
             let Some(known) = self.directory.get(channel) else {
-                let synced = *self.synced.borrow() && self.is_connected();
+                let synced = *self.synced.borrow() && self.routes.lock().all_told();
                 return Err(if synced {
                     Unavailable::Unknown
                 } else {
@@ -349,17 +451,17 @@ impl Shared {
             match known.stage {
                 Stage::Ready(broadcast) => return Ok(broadcast),
                 Stage::Starting if !self.is_connected() => return Err(Unavailable::Disconnected),
-                Stage::Starting => self.open_channel(known.announcement),
+                Stage::Starting => self.open_channel(known.announcement, Vec::new()),
             }
             tokio::select! {
                 changed = changes.changed() => changed.map_err(|_| Unavailable::Disconnected)?,
-                changed = sessions.changed() => changed.map_err(|_| Unavailable::Disconnected)?,
+                changed = paths.changed() => changed.map_err(|_| Unavailable::Disconnected)?,
             }
         }
     }
 
-    /// Starts the channel's task unless it runs.
-    fn open_channel(self: &Arc<Self>, announcement: Announcement) {
+    /// Starts the channel's task unless it runs; `via` names the children that asked.
+    fn open_channel(self: &Arc<Self>, announcement: Announcement, via: Vec<NodeId>) {
         let channel = announcement.channel.clone();
         let mut channels = self.channels.lock();
         channels.entry(channel.clone()).or_insert_with(|| {
@@ -368,6 +470,7 @@ impl Shared {
                 shared: self.clone(),
                 channel,
                 announced: receiver,
+                via,
             };
             let task = tokio::spawn(task.run()).abort_handle();
             ChannelHandle { announced, task }
@@ -390,10 +493,17 @@ impl Shared {
         if let Some(handle) = self.channels.lock().remove(channel) {
             handle.task.abort();
         }
-        if let Some(Stage::Ready(held)) = self.directory.get(channel).map(|known| known.stage) {
-            self.retire(held);
+        let held = match self.directory.get(channel).map(|known| known.stage) {
+            Some(Stage::Ready(held)) => Some(held),
+            _ => None,
+        };
+        if let Some(held) = &held {
+            self.retire(held.clone());
         }
         self.directory.remove(channel, broadcast);
+        if let Some(held) = held {
+            held.supersede();
+        }
     }
 
     /// Keeps a broadcast that the directory no longer offers for three target
@@ -413,9 +523,11 @@ impl Shared {
         epoch: Epoch,
         current: Option<&Arc<Broadcast>>,
     ) -> Option<Arc<Broadcast>> {
-        let now = Instant::now();
         let mut retired = self.retired.lock();
-        retired.retain(|(until, _)| *until > now);
+        if !retired.is_empty() {
+            let now = Instant::now();
+            retired.retain(|(until, _)| *until > now);
+        }
         let retired = retired.iter().map(|(_, broadcast)| broadcast);
         retired
             .filter(|broadcast| broadcast.channel == *channel)
@@ -432,7 +544,7 @@ impl Shared {
         for handle in self.tracks.lock().values() {
             handle.task.abort();
         }
-        if let Some(session) = self.session.borrow().as_ref() {
+        for (_, session) in self.routes.lock().links() {
             common::link::stream::close(
                 &session.connection,
                 common::link::Code::Cancelled,

@@ -1,6 +1,6 @@
-//! `loadtest check`: holds a low-latency HLS URL, anybody's, to our rules.
+//! `loadtest check`: holds a low-latency HLS or DASH URL, anybody's, to our rules.
 //!
-//! In: a playlist's URL. Out: each rule by id as pass, fail with evidence, or
+//! In: a playlist's or a manifest's URL. Out: each rule by id as pass, fail with evidence, or
 //! not seen. [`collect`] watches and asks; everything else is a pure function
 //! from what was [`Observed`] to [`Verdicts`].
 
@@ -17,6 +17,7 @@ use crate::{
 
 mod answers;
 mod collect;
+mod dash;
 mod lists;
 mod media;
 mod observed;
@@ -27,12 +28,12 @@ use verdicts::Verdicts;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckArgs {
-    /// A multivariant or media playlist
+    /// A multivariant or media playlist, or a DASH manifest (.mpd)
     pub url: String,
     /// How long to watch; a rule needs its case to occur
     #[arg(long, default_value_t = 30, value_name = "N")]
     pub seconds: u64,
-    /// How late a part or segment may come for the machine's sake (H3), in
+    /// How late a part, segment or first byte may come for the machine's sake (H3, D7), in
     /// milliseconds
     #[arg(long, default_value_t = 150, value_name = "MS")]
     pub slack_ms: u32,
@@ -54,9 +55,19 @@ pub async fn run(args: &CheckArgs) -> Result<bool> {
     };
     let net = Arc::new(Net::new(tls, false));
     let deadline = Instant::now() + Duration::from_secs(args.seconds);
-    let mut observed = collect::collect(net, &url, deadline).await?;
-    observed.slack_us = i64::from(args.slack_ms) * 1_000;
-    let verdicts = judge(&observed);
+    let slack_us = i64::from(args.slack_ms) * 1_000;
+    let is_manifest = url
+        .path
+        .split('?')
+        .next()
+        .is_some_and(|path| path.ends_with(".mpd"));
+    let verdicts = if is_manifest {
+        dash::check(net, &url, deadline, slack_us).await?
+    } else {
+        let mut observed = collect::collect(net, &url, deadline).await?;
+        observed.slack_us = slack_us;
+        judge(&observed)
+    };
     if args.json {
         println!("{}", as_json(&verdicts));
     } else {

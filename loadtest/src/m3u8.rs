@@ -13,6 +13,7 @@ mod media;
 mod time;
 
 pub use media::parse_media;
+pub use time::date_time_us;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]

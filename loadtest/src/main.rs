@@ -16,7 +16,9 @@ mod clock;
 mod compare;
 mod figures;
 mod follow;
+mod impair;
 mod m3u8;
+mod mpd;
 mod playout;
 mod publish;
 mod stamp;
@@ -37,11 +39,13 @@ struct Cli {
 enum Command {
     /// Publish over RTMP in real time, each frame stamped with the time of its write
     Publish(Box<publish::PublishArgs>),
-    /// Hold any vendor's low-latency HLS to the conformance rules
+    /// Hold any vendor's low-latency HLS or DASH to the conformance rules
     Check(check::CheckArgs),
     /// Compare two edges' playlists byte for byte at equal versions
     CompareEdges(compare::CompareArgs),
-    /// Watch low-latency HLS as players do: latency, stalls, gaps, errors
+    /// Forward UDP over a path with delay, jitter, loss, reordering, a rate and cuts
+    Impair(impair::ImpairArgs),
+    /// Watch low-latency HLS, DASH or endless streams as players do: latency, stalls, gaps, errors
     Watch(watch::WatchArgs),
 }
 
@@ -66,6 +70,7 @@ fn start(command: &Command) -> Result<bool> {
             Command::Publish(args) => publish::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::CompareEdges(args) => compare::run(args).await,
+            Command::Impair(args) => impair::run(args).await,
             Command::Watch(args) => watch::run(args).await,
         }
     })

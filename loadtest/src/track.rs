@@ -57,7 +57,8 @@ impl Track {
 
     /// A part begins: `want` was taken.
     pub fn begin(&mut self, want: &Want) {
-        if want.discontinuity {
+        // Where nothing was read before there is nothing to break with.
+        if want.discontinuity && self.first_frame_us.is_some() {
             self.counts.discontinuities += 1;
             self.forget();
         }

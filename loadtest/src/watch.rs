@@ -1,8 +1,10 @@
-//! `loadtest watch`: real low-latency HLS viewers, and what they saw.
+//! `loadtest watch`: real low-latency viewers, and what they saw.
 //!
-//! In: URLs of multivariant or media playlists. Out: a [`Report`] per URL and
+//! In: URLs of multivariant or media playlists, of DASH manifests (`.mpd`) or of
+//! endless streams (`stream.mp4`). Out: a [`Report`] per URL and
 //! the thresholds that it failed. Each viewer is a task of its own with its own
-//! connections; nothing is shared between viewers but the TLS configuration.
+//! connections; nothing is shared between viewers but the TLS configuration and
+//! the playlists as they were read, equal bytes once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,17 +18,21 @@ use crate::{
     url::Url,
 };
 
+mod dash;
 mod media;
 mod reload;
 mod report;
+mod stream;
 mod viewer;
 
+use reload::Known;
 use report::{Report, Summary};
 use viewer::Plan;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct WatchArgs {
-    /// A playlist to watch, multivariant or media; may be given several times
+    /// A playlist to watch, multivariant or media, a DASH manifest (.mpd) or an endless stream
+    /// (stream.mp4); may be given several times
     #[arg(long, required = true, value_name = "URL")]
     pub url: Vec<String>,
     /// Viewers of each URL
@@ -38,7 +44,7 @@ pub struct WatchArgs {
     /// Spread the viewers' arrivals over this time
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub ramp_ms: u64,
-    /// Whole parts, or segments streamed while they are made
+    /// Of a playlist: whole parts, or segments streamed while they are made
     #[arg(long, value_enum, default_value_t = Mode::Parts)]
     pub mode: Mode,
     /// One HTTP/2 connection a viewer (without TLS by prior knowledge) in place of HTTP/1.1
@@ -49,7 +55,7 @@ pub struct WatchArgs {
     /// One line of JSON in place of the table
     #[arg(long)]
     pub json: bool,
-    /// Fail if a URL's viewers read fewer parts (segments in that mode) together
+    /// Fail if a URL's viewers read fewer parts (segments, or chunks of an endless stream) together
     #[arg(long, value_name = "N")]
     pub min_parts: Option<u64>,
     /// Fail if a URL's viewers stalled more often together
@@ -79,6 +85,7 @@ pub async fn run(args: &WatchArgs) -> Result<bool> {
     };
     let started = Instant::now();
     let deadline = started + Duration::from_secs(args.seconds);
+    let known = Arc::new(Known::default());
     let mut viewers = JoinSet::new();
     for (index, url) in urls.iter().enumerate() {
         for viewer in 0..args.viewers {
@@ -86,6 +93,7 @@ pub async fn run(args: &WatchArgs) -> Result<bool> {
             let plan = Plan {
                 url: url.clone(),
                 net: Arc::new(Net::new(tls.clone(), args.http2)),
+                known: known.clone(),
                 mode: args.mode,
                 digits: if args.viewers > FINE_VIEWERS { 2 } else { 3 },
                 deadline,

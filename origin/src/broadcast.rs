@@ -7,6 +7,7 @@
 
 mod channel;
 mod current;
+mod dvr;
 pub mod journal;
 mod metrics;
 mod rivals;
@@ -20,7 +21,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use common::{
-    live::{Directory, UnixMs},
+    live::{Archive, Directory, UnixMs},
     names::{ChannelName, Epoch, NodeId},
     shutdown::Shutdown,
 };
@@ -29,6 +30,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{packager::PackagerConfig, rtmp::Publish};
 use channel::Actor;
+pub use dvr::{DvrConfig, DvrWindow};
 use journal::Journal;
 pub use metrics::BroadcastMetrics;
 
@@ -81,6 +83,9 @@ pub struct BroadcastConfig {
     /// Directory that remembers where each channel stood, so that a killed origin goes on
     #[arg(long, env = "MILLRACE_JOURNAL", value_name = "DIR")]
     pub journal: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub dvr: DvrConfig,
 }
 
 impl BroadcastConfig {
@@ -91,6 +96,7 @@ impl BroadcastConfig {
     fn packager(&self) -> PackagerConfig {
         PackagerConfig {
             max_gop_ms: self.max_gop.saturating_mul(1_000),
+            dvr_window_ms: self.dvr.window_ms(),
             ..PackagerConfig::default()
         }
     }
@@ -103,6 +109,7 @@ struct Shared {
     node: NodeId,
     directory: Arc<Directory>,
     journal: Mutex<Journal>,
+    archive: Archive,
     metrics: BroadcastMetrics,
     shutdown: Shutdown,
     clock: Clock,
@@ -134,12 +141,15 @@ pub struct Broadcasts {
 }
 
 impl Broadcasts {
+    /// `archive` keeps what is older than the windows hold.
+    ///
     /// # Errors
     /// When the journal's directory can't be used.
     pub fn new(
         config: BroadcastConfig,
         node: NodeId,
         directory: Arc<Directory>,
+        archive: Archive,
         metrics: BroadcastMetrics,
         shutdown: Shutdown,
     ) -> std::io::Result<Self> {
@@ -149,6 +159,7 @@ impl Broadcasts {
             node,
             directory,
             journal,
+            archive,
             metrics,
             shutdown,
             clock: unix_now,

@@ -1,33 +1,28 @@
 //! Who may publish where: stream keys and the channels they own.
 //!
 //! Comes in: the keys file (`key channel` a line, `#` begins a comment) and the
-//! keys that publishers offer; goes out: a channel, or nothing. The file is
-//! read again when it changes and on [`KeyRing::reload`]; a file with a mistake
-//! changes nothing. One [`KeyRing`] is shared by all connections.
+//! keys that publishers offer; goes out: a channel, or nothing. A file with a
+//! mistake changes nothing on [`KeyRing::reload`]. One [`KeyRing`] is shared by
+//! all connections.
 //!
 //! Invariants: a key is kept and compared only as its SHA-256, in constant
 //! time, and never appears in a log or an error.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use std::{fs, io};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256};
 use common::names::ChannelName;
+use common::reload::{self, Files};
 use parking_lot::Mutex;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// 22 characters of base64 hold 128 bits; fewer can be guessed.
 pub const SAFE_KEY_CHARS: usize = 22;
 /// A longer key is a mistake in the file.
 const MAX_KEY_BYTES: usize = 512;
-/// A keys file of a hundred thousand channels is under this.
-const MAX_FILE_BYTES: u64 = 16 << 20;
-/// How often the file is looked at.
-const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// Flags of the keys.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -139,32 +134,13 @@ impl Keys {
     }
 }
 
-/// What tells that a file is not the one we read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    length_bytes: u64,
-    inode: u64,
-}
-
-impl Stamp {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            modified: metadata.modified().ok(),
-            length_bytes: metadata.len(),
-            inode: metadata.ino(),
-        }
-    }
-}
-
 /// The keys in force.
 #[derive(Debug)]
 pub struct KeyRing {
     path: Option<PathBuf>,
     open: bool,
     current: Mutex<Arc<Keys>>,
-    /// Of the file last looked at; `None` when it could not be.
-    stamp: Mutex<Option<Stamp>>,
+    files: Files,
 }
 
 impl KeyRing {
@@ -180,7 +156,7 @@ impl KeyRing {
             path: config.keys.clone(),
             open: config.open,
             current: Mutex::default(),
-            stamp: Mutex::default(),
+            files: Files::seen(config.keys.clone()),
         };
         if ring.open {
             warn!("--open: anybody may publish to any channel");
@@ -200,7 +176,13 @@ impl KeyRing {
         known
     }
 
-    /// Reads the file now; also what SIGHUP asks for. Blocks on the file.
+    /// The keys file, as it was before it was read.
+    #[must_use]
+    pub fn files(&self) -> Files {
+        self.files.clone()
+    }
+
+    /// Reads the file now. Blocks on it.
     ///
     /// # Errors
     /// The old keys stay in force and the caller says why.
@@ -208,10 +190,7 @@ impl KeyRing {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        // Before the contents: a change between the two is seen at the next look.
-        let stamp = fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
-        *self.stamp.lock() = stamp;
-        let text = read(path).map_err(|error| KeysError::Read {
+        let text = reload::read(path).map_err(|error| KeysError::Read {
             path: path.clone(),
             error,
         })?;
@@ -232,43 +211,12 @@ impl KeyRing {
         *self.current.lock() = Arc::new(keys);
         Ok(())
     }
-
-    /// As `reload`, but a mistake goes to the log.
-    pub fn reload_or_log(&self) {
-        if let Err(error) = self.reload() {
-            error!("{error}; the keys before it stay in force");
-        }
-    }
-
-    /// Reloads whenever the file changes; runs until it is dropped.
-    pub async fn watch(self: Arc<Self>) {
-        let Some(path) = self.path.clone() else {
-            return;
-        };
-        let mut ticks = tokio::time::interval(POLL_EVERY);
-        loop {
-            ticks.tick().await;
-            let found = tokio::fs::metadata(&path).await;
-            let found = found.ok().map(|metadata| Stamp::of(&metadata));
-            if found == *self.stamp.lock() {
-                continue;
-            }
-            let ring = self.clone();
-            // The file may be on a slow disk.
-            let _ = tokio::task::spawn_blocking(move || ring.reload_or_log()).await;
-        }
-    }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    if fs::metadata(path)?.len() > MAX_FILE_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "over 16 MiB"));
-    }
-    fs::read_to_string(path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const KEY: &str = "sK8mVYJ0rT4cW1xQ7nZbEg";
@@ -341,19 +289,5 @@ mod tests {
         assert_eq!(ring.authorise(""), None);
         let neither = KeyRing::from_config(&KeysConfig::default());
         assert!(matches!(neither, Err(KeysError::NoSource)));
-    }
-
-    /// Virtual time: the polls cost nothing.
-    #[tokio::test(start_paused = true)]
-    async fn a_changed_file_is_read_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let ring = ring(&dir, "one news", false).unwrap();
-        let watch = tokio::spawn(ring.clone().watch());
-        fs::write(dir.path().join("keys"), "another news\n").unwrap();
-        while ring.authorise("another").is_none() {
-            tokio::time::sleep(POLL_EVERY).await;
-        }
-        assert_eq!(ring.authorise("one"), None);
-        watch.abort();
     }
 }

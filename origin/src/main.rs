@@ -6,12 +6,13 @@ use anyhow::Context;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
     certs::{self, CertsArgs},
-    link::{Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES},
-    live::Directory,
-    quic::{self, LinkConfig, LinkListenConfig},
+    link::{LinkServer, LinkServerMetrics, NodeConfig},
+    live::{ArchiveMetrics, Directory},
+    quic::{self, LinkConfig, LinkListenConfig, Renewal},
+    reload::Reloads,
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
-    tls::Role,
+    tls::{Role, WebCertificate},
 };
 use origin::{
     broadcast::{BroadcastConfig, BroadcastMetrics, Broadcasts},
@@ -19,10 +20,7 @@ use origin::{
     keys::{KeyRing, KeysConfig},
     rtmp::{RtmpConfig, RtmpMetrics, RtmpServer},
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 /// The ops port of an origin unless told otherwise.
 const OPS_PORT: u16 = 9100;
@@ -30,9 +28,6 @@ const OPS_PORT: u16 = 9100;
 /// Authorised publishes that the broadcasts have not looked at yet: a burst of
 /// reconnects. Further ones wait in their own connections.
 const PUBLISHES_WAITING: usize = 64;
-
-/// One hop costs one: with nothing else known the shorter path is the better.
-const LINK_COST: u32 = 1;
 
 /// Takes live video in over RTMP and hands it to edges as low-latency CMAF.
 ///
@@ -47,8 +42,10 @@ const LINK_COST: u32 = 1;
     after_help = "Examples:\n  \
         origin certs --out certs --edge edge-1 --edge edge-2\n  \
         origin --keys keys.txt --journal journal --link-ca certs/ca.pem \\\n    \
-        --link-cert certs/origin.pem --link-key certs/origin.key\n\n\
-        The keys file has a line for each key: KEY CHANNEL. It is read again when it changes and on SIGHUP.\n\
+        --link-cert certs/origin.pem --link-key certs/origin.key\n  \
+        origin --dvr 30m --dvr-dir /var/lib/millrace/past ...    viewers can go back half an hour\n\n\
+        The keys file has a line for each key: KEY CHANNEL. It and the certificates are read again when\n\
+        they change and on SIGHUP; a file with a mistake changes nothing.\n\
         SIGTERM drains: publishers are told, edges keep what they have."
 )]
 struct Serve {
@@ -62,6 +59,8 @@ struct Serve {
     chat: ChatConfig,
     #[command(flatten)]
     link_listen: LinkListenConfig,
+    #[command(flatten)]
+    node: NodeConfig,
     #[command(flatten)]
     link: LinkConfig,
     #[command(flatten)]
@@ -113,6 +112,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
 
+    let link_files = serve.link.files();
     let credentials = serve.link.credentials_as(Role::Origin)?;
     let node = credentials.identity().node.clone();
     let keys = KeyRing::from_config(&serve.keys)?;
@@ -135,14 +135,28 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         &registry,
     )
     .context("--link-listen")?;
+    let mut reloads = Reloads::new(&registry);
+    Renewal::new(
+        serve.link.clone(),
+        credentials.identity().clone(),
+        link_files,
+    )
+    .of_listener(&listener)
+    .watched_by(&mut reloads);
+    watch_files(&mut reloads, keys, rtmp.certificate());
     let ops_listen = serve.ops.listen(OPS_PORT);
     let ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
+    let archive = serve
+        .broadcast
+        .dvr
+        .open(ArchiveMetrics::register(&registry));
     let broadcasts = Broadcasts::new(
         serve.broadcast,
         node.clone(),
         directory.clone(),
+        archive.context("--dvr-dir")?,
         BroadcastMetrics::register(&registry),
         shutdown.clone(),
     )
@@ -156,22 +170,15 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         ChatMetrics::register(&registry),
     );
     let link = LinkServer::new(
-        Hello {
-            node: node.clone(),
-            role: Role::Origin,
-            region: String::new(),
-            location: String::new(),
-            cost: LINK_COST,
-            max_chunk_bytes: u32::try_from(MAX_CHUNK_BYTES).unwrap_or(u32::MAX),
-        },
+        serve.node.hello(node.clone(), Role::Origin),
         directory,
         LinkServerMetrics::register(&registry),
     )
+    .leaving_to(serve.node.alternatives())
     .with_chat(chat);
     tracing::info!(%node, link = %listener.local_addr()?, ops = %ops_listen, "origin is up");
     tokio::spawn(ops.run());
-    tokio::spawn(keys.clone().watch());
-    tokio::spawn(reload_on_hangup(keys, rtmp.certificate())?);
+    tokio::spawn(reloads.run().context("can't listen to SIGHUP")?);
     tokio::spawn(link.run(listener, shutdown.clone()));
     tokio::spawn(broadcasts.run(arriving));
     tokio::spawn(rooms.run());
@@ -186,20 +193,16 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// SIGHUP reads the keys and the certificate of rtmps:// again.
-fn reload_on_hangup(
+/// Stream keys, and the certificate of rtmps://.
+fn watch_files(
+    reloads: &mut Reloads,
     keys: Arc<KeyRing>,
-    certificate: Option<Arc<common::tls::WebCertificate>>,
-) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut hangups = signal(SignalKind::hangup()).context("can't listen to SIGHUP")?;
-    Ok(async move {
-        while hangups.recv().await.is_some() {
-            keys.reload_or_log();
-            if let Some(Err(error)) = certificate.as_ref().map(|web| web.reload()) {
-                tracing::error!("{error}; the certificate before it stays in use");
-            }
-        }
-    })
+    certificate: Option<Arc<WebCertificate>>,
+) {
+    reloads.add("stream keys", keys.files(), move || keys.reload());
+    if let Some(web) = certificate {
+        reloads.add("web certificate", web.files(), move || web.reload());
+    }
 }
 
 #[cfg(test)]
@@ -219,6 +222,8 @@ mod tests {
         let _broadcasts = BroadcastMetrics::register(&registry);
         let _link = LinkServerMetrics::register(&registry);
         let _chat = ChatMetrics::register(&registry);
+        let _past = ArchiveMetrics::register(&registry);
+        let _reloads = Reloads::new(&registry);
         assert!(registry.gather().len() > 20);
     }
 

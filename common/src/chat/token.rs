@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
@@ -115,8 +117,9 @@ impl std::fmt::Debug for TokenKeys {
 }
 
 impl TokenKeys {
-    /// Reads a keys file: lines `KID HS256 SECRET` and `KID EdDSA PUBLIC-KEY`, both
-    /// in base64url; `#` begins a comment. Tokens name their key by `kid`.
+    /// Reads a keys file: lines `KID HS256 SECRET` and `KID EdDSA PUBLIC-KEY` or
+    /// `KID EdDSA seed:SEED`, in base64url; `#` begins a comment. Tokens name their
+    /// key by `kid`.
     ///
     /// # Errors
     /// [`KeyFileError`], which holds no key.
@@ -134,7 +137,17 @@ impl TokenKeys {
             if keys.len() == MAX_KEYS {
                 return Err(wrong("more than 64 keys"));
             }
-            let bytes = base64url(key).ok_or(wrong("the key is not base64url"))?;
+            // What only who signs needs does no harm here.
+            let (private, key) = match key.strip_prefix("seed:") {
+                Some(seed) => (true, seed),
+                None => (false, key),
+            };
+            let mut bytes = base64url(key).ok_or(wrong("the key is not base64url"))?;
+            if private && algorithm == "EdDSA" {
+                let pair = Ed25519KeyPair::from_seed_unchecked(&bytes);
+                let pair = pair.map_err(|_| wrong("an EdDSA seed has 32 bytes"))?;
+                bytes = pair.public_key().as_ref().to_vec();
+            }
             let key = match algorithm {
                 "HS256" if bytes.len() < MIN_SECRET_BYTES => {
                     return Err(wrong("a secret of fewer than 32 bytes can be guessed"));
@@ -362,27 +375,9 @@ fn base32_decode(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// base64url without padding (RFC 4648, 5); padding is tolerated.
+/// base64url without padding (RFC 4648, 5), as in a JWK.
 fn base64url(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut held, mut bits) = (0u32, 0);
-    for byte in text.trim_end_matches('=').bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        held = held << 6 & 0xffff | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push(u8::try_from(held >> bits & 0xff).unwrap_or(0));
-        }
-    }
-    Some(out)
+    URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub enum Chat {
     },
     Ask {
         room: ChannelName,
-        request: Request,
+        request: Box<Request>,
     },
     Verdict {
         id: MessageId,
@@ -55,7 +55,7 @@ pub enum Chat {
     },
     Event {
         room: ChannelName,
-        event: Event,
+        event: Box<Event>,
     },
     Origins {
         nodes: Vec<NodeId>,

@@ -279,11 +279,14 @@ fn head(fields: &mut Fields) -> Result<SegmentHead, WireError> {
 }
 
 fn part_flags(fields: &mut Fields) -> Result<PartFlags, WireError> {
-    let bits = fields.int("flags")?;
-    Ok(PartFlags {
+    Ok(flags_of(fields.int("flags")?))
+}
+
+const fn flags_of(bits: u64) -> PartFlags {
+    PartFlags {
         independent: bits & 1 != 0,
         gap: bits & 2 != 0,
-    })
+    }
 }
 
 fn tail(fields: &mut Fields) -> Result<Tail, WireError> {
@@ -324,15 +327,22 @@ fn index(body: Bytes) -> Result<Index, WireError> {
 fn indexed(fields: &mut Fields) -> Result<IndexedSegment, WireError> {
     let head = head(fields)?;
     let count = fields.count("parts", MAX_INDEX_PARTS, 4)?;
+    let mut summed = false;
     let parts = (0..count).map(|_| {
+        let duration = Ticks(fields.int("part duration")?);
+        let bits = fields.int("flags")?;
+        summed |= bits & 4 != 0;
         Ok(IndexedPart {
-            duration: Ticks(fields.int("part duration")?),
-            flags: part_flags(fields)?,
+            duration,
+            flags: flags_of(bits),
             chunks: fields.int32("part chunks")?,
             len_bytes: fields.int("part bytes")?,
         })
     });
-    let parts = parts.collect::<Result<_, WireError>>()?;
+    let parts = parts.collect::<Result<Vec<_>, WireError>>()?;
+    if summed && parts.len() != 1 {
+        return Err(fields.invalid("sum of parts"));
+    }
     let crc32c = fields.int32("crc32c")?;
     let tail = match fields.int("tail")? {
         0 => None,
@@ -341,6 +351,7 @@ fn indexed(fields: &mut Fields) -> Result<IndexedSegment, WireError> {
     Ok(IndexedSegment {
         head,
         parts,
+        summed,
         crc32c,
         tail,
     })

@@ -252,7 +252,7 @@ fn put_indexed(out: &mut BytesMut, segment: &IndexedSegment) {
     put_int(out, segment.parts.len() as u64);
     for part in &segment.parts {
         put_int(out, part.duration.0);
-        put_int(out, part_bits(part.flags));
+        put_int(out, part_bits(part.flags) | u64::from(segment.summed) << 2);
         put_int(out, part.chunks.into());
         put_int(out, part.len_bytes);
     }

@@ -222,7 +222,10 @@ pub struct Tail {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexedSegment {
     pub head: SegmentHead,
+    /// One that stands for all of them where `summed`.
     pub parts: Vec<IndexedPart>,
+    /// The past's single parts are not told any more.
+    pub summed: bool,
     pub crc32c: u32,
     /// Only on the last segment.
     pub tail: Option<Tail>,
@@ -245,9 +248,16 @@ impl Index {
                     return None;
                 };
                 last = segment.parts.last().or(last);
+                let summed = segment.is_summed();
+                let parts = if summed {
+                    vec![IndexedPart::sum_of(segment, end)]
+                } else {
+                    segment.parts.iter().map(IndexedPart::of).collect()
+                };
                 Some(IndexedSegment {
                     head: segment.head,
-                    parts: segment.parts.iter().map(IndexedPart::of).collect(),
+                    parts,
+                    summed,
                     crc32c: end.crc32c,
                     tail: None,
                 })
@@ -276,6 +286,15 @@ impl Index {
 }
 
 impl IndexedPart {
+    fn sum_of(segment: &Segment, end: SegmentEnd) -> Self {
+        Self {
+            duration: segment.duration(),
+            flags: PartFlags::default(),
+            chunks: end.chunks,
+            len_bytes: end.bytes,
+        }
+    }
+
     fn of(part: &Part) -> Self {
         Self {
             duration: part.end.duration,
@@ -293,6 +312,11 @@ impl IndexedSegment {
             bytes: 0,
             crc32c: self.crc32c,
         };
+        if let ([all], true) = (&self.parts[..], self.summed) {
+            sum.chunks = all.chunks;
+            sum.bytes = all.len_bytes;
+            return Segment::summed(self.head, all.duration, sum);
+        }
         let msn = self.head.msn;
         let mut parts: Vec<Part> = Vec::with_capacity(self.parts.len());
         for (part, index) in self.parts.iter().zip(1u32..) {

@@ -76,7 +76,7 @@
 //!            flags(i: 1 discontinuity, 2 gap)
 //! hint     = msn(i) part(i)
 //! siblings = { track(s) msn(i) part(i) }*
-//! part flags: 1 independent, 2 gap
+//! part flags: 1 independent, 2 gap; in INDEX also 4: this one sums up all parts
 //!
 //! user     = id(s) login(s) display(s) colour(o) badges(s*)
 //! roles    = i: 1 broadcaster, 2 moderator, 4 vip, 8 subscriber
@@ -108,13 +108,16 @@
 //! The answer: a LIVE for each channel, then SNAPSHOT ("that was all"), then for
 //! ever a LIVE for each new or changed channel and a GONE for each that went.
 //! `hops` leads from the origin to the sender, both included; a child passes
-//! over a LIVE that contains itself. A channel that a new parent's SNAPSHOT lacks
+//! over a LIVE that contains itself, and with it what this parent said before. A
+//! parent that is an edge sends SNAPSHOT once it has one itself. A channel that a new parent's SNAPSHOT lacks
 //! is lost, not ended. LIVE with flag ended: its last playlist is on show; GONE
 //! with reason ended: not any more, or not at this parent.
 //!
 //! **SUBSCRIBE** (bidirectional, child): `broadcast` none is whichever is on;
 //! `track` empty is the manifest. The parent holds it until the channel can be
-//! played (at most 15 s, then ERROR 10). The child ends it by closing or
+//! played (at most 15 s, then ERROR 10); one that is an edge subscribes at its own
+//! parent, with `hops` and itself behind them, and keeps that while children
+//! follow. ERROR 9 answers hops that name the parent. The child ends it by closing or
 //! resetting its half, and may send UPDATEs before; the parent ends it with
 //! ENDED, STATE ended or ERROR, and a FIN.
 //! - Manifest: OK (its msns are 0), TRACK for each track, INIT for each init
@@ -151,7 +154,12 @@
 //! **FETCH** (bidirectional, child): one segment of the past; the answer is the
 //! stream that SEGMENT describes, with subscription 0, or ERROR: 4 no such
 //! channel or track, 5 known here by index only, 6 another broadcast, 7 not
-//! held any more. **LIST** asks for the INDEX of listed segments in `from` to
+//! held any more. A parent that is an edge asks its own parents first. What lies
+//! in a parent's archive or cache is answered from its beginning whatever chunk
+//! was asked for, with its bytes cut into CHUNKs anyhow, without PARTs, and with
+//! an END that counts those CHUNKs; an ERROR may come in the middle. In INDEX the
+//! parts of a complete segment that began more than eleven target durations ago
+//! may be summed up in one. **LIST** asks for the INDEX of listed segments in `from` to
 //! `to`, `to` excluded.
 //!
 //! **CHAT** (bidirectional, child, once a link): the rooms of [`crate::chat`].
@@ -169,8 +177,14 @@
 //! too. A relay does all this towards the room's home for its own children.
 //! At most 4,096 rooms a stream, 64 origins, 8 badges; a text has 500 characters.
 //!
-//! **GOAWAY** (bidirectional, parent): this node leaves in `drain_ms`; the child
-//! turns to `alternatives` or its own list.
+//! **GOAWAY** (bidirectional, parent): this node leaves in `drain_ms` and serves
+//! until then; the child turns to `alternatives` or its own list, and subscribes
+//! there before it ends its subscriptions here.
+//!
+//! # Twins
+//! Paths that lead to one broadcast of one origin (`broadcast` and the first of
+//! `hops`) bring the same records. A child may hold subscriptions to a track at two
+//! parents, take from each what it has not, and end either at any chunk.
 //!
 //! # Order on a narrow path
 //! Control > init segments (they travel on control streams) > audio > video by
@@ -197,9 +211,13 @@ pub mod wire;
 pub use chat::Chat;
 pub use frame::{Decoder, Frame, MAX_CHUNK_BYTES};
 pub use message::*;
-pub use server::{ChatPort, LinkServer, LinkServerMetrics, OpenRoom};
+pub use server::{
+    ChatPort, Demand, Fetched, LinkServer, LinkServerMetrics, NodeConfig, OpenRoom, config, demands,
+};
 pub use stream::{Reader, StreamError, Writer};
 pub use wire::WireError;
 
+#[cfg(test)]
+mod index_tests;
 #[cfg(test)]
 mod wire_tests;

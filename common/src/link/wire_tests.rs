@@ -256,6 +256,7 @@ fn an_index_must_rise_and_end_before_what_is_streamed() {
             ..head()
         },
         parts: Vec::new(),
+        summed: false,
         crc32c: 0,
         tail: None,
     };
@@ -325,12 +326,14 @@ prop_compose! {
     fn indexed()(
         head in any_head(),
         parts in vec((number(), flags(), any::<u32>(), number()), 0..6),
-        crc32c in any::<u32>(), tail in option::of(tail()),
+        crc32c in any::<u32>(), tail in option::of(tail()), summed in any::<bool>(),
     ) -> IndexedSegment {
         let part = |(duration, flags, chunks, len_bytes)| IndexedPart {
             duration: Ticks(duration), flags, chunks, len_bytes,
         };
-        IndexedSegment { head, parts: parts.into_iter().map(part).collect(), crc32c, tail }
+        let parts: Vec<_> = parts.into_iter().map(part).collect();
+        let summed = summed && parts.len() == 1;
+        IndexedSegment { head, parts, summed, crc32c, tail }
     }
 }
 prop_compose! {

@@ -2,7 +2,7 @@
 //!
 //! In: how many parts a segment has by now, and the time. Out: the time at
 //! which one of them, or the last of them, was there. Pure and beside the log,
-//! which knows no clock; bounded by what the log holds.
+//! which knows no clock; bounded by what of the log is recent.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -12,8 +12,8 @@ use crate::names::Msn;
 pub(super) struct Arrivals(VecDeque<(Msn, Vec<Instant>)>);
 
 impl Arrivals {
-    /// `msn` is the newest segment and has so many parts; nothing is held
-    /// before `oldest`.
+    /// `msn` is the newest segment and has so many parts; nothing before
+    /// `oldest` is asked about.
     pub(super) fn saw(&mut self, msn: Msn, parts: usize, oldest: Msn, now: Instant) {
         if self.0.back().is_none_or(|(last, _)| *last < msn) {
             self.0.push_back((msn, Vec::new()));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_log_let_go_is_forgotten() {
+    fn what_is_not_recent_is_forgotten() {
         let mut arrivals = Arrivals::default();
         for msn in 0..1_000 {
             let oldest = Msn(msn.max(9) - 9);

@@ -40,12 +40,14 @@ pub struct Broadcast {
     /// In the order of their names: video before audio.
     pub tracks: Vec<Arc<TrackWindow>>,
     state: watch::Sender<BroadcastState>,
+    superseded: watch::Sender<bool>,
 }
 
 impl TrackWindow {
-    /// A republish may change the init segment; a stranger cannot make it do
-    /// so often enough to matter within one window.
-    pub const MAX_INITS: usize = 64;
+    /// A republish may change the init segment: this often within the longest
+    /// window (30 minutes) an encoder would have to be set up anew every seven
+    /// seconds. Beyond it the oldest can't be played any more.
+    pub const MAX_INITS: usize = 256;
 
     #[must_use]
     pub fn new(plan: &Plan, track: Track) -> Self {
@@ -95,6 +97,7 @@ impl Broadcast {
             plan,
             tracks,
             state: watch::Sender::new(BroadcastState::Live),
+            superseded: watch::Sender::new(false),
         }
     }
 
@@ -110,6 +113,18 @@ impl Broadcast {
 
     pub fn set_state(&self, state: BroadcastState) {
         self.state.send_replace(state);
+    }
+
+    /// This node offers another broadcast in its place, or none.
+    pub fn supersede(&self) {
+        self.superseded.send_replace(true);
+    }
+
+    /// Resolves once [`Self::supersede`] was called: who waits for this
+    /// broadcast's media here waits in vain.
+    pub async fn superseded(&self) {
+        // The sender lives in self: the wait can't fail.
+        let _ = self.superseded.subscribe().wait_for(|done| *done).await;
     }
 
     #[must_use]

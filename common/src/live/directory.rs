@@ -91,6 +91,15 @@ impl Directory {
         self.channels.read().get(name).cloned()
     }
 
+    /// What a channel plays now, if it does: all that a request needs to know.
+    #[must_use]
+    pub fn ready(&self, name: &ChannelName) -> Option<Arc<Broadcast>> {
+        match &self.channels.read().get(name)?.stage {
+            Stage::Ready(broadcast) => Some(broadcast.clone()),
+            Stage::Starting => None,
+        }
+    }
+
     /// All channels in the order of their names.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Channel> {

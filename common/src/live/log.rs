@@ -3,8 +3,10 @@
 //!
 //! Invariants: msns rise; at most the last segment is open; what is listed is a
 //! function of the records alone, so two nodes with the same records list the
-//! same. Bytes may be missing (`data` is `None`) where a node learnt of a
-//! segment from an index; the listing does not show it.
+//! same. Bytes may be missing where a node learnt of a segment from an index or
+//! let them go ([`Log::let_go`]); the listing does not show it. What the past
+//! costs is bounded: at most [`MAX_LISTED_SEGMENTS`], and past
+//! [`Plan::recent_ms`] a segment without bytes is a head and its sums.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -13,12 +15,16 @@ use bytes::Bytes;
 use super::{
     plan::{Plan, Track},
     record::{Hint, PartFlags, Position, Record, SegmentEnd, SegmentHead},
-    segment::{Part, Segment, SegmentState},
+    segment::{Part, Place, Segment, SegmentState},
 };
 use crate::{
     media::Ticks,
     names::{Epoch, InitId, Msn},
 };
+
+/// Segments listed at most, however short they are: what one INDEX of the link
+/// holds (1,024), with room for the one that is open.
+pub const MAX_LISTED_SEGMENTS: usize = 1_000;
 
 /// A record that does not follow from the ones before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +99,14 @@ pub struct Listing {
     pub ended: bool,
 }
 
+/// A complete segment whose bytes are in the window and need not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aged {
+    pub msn: Msn,
+    /// Its bytes, part by part.
+    pub parts: Vec<Bytes>,
+}
+
 /// Why a reader cannot have what it asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone {
@@ -104,9 +118,16 @@ pub struct Gone {
 pub struct Log {
     window: Ticks,
     parts_listed: Ticks,
+    recent: Ticks,
     segments: VecDeque<Segment>,
     /// Nothing before it is listed.
     listed_from: Msn,
+    /// Index of the first listed segment: it changes where a segment is
+    /// completed or aborted, and not with each part.
+    first_listed: usize,
+    /// The first segment that is not older than `recent`.
+    recent_from: Msn,
+    held_bytes: u64,
     ended: bool,
 }
 
@@ -116,8 +137,12 @@ impl Log {
         Self {
             window: track.timescale.from_ms(plan.window_ms.into()),
             parts_listed: track.timescale.from_ms(plan.parts_listed_ms().into()),
+            recent: track.timescale.from_ms(plan.recent_ms().into()),
             segments: VecDeque::new(),
             listed_from: Msn(0),
+            first_listed: 0,
+            recent_from: Msn(0),
+            held_bytes: 0,
             ended: false,
         }
     }
@@ -129,7 +154,12 @@ impl Log {
     pub fn apply(&mut self, record: Record) -> Result<(), LogError> {
         match record {
             Record::Open(head) => self.open(head),
-            Record::Chunk(chunk) => self.open_segment()?.push(chunk),
+            Record::Chunk(chunk) => {
+                let len_bytes = chunk.data.len() as u64;
+                self.open_segment()?.push(chunk)?;
+                self.held_bytes += len_bytes;
+                Ok(())
+            }
             Record::Part(end) => self.open_segment()?.close_part(end),
             Record::End(got) => {
                 let segment = self.open_segment()?;
@@ -181,6 +211,7 @@ impl Log {
     pub fn abort(&mut self) {
         if let Ok(segment) = self.open_segment() {
             segment.state = SegmentState::Aborted;
+            self.first_listed = self.find_first_listed();
         }
     }
 
@@ -214,23 +245,69 @@ impl Log {
         // A segment before `next` that is still open was cut off for good.
         self.segments
             .retain(|held| held.is_complete() || held.head.msn >= next);
+        self.held_bytes = self.segments.iter().map(Segment::held_bytes).sum();
         self.trim();
     }
 
+    /// Drops what is neither listed nor was so three target durations ago, and
+    /// of what is not recent all that nobody asks for.
     fn trim(&mut self) {
-        let first_listed = self.first_listed();
+        let first = self.find_first_listed();
         let mut beyond = Ticks(0);
-        let mut keep_from = first_listed;
-        while keep_from > 0 && beyond < self.parts_listed {
+        let mut keep_from = first;
+        while keep_from > 0 && beyond < self.parts_listed && first - keep_from < MAX_LISTED_SEGMENTS
+        {
             keep_from -= 1;
             beyond += self.segments[keep_from].duration();
         }
-        self.segments.drain(..keep_from);
+        let dropped = self.segments.drain(..keep_from);
+        self.held_bytes -= dropped.map(|segment| segment.held_bytes()).sum::<u64>();
+        self.first_listed = first - keep_from;
+        let mut age = Ticks(0);
+        for segment in self.segments.iter_mut().rev() {
+            if age <= self.recent {
+                self.recent_from = segment.head.msn;
+            } else if segment.held_bytes() == 0 && segment.is_complete() {
+                segment.sum_up();
+            }
+            age += segment.duration();
+        }
     }
 
-    /// Index of the first listed segment: the shortest run of complete segments
-    /// at the end that fills the window, and never fewer than six (H2).
-    fn first_listed(&self) -> usize {
+    /// Complete segments of which the bytes are here, although they begin more
+    /// than `age` before the end of the newest part; oldest first.
+    #[must_use]
+    pub fn aged(&self, age: Ticks) -> Vec<Aged> {
+        let mut from_end = Ticks(0);
+        let mut aged = Vec::new();
+        for segment in self.segments.iter().rev() {
+            from_end += segment.duration();
+            if from_end > age && segment.is_complete() && segment.held_bytes() > 0 {
+                let parts = segment.parts.iter().filter_map(|part| part.data.clone());
+                aged.push(Aged {
+                    msn: segment.head.msn,
+                    parts: parts.filter(|data| !data.is_empty()).collect(),
+                });
+            }
+        }
+        aged.reverse();
+        aged
+    }
+
+    /// Frees a complete segment's bytes, which are in `to` from now on. The
+    /// listing stays what it was.
+    pub fn let_go(&mut self, msn: Msn, to: Place) {
+        let at = self.position(msn);
+        let segment = at.and_then(|at| self.segments.get_mut(at));
+        if let Some(segment) = segment.filter(|found| found.is_complete() && found.is_held()) {
+            self.held_bytes -= segment.held_bytes();
+            segment.let_go(to);
+        }
+    }
+
+    /// The shortest run of complete segments at the end that fills the window,
+    /// and never fewer than six (H2) nor more than an index holds.
+    fn find_first_listed(&self) -> usize {
         let mut total = Ticks(0);
         let mut count = 0;
         let mut first = self.segments.len();
@@ -238,6 +315,7 @@ impl Log {
             if segment.head.msn < self.listed_from
                 || segment.state == SegmentState::Aborted
                 || (total >= self.window && count >= 6)
+                || count >= MAX_LISTED_SEGMENTS
             {
                 break;
             }
@@ -271,29 +349,24 @@ impl Log {
     #[must_use]
     pub fn listing(&self) -> Option<Listing> {
         let version = self.version()?;
-        let first = self.first_listed();
+        let first = self.first_listed;
+        let parts_from = self.first_with_parts();
         let mut segments = Vec::with_capacity(self.segments.len() - first);
-        let mut from_end = Ticks(0);
-        for segment in self.segments.iter().skip(first).rev() {
-            if segment.parts.is_empty() {
+        for (at, segment) in self.segments.iter().enumerate().skip(first) {
+            if segment.parts.is_empty() && !segment.is_summed() {
                 continue;
             }
-            let duration = segment.duration();
-            from_end += duration;
-            let parts = if from_end <= self.parts_listed {
-                listed_parts(segment)
-            } else {
-                Vec::new()
-            };
-            let complete = segment.is_complete();
             segments.push(ListedSegment {
                 head: segment.head,
-                duration,
-                complete,
-                parts,
+                duration: segment.duration(),
+                complete: segment.is_complete(),
+                parts: if at >= parts_from {
+                    listed_parts(segment)
+                } else {
+                    Vec::new()
+                },
             });
         }
-        segments.reverse();
         let last_part = self
             .segments
             .iter()
@@ -314,6 +387,20 @@ impl Log {
             siblings: last_part.end.siblings.clone(),
             ended: self.ended,
         })
+    }
+
+    /// Index of the first segment whose parts are listed (H9).
+    fn first_with_parts(&self) -> usize {
+        let mut from_end = Ticks(0);
+        let mut first = self.segments.len();
+        for (at, segment) in self.segments.iter().enumerate().rev() {
+            from_end += segment.duration();
+            if from_end > self.parts_listed {
+                break;
+            }
+            first = at;
+        }
+        first
     }
 
     fn hint(&self) -> Option<Hint> {
@@ -339,12 +426,13 @@ impl Log {
 
     #[must_use]
     pub fn segment(&self, msn: Msn) -> Option<&Segment> {
-        let at = self
-            .segments
-            .partition_point(|segment| segment.head.msn < msn);
-        self.segments
-            .get(at)
-            .filter(|segment| segment.head.msn == msn)
+        self.segments.get(self.position(msn)?)
+    }
+
+    fn position(&self, msn: Msn) -> Option<usize> {
+        let before = |segment: &Segment| segment.head.msn < msn;
+        let at = self.segments.partition_point(before);
+        (self.segments.get(at)?.head.msn == msn).then_some(at)
     }
 
     #[must_use]
@@ -392,10 +480,9 @@ impl Log {
     /// Complete segments that are listed and come before `before`: the answer
     /// to a subscription or to INDEX.
     pub fn index(&self, before: Msn) -> impl Iterator<Item = &Segment> {
-        let first = self.first_listed();
         self.segments
             .iter()
-            .skip(first)
+            .skip(self.first_listed)
             .take_while(move |segment| segment.head.msn < before)
             .filter(|segment| segment.is_complete())
     }
@@ -416,17 +503,40 @@ impl Log {
         self.ended
     }
 
+    /// Segments known, with bytes or without.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Bytes of the chunks held from the `chunk`th of `msn` on.
+    #[must_use]
+    pub fn bytes_from(&self, msn: Msn, chunk: u32) -> u64 {
+        let ahead = self.segments.iter().rev();
+        let ahead = ahead.take_while(|segment| segment.head.msn >= msn);
+        let unread = |segment: &Segment| {
+            let read = if segment.head.msn == msn { chunk } else { 0 };
+            let chunks = segment.chunks.get(read as usize..).unwrap_or_default();
+            chunks.iter().map(|one| one.data.len() as u64).sum::<u64>()
+        };
+        ahead.map(unread).sum()
+    }
+
     /// Bytes of all chunks held.
     #[must_use]
-    pub fn held_bytes(&self) -> u64 {
-        let held = |segment: &Segment| {
-            segment
-                .chunks
-                .iter()
-                .map(|c| c.data.len() as u64)
-                .sum::<u64>()
-        };
-        self.segments.iter().map(held).sum()
+    pub const fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// The first segment that began no longer than [`Plan::recent_ms`] ago.
+    #[must_use]
+    pub const fn recent_from(&self) -> Msn {
+        self.recent_from
     }
 }
 

@@ -338,3 +338,114 @@ fn an_aborted_segment_is_neither_listed_nor_complete() {
     assert_eq!(log.segment(Msn(7)).unwrap().state, SegmentState::Aborted);
     assert_eq!(log.version().unwrap().msn, Msn(6));
 }
+
+const LONG: Plan = Plan {
+    window_ms: 120_000,
+    ..PLAN
+};
+
+/// Lets go what the window of who made it does not keep.
+fn settle(log: &mut Log, age_ms: u32) {
+    for aged in log.aged(Timescale::VIDEO.from_ms(age_ms.into())) {
+        log.let_go(aged.msn, Place::Elsewhere);
+    }
+}
+
+#[test]
+fn what_is_let_go_stays_listed_and_costs_a_head_and_its_sums() {
+    let (mut kept, mut lean) = (Log::new(&LONG, &track()), Log::new(&LONG, &track()));
+    for msn in 100..300 {
+        write_segment(&mut kept, msn);
+        write_segment(&mut lean, msn);
+        settle(&mut lean, LONG.recent_ms());
+        assert_eq!(lean.listing(), kept.listing());
+    }
+    assert_eq!(lean.listing().unwrap().segments.len(), 60);
+    // 33 s of 2-s segments, the 17th in part; the rest has no chunks and no parts.
+    assert_eq!(lean.held_bytes(), 16 * 8);
+    let state = |msn: u64| {
+        let segment = lean.segment(Msn(msn)).unwrap();
+        let sizes = (segment.chunks.len(), segment.parts.len());
+        (segment.is_held(), segment.is_summed(), sizes)
+    };
+    assert_eq!(state(299), (true, false, (4, 2)));
+    assert_eq!(state(284), (true, false, (4, 2)));
+    assert_eq!(state(283), (false, false, (0, 2)));
+    assert_eq!(state(282), (false, true, (0, 0)));
+    assert_eq!(state(240), (false, true, (0, 0)));
+    assert_eq!(lean.recent_from(), Msn(283));
+    // Its sums are what they were.
+    let sum = |log: &Log| log.segment(Msn(250)).unwrap().state;
+    assert_eq!(sum(&lean), sum(&kept));
+    assert_eq!(lean.part(Epoch(7), Msn(250), 0), PartLookup::Unknown);
+}
+
+#[test]
+fn h9_an_edge_holds_the_bytes_of_listed_parts_and_no_others() {
+    let mut edge = Log::new(&LONG, &track());
+    for msn in 100..200 {
+        write_segment(&mut edge, msn);
+        let aged = edge.aged(Timescale::VIDEO.from_ms(LONG.parts_listed_ms().into()));
+        let bytes = aged.iter().map(|one| one.parts.concat());
+        assert!(bytes.eq(aged.iter().map(|_| b"abcdefgh")));
+        settle(&mut edge, LONG.parts_listed_ms());
+        let listed = edge.listing().unwrap();
+        for segment in &listed.segments {
+            let held = edge.segment(segment.head.msn).unwrap().is_held();
+            assert_eq!(held, !segment.parts.is_empty(), "{}", segment.head.msn);
+        }
+    }
+    assert_eq!(edge.held_bytes(), 4 * 8);
+    // Its parts can be asked for three target durations longer, and more.
+    let stretch = PartLookup::NotHeld {
+        offset_bytes: 4,
+        len_bytes: 4,
+    };
+    assert_eq!(edge.part(Epoch(7), Msn(195), 1), stretch);
+    assert_eq!(edge.part(Epoch(7), Msn(184), 1), stretch);
+    assert_eq!(edge.part(Epoch(7), Msn(182), 1), PartLookup::Unknown);
+}
+
+#[test]
+fn only_what_is_complete_and_held_is_let_go() {
+    let mut log = log_of(5..8);
+    log.apply(Record::Open(head(8))).unwrap();
+    log.apply(chunk(b"x")).unwrap();
+    for msn in [4, 8, 9] {
+        log.let_go(Msn(msn), Place::Elsewhere);
+    }
+    assert_eq!(log.held_bytes(), 3 * 8 + 1);
+    log.let_go(Msn(5), Place::Elsewhere);
+    log.let_go(Msn(5), Place::Window);
+    assert_eq!(log.held_bytes(), 2 * 8 + 1);
+    assert!(!log.segment(Msn(5)).unwrap().is_held());
+    // What goes with the window is counted off.
+    (9..40).for_each(|msn| {
+        log.abort();
+        write_segment(&mut log, msn);
+    });
+    let held = |log: &Log| (0..99).filter_map(|msn| log.segment(Msn(msn))).count() as u64;
+    assert_eq!(log.held_bytes(), held(&log) * 8);
+}
+
+#[test]
+fn a_window_of_tiny_segments_is_bounded_by_their_number() {
+    let mut log = Log::new(&LONG, &track());
+    for msn in 0..3_000 {
+        let tiny = PartEnd {
+            duration: Ticks(1),
+            flags: PartFlags::default(),
+            hint: Hint {
+                msn: Msn(msn + 1),
+                part: 0,
+            },
+            siblings: Arc::from([]),
+        };
+        log.apply(Record::Open(head(msn))).unwrap();
+        log.apply(chunk(b"x")).unwrap();
+        log.apply(Record::Part(tiny)).unwrap();
+        log.complete().unwrap();
+    }
+    assert_eq!(log.listing().unwrap().segments.len(), MAX_LISTED_SEGMENTS);
+    assert_eq!(log.held_bytes(), 2 * MAX_LISTED_SEGMENTS as u64);
+}

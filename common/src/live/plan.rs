@@ -37,6 +37,20 @@ impl Plan {
         self.target_duration_ms().saturating_mul(3)
     }
 
+    /// For how long a segment's single parts can be asked for, and its bytes are
+    /// kept in the window of who made them: the shortest window there is, of
+    /// eight target durations, and three more.
+    #[must_use]
+    pub const fn recent_ms(&self) -> u32 {
+        self.target_duration_ms().saturating_mul(11)
+    }
+
+    /// Whether more is listed than a window holds: a DVR.
+    #[must_use]
+    pub const fn has_past(&self) -> bool {
+        self.window_ms > self.recent_ms()
+    }
+
     #[must_use]
     pub const fn target_duration_ms(&self) -> u32 {
         self.target_duration_s.saturating_mul(1_000)

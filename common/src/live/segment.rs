@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    archive::Archived,
     log::LogError,
     record::{Chunk, PartEnd, SegmentEnd, SegmentHead},
 };
@@ -25,18 +26,32 @@ pub struct Part {
     pub chunks: u32,
     pub offset_bytes: u64,
     pub len_bytes: u64,
-    /// `None` where only the index of this segment is known here.
+    /// `None` where the bytes are not in this window (any more).
     pub data: Option<Bytes>,
+}
+
+/// Where the bytes of a segment are.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In its chunks and parts.
+    Window,
+    /// The window let them go, and the archive of this node took them.
+    Archive(Archived),
+    /// Not known here: its index was told, or the window let them go.
+    Elsewhere,
 }
 
 /// A segment: its head, the closed parts, and the chunks where they are held.
 #[derive(Debug, Clone)]
 pub struct Segment {
     pub head: SegmentHead,
+    /// Empty again once nobody asks for a part of it any more.
     pub parts: Vec<Part>,
-    /// All chunks from the first; empty where only the index is known.
+    /// All chunks from the first; empty where the window holds no bytes of it.
     pub chunks: Vec<Chunk>,
     pub state: SegmentState,
+    place: Place,
+    duration: Ticks,
     crc32c: u32,
     len_bytes: u64,
 }
@@ -53,6 +68,8 @@ impl Segment {
             parts: Vec::new(),
             chunks: Vec::new(),
             state: SegmentState::Open,
+            place: Place::Window,
+            duration: Ticks(0),
             crc32c: 0,
             len_bytes: 0,
         }
@@ -61,19 +78,36 @@ impl Segment {
     /// A segment known by its index only: parts carry lengths and no data.
     #[must_use]
     pub fn indexed(head: SegmentHead, parts: Vec<Part>, end: SegmentEnd) -> Self {
+        let duration = parts.iter().map(|part| part.end.duration).sum();
+        Self {
+            parts,
+            ..Self::summed(head, duration, end)
+        }
+    }
+
+    /// A segment of the past, of which nobody knows the parts any more.
+    #[must_use]
+    pub fn summed(head: SegmentHead, duration: Ticks, end: SegmentEnd) -> Self {
         Self {
             head,
-            parts,
+            parts: Vec::new(),
             chunks: Vec::new(),
             state: SegmentState::Complete(end),
+            place: Place::Elsewhere,
+            duration,
             crc32c: end.crc32c,
             len_bytes: end.bytes,
         }
     }
 
     #[must_use]
-    pub fn duration(&self) -> Ticks {
-        self.parts.iter().map(|part| part.end.duration).sum()
+    pub const fn duration(&self) -> Ticks {
+        self.duration
+    }
+
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        &self.place
     }
 
     #[must_use]
@@ -81,10 +115,35 @@ impl Segment {
         matches!(self.state, SegmentState::Complete(_))
     }
 
-    /// Whether every byte so far is here.
+    /// Whether every byte so far is in this window.
     #[must_use]
-    pub fn is_held(&self) -> bool {
-        self.parts.iter().all(|part| part.data.is_some())
+    pub const fn is_held(&self) -> bool {
+        matches!(self.place, Place::Window)
+    }
+
+    /// Whether only the sum of its parts is known.
+    #[must_use]
+    pub fn is_summed(&self) -> bool {
+        self.parts.is_empty() && self.duration > Ticks(0)
+    }
+
+    /// Bytes of it that this window keeps in memory.
+    pub(super) const fn held_bytes(&self) -> u64 {
+        if self.is_held() { self.len_bytes } else { 0 }
+    }
+
+    /// Takes the bytes out of the window. Its parts stay known.
+    pub(super) fn let_go(&mut self, to: Place) {
+        self.chunks = Vec::new();
+        for part in &mut self.parts {
+            part.data = None;
+        }
+        self.place = to;
+    }
+
+    /// Forgets the parts and keeps their sum.
+    pub(super) fn sum_up(&mut self) {
+        self.parts = Vec::new();
     }
 
     #[must_use]
@@ -126,6 +185,7 @@ impl Segment {
             .unwrap_or_default();
         let data = gather(fresh);
         let len_bytes = data.len() as u64;
+        self.duration += end.duration;
         self.parts.push(Part {
             end,
             first_chunk,

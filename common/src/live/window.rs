@@ -13,16 +13,20 @@ use tokio::sync::watch;
 
 use super::{
     arrivals::Arrivals,
-    log::{Gone, Listing, Log, LogError, PartLookup, Version},
+    log::{Aged, Gone, Listing, Log, LogError, PartLookup, Version},
     plan::{Plan, Track},
     record::{Record, SegmentEnd},
-    segment::{Segment, SegmentState},
+    segment::{Place, Segment, SegmentState},
 };
-use crate::names::{Epoch, Msn};
+use crate::{
+    media::Timescale,
+    names::{Epoch, Msn},
+};
 
 /// See the module's text. Shared by `Arc`; the one writer is who created it.
 #[derive(Debug)]
 pub struct Window {
+    timescale: Timescale,
     log: RwLock<Log>,
     listing: RwLock<Option<Arc<Listing>>>,
     appended: watch::Sender<u64>,
@@ -93,6 +97,7 @@ impl Window {
     #[must_use]
     pub fn new(plan: &Plan, track: &Track) -> Self {
         Self {
+            timescale: track.timescale,
             log: RwLock::new(Log::new(plan, track)),
             listing: RwLock::new(None),
             appended: watch::Sender::new(0),
@@ -135,17 +140,11 @@ impl Window {
         let (out, listing) = {
             let mut log = self.log.write();
             let out = change(&mut log);
-            let news = || {
-                (
-                    log.version(),
-                    log.listing(),
-                    log.oldest().map(|s| s.head.msn),
-                )
-            };
+            let news = || (log.version(), log.listing(), log.recent_from());
             (out, new_version.then(news))
         };
         if let Some((version, listing, oldest)) = listing {
-            if let (Some(version), Some(oldest)) = (version, oldest) {
+            if let Some(version) = version {
                 let (msn, parts) = (version.msn, version.parts as usize);
                 let mut arrivals = self.arrivals.write();
                 arrivals.saw(msn, parts, oldest, Instant::now());
@@ -156,6 +155,17 @@ impl Window {
         self.appended
             .send_modify(|count| *count = count.wrapping_add(1));
         out
+    }
+
+    /// As [`Log::aged`], for an age in milliseconds.
+    #[must_use]
+    pub fn aged(&self, age_ms: u32) -> Vec<Aged> {
+        self.log.read().aged(self.timescale.from_ms(age_ms.into()))
+    }
+
+    /// As [`Log::let_go`]. Nobody waits for it: what is listed stays the same.
+    pub fn let_go(&self, msn: Msn, to: Place) {
+        self.log.write().let_go(msn, to);
     }
 
     /// Ticks with every record.
@@ -225,7 +235,7 @@ impl Window {
                 Step::Aborted
             }
             // Bytes that are not held can't be followed; who wants them fetches.
-            SegmentState::Complete(end) if end.chunks > cursor.chunk => {
+            SegmentState::Complete(end) if end.chunks > cursor.chunk || segment.is_summed() => {
                 let from = cursor.msn;
                 *cursor = Cursor::at(from.next());
                 Step::Skipped {
@@ -237,6 +247,21 @@ impl Window {
                 *cursor = Cursor::at(cursor.msn.next());
                 Step::Record(Record::End(end))
             }
+        }
+    }
+
+    /// Bytes that are here and that a follower has yet to read; 0 while it
+    /// stands in the newest segment that has any.
+    #[must_use]
+    pub fn unread_bytes(&self, cursor: &Cursor) -> u64 {
+        let log = self.log.read();
+        let behind = log
+            .newest()
+            .is_some_and(|newest| newest.head.msn > cursor.msn && !newest.chunks.is_empty());
+        if behind {
+            log.bytes_from(cursor.msn, cursor.chunk)
+        } else {
+            0
         }
     }
 

@@ -152,6 +152,31 @@ fn a_follower_that_fell_behind_is_told_what_it_missed() {
 }
 
 #[test]
+fn a_followers_unread_bytes_count_while_a_newer_segment_has_media() {
+    let window = window();
+    let mut cursor = Cursor::at(Msn(4));
+    let write = |msn| {
+        segment(msn)
+            .into_iter()
+            .for_each(|record| window.apply(record).unwrap());
+    };
+    write(4);
+    window.step(&mut cursor);
+    window.step(&mut cursor);
+    assert_eq!(window.unread_bytes(&cursor), 0, "nowhere to go");
+    window.complete().unwrap();
+    window.apply(Record::Open(head(5))).unwrap();
+    assert_eq!(window.unread_bytes(&cursor), 0, "no sync sample yet");
+    segment(5)
+        .into_iter()
+        .skip(1)
+        .for_each(|record| window.apply(record).unwrap());
+    // One of the three chunks of segment 4 was read.
+    assert_eq!(window.unread_bytes(&cursor), 2 + 3);
+    assert_eq!(window.unread_bytes(&Cursor::at(Msn(5))), 0);
+}
+
+#[test]
 fn an_aborted_segment_never_ends_for_its_follower() {
     let window = window();
     segment(4)

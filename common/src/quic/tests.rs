@@ -27,6 +27,7 @@ fn config(dir: &Path, stem: &str) -> LinkConfig {
         link_key: dir.join(format!("{stem}.key")),
         link_congestion: Congestion::Bbr,
         link_gso: Switch::On,
+        link_budget: LinkBudget::default(),
     }
 }
 
@@ -91,6 +92,39 @@ async fn two_nodes_connect_and_know_each_other() {
         child.close(0u32.into(), b"");
         server.closed().await;
     }
+}
+
+#[tokio::test]
+async fn a_child_may_open_requests_for_hundreds_of_channels_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let listener = listener(dir.path(), &Registry::new());
+    let address = listener.local_addr().unwrap();
+    let dialer = dialer(&config(dir.path(), "edge"));
+    let (parent, child) = tokio::join!(accepted(&listener), dialer.connect(address));
+    let (parent, child) = (parent.unwrap().0, child.unwrap().0);
+    let accepts = tokio::spawn(async move {
+        let (mut limit, mut open) = (RequestLimit::default(), Vec::new());
+        while open.len() < MAX_REQUEST_STREAMS as usize {
+            let request = parent.accept_bi().await.unwrap();
+            limit.keep_ahead(&parent, open.len());
+            open.push(request);
+        }
+        (parent, open)
+    });
+    let mut open = Vec::new();
+    for _ in 0..MAX_REQUEST_STREAMS {
+        let (mut send, receive) = child.open_bi().await.unwrap();
+        send.write_all(b"x").await.unwrap();
+        open.push((send, receive));
+    }
+    let _held = accepts.await.unwrap();
+    // The next one waits until another has ended.
+    let waits = std::future::poll_fn(|cx| {
+        let mut one_more = std::pin::pin!(child.open_bi());
+        std::task::Poll::Ready(one_more.as_mut().poll(cx).is_pending())
+    });
+    assert!(waits.await);
 }
 
 /// As a killed process: its socket is gone, and nobody was told.
@@ -260,7 +294,11 @@ async fn first_datagrams(dialer: &Dialer, count: usize) -> Vec<Vec<u8>> {
         clients.push(
             dialer
                 .endpoint
-                .connect_with(dialer.client.clone(), address, NODE_NAME)
+                .connect_with(
+                    ClientConfig::clone(&dialer.client.load()),
+                    address,
+                    NODE_NAME,
+                )
                 .unwrap(),
         );
         let length = silent.recv(&mut buffer).await.unwrap();
@@ -378,10 +416,144 @@ async fn a_closed_listener_ends() {
     listener.wait_idle().await;
 }
 
-#[test]
-fn windows_hold_twice_the_path() {
-    assert_eq!(LINK_WINDOW_BYTES, 25_000_000);
-    assert_eq!(STREAM_WINDOW_BYTES, 4_000_000);
+/// A child that reads nothing is sent no more than its window, whatever its
+/// parent has to send, and the parent buffers no more than that beside it.
+#[tokio::test]
+async fn a_link_holds_no_more_than_its_budget() {
+    const WINDOW: u64 = 200_000;
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let small = |stem| LinkConfig {
+        link_budget: LinkBudget {
+            link_window_bytes: WINDOW,
+            ..LinkBudget::default()
+        },
+        ..config(dir.path(), stem)
+    };
+    let (origin, registry) = (small("origin"), Registry::new());
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let credentials = origin.credentials().unwrap();
+    let listener = server_endpoint(any, &origin, &credentials, &registry).unwrap();
+    let parent = listener.local_addr().unwrap();
+    let dialer = dialer(&small("edge"));
+    let (child, server) = tokio::join!(dialer.connect(parent), accepted(&listener));
+    let (child, server) = (child.unwrap().0, server.unwrap().0);
+    let written = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    for _ in 0..8 {
+        let (server, written) = (server.clone(), written.clone());
+        tokio::spawn(async move {
+            let mut stream = server.open_uni().await.unwrap();
+            for _ in 0..1_000 {
+                stream.write_all(&[7; 1_000]).await.unwrap();
+                written.fetch_add(1_000, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+    }
+    let received = || child.stats().udp_rx.bytes;
+    while received() < WINDOW {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Time for more to come, were there any: what the other direction carries.
+    for _ in 0..20 {
+        let mut up = child.open_uni().await.unwrap();
+        up.write_all(b"up").await.unwrap();
+        up.finish().unwrap();
+        let mut up = server.accept_uni().await.unwrap();
+        assert_eq!(up.read_to_end(8).await.unwrap(), b"up");
+    }
+    let (received, written) = (
+        received(),
+        written.load(std::sync::atomic::Ordering::Relaxed),
+    );
+    assert!(received < WINDOW * 5 / 4, "{received} bytes at the child");
+    assert!(written <= 2 * WINDOW, "{written} bytes taken by the parent");
+}
+
+/// As [`a_link_holds_no_more_than_its_budget`], for their number.
+#[tokio::test]
+async fn links_are_bounded_in_number() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let registry = Registry::new();
+    let mut listener = listener(dir.path(), &registry);
+    listener.max_links = 1;
+    let parent = listener.local_addr().unwrap();
+    let dialer = dialer(&config(dir.path(), "edge"));
+    let (child, server) = tokio::join!(dialer.connect(parent), accepted(&listener));
+    let (child, server) = (child.unwrap(), server.unwrap());
+    let refused = tokio::select! {
+        refused = dialer.connect(parent) => refused,
+        _ = listener.accept() => unreachable!("one is all"),
+    };
+    assert!(matches!(refused, Err(HandshakeError::Connection { .. })));
+    assert_eq!(listener.handshakes.with_label_values(&["refused"]).get(), 1);
+    drop((child, server));
+}
+
+/// A new CA and new certificates for both ends, one after the other: links of
+/// before go on, and new ones need both.
+#[tokio::test]
+async fn certificates_are_renewed_while_links_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let registry = Registry::new();
+    let (origin, edge) = (config(dir.path(), "origin"), config(dir.path(), "edge"));
+    let listener = listener(dir.path(), &registry);
+    let dialer = dialer(&edge);
+    let renewal = |config: &LinkConfig| {
+        let identity = config.credentials().unwrap().identity().clone();
+        Renewal::new(config.clone(), identity, config.files())
+    };
+    let of_listener = renewal(&origin).of_listener(&listener);
+    let of_dialer = renewal(&edge).of_dialer(&dialer);
+    let parent = listener.local_addr().unwrap();
+    let (child, server) = tokio::join!(dialer.connect(parent), accepted(&listener));
+    let (child, server) = (child.unwrap().0, server.unwrap().0);
+
+    std::fs::remove_file(dir.path().join("ca.pem")).unwrap();
+    of_listener.renew().unwrap_err();
+    of_dialer.renew().unwrap_err();
+    run(&CertsArgs {
+        out: dir.path().to_owned(),
+        origin: NodeId::parse("origin").unwrap(),
+        edges: vec![NodeId::parse("edge").unwrap()],
+        web_names: Vec::new(),
+        force: true,
+    })
+    .unwrap();
+    // Not yet read: both still are of the old CA.
+    let (again, _server) = tokio::join!(dialer.connect(parent), accepted(&listener));
+    again.unwrap();
+    of_listener.renew().unwrap();
+    let (refused, _server) = tokio::join!(dialer.connect(parent), accepted(&listener));
+    assert!(refused.is_err());
+    of_dialer.renew().unwrap();
+    let (again, met) = tokio::join!(dialer.connect(parent), accepted(&listener));
+    assert!(again.is_ok() && met.is_ok());
+    let mut stream = server.open_uni().await.unwrap();
+    stream.write_all(b"on").await.unwrap();
+    stream.finish().unwrap();
+    let mut stream = child.accept_uni().await.unwrap();
+    assert_eq!(stream.read_to_end(8).await.unwrap(), b"on");
+
+    // Another node's certificate is no renewal of this one's.
+    let swapped = LinkConfig {
+        link_cert: origin.link_cert.clone(),
+        link_key: origin.link_key.clone(),
+        ..edge.clone()
+    };
+    let identity = edge.credentials().unwrap().identity().clone();
+    let other = Renewal::new(swapped, identity, edge.files()).of_dialer(&dialer);
+    let error = other.renew().unwrap_err().to_string();
+    assert!(
+        error.contains("origin.pem: a certificate for origin"),
+        "{error}"
+    );
+
+    // A renewal does not open again what a drain has closed.
+    listener.stop_accepting();
+    of_listener.renew().unwrap();
+    assert!(dialer.connect(parent).await.is_err());
 }
 
 #[derive(Parser)]

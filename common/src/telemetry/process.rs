@@ -117,6 +117,13 @@ fn field(text: &str, name: &str) -> Option<i64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// The most descriptors that this process may have open; `None` where nothing says.
+#[must_use]
+pub fn max_descriptors() -> Option<usize> {
+    let limit = max_open_files(&read("/proc/self/limits")?)?;
+    usize::try_from(limit).ok()
+}
+
 fn max_open_files(text: &str) -> Option<i64> {
     let line = text
         .lines()

@@ -20,7 +20,7 @@ pub struct ChatConfig {
     #[arg(long, env = "MILLRACE_PLAIN_IRC_ANYWHERE")]
     pub plain_irc_anywhere: bool,
 
-    /// File of keys that sign users' tokens: lines KID HS256 SECRET or KID EdDSA KEY in base64url, read again on SIGHUP; without it anybody is who they say (for development)
+    /// File of keys that sign users' tokens: lines KID HS256 SECRET or KID EdDSA KEY in base64url, read again when it changes and on SIGHUP; without it anybody is who they say (for development)
     #[arg(long, env = "MILLRACE_CHAT_KEYS", value_name = "FILE")]
     pub chat_keys: Option<PathBuf>,
 

@@ -256,7 +256,7 @@ impl Uplink {
             Message::Chat(Chat::Event { room, event }) => {
                 if let Some(held) = self.held.get(&room) {
                     self.metrics.events.inc();
-                    if held.room.feed.append(event) {
+                    if held.room.feed.append(*event) {
                         held.room.wake();
                     }
                 }
@@ -408,7 +408,7 @@ fn enter(room: &Room) -> Bytes {
 }
 
 fn ask(room: &ChannelName, request: &Request) -> Bytes {
-    let (room, request) = (room.clone(), request.clone());
+    let (room, request) = (room.clone(), Box::new(request.clone()));
     Message::Chat(Chat::Ask { room, request }).encode()
 }
 

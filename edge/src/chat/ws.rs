@@ -6,6 +6,8 @@
 //! bounded by `max_message`. No extension is ever agreed to, so that nothing
 //! inflates.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use super::metrics::Broken;
 
 /// The most that a client may send in one message, fragments together.
@@ -346,28 +348,7 @@ pub fn close_frame(code: u16, reason: &str) -> Vec<u8> {
 pub fn accept_value(key: &str) -> String {
     use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
     let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref())
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let bits = three
-            .iter()
-            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - three.len()));
-        for at in 0..4 {
-            let index = usize::try_from(bits >> (18 - 6 * at) & 63).unwrap_or(0);
-            let digit = ALPHABET.get(index).copied().unwrap_or(b'=');
-            out.push(if at <= three.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
-        }
-    }
-    out
+    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
 }
 
 #[cfg(test)]

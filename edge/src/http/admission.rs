@@ -74,7 +74,7 @@ impl Drop for Place {
 }
 
 /// What one subscriber of a network usually has: an IPv4 address, an IPv6 /64.
-fn network(peer: IpAddr) -> IpAddr {
+pub(crate) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
             let subnet = u128::from(address) & !u128::from(u64::MAX);

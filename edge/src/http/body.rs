@@ -1,16 +1,21 @@
 //! Response bodies: shared bytes in as few frames as the answer allows.
 
 use std::{
-    collections::VecDeque,
+    io::IoSlice,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::mpsc;
 
-use super::connection::Active;
+use super::{
+    connection::Active,
+    follow::{Follow, Next},
+    slices::Slices,
+};
+
+type Live = Result<Frame<Data>, CutOff>;
 
 /// The segment's writer died or its viewer fell behind: the transfer breaks, so
 /// that nobody takes what came for the whole.
@@ -19,32 +24,33 @@ use super::connection::Active;
 pub(super) struct CutOff;
 
 /// What is sent, and the request's place in its connection's count.
-#[derive(Debug)]
 pub(super) struct Body {
     content: Content,
     active: Option<Active>,
 }
 
-#[derive(Debug)]
 enum Content {
     Empty,
-    /// One frame.
-    Whole(Bytes),
-    /// A frame for each, all known in advance.
-    Frames {
-        frames: VecDeque<Bytes>,
-        left: u64,
-    },
+    /// As empty, but nobody may say so.
+    Unknown,
+    /// One frame, known in advance.
+    Whole(Slices),
     /// Chunks as they appear.
-    Live(mpsc::Receiver<Chunk>),
+    Live(Box<Follow>),
 }
 
-/// A piece of a body whose end is not known yet. A sender that goes away
-/// without [`Chunk::End`] leaves a broken transfer.
+/// A frame's bytes, and with the last ones of a large answer its place in the
+/// connection's count.
 #[derive(Debug)]
-pub(super) enum Chunk {
-    Data(Bytes),
-    End,
+pub(super) struct Data {
+    slices: Slices,
+    _active: Option<Active>,
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body").field("len", &self.len()).finish()
+    }
 }
 
 impl Body {
@@ -53,24 +59,24 @@ impl Body {
     }
 
     pub(super) fn whole(bytes: Bytes) -> Self {
-        if bytes.is_empty() {
-            return Self::empty();
+        Self::slices(Slices::One(bytes))
+    }
+
+    pub(super) fn slices(slices: Slices) -> Self {
+        if slices.has_remaining() {
+            Self::of(Content::Whole(slices))
+        } else {
+            Self::empty()
         }
-        Self::of(Content::Whole(bytes))
     }
 
-    pub(super) fn frames(frames: VecDeque<Bytes>) -> Self {
-        let left = frames.iter().map(|frame| frame.len() as u64).sum();
-        Self::of(Content::Frames { frames, left })
-    }
-
-    pub(super) const fn live(chunks: mpsc::Receiver<Chunk>) -> Self {
-        Self::of(Content::Live(chunks))
+    pub(super) fn live(follow: Follow) -> Self {
+        Self::of(Content::Live(Box::new(follow)))
     }
 
     /// For HEAD, where nobody knows yet how much GET would send.
-    pub(super) fn unknown() -> Self {
-        Self::live(mpsc::channel(1).1)
+    pub(super) const fn unknown() -> Self {
+        Self::of(Content::Unknown)
     }
 
     const fn of(content: Content) -> Self {
@@ -86,55 +92,81 @@ impl Body {
     }
 
     /// `None` while it is not known.
-    pub(super) const fn len(&self) -> Option<u64> {
+    pub(super) fn len(&self) -> Option<u64> {
         match &self.content {
             Content::Empty => Some(0),
-            Content::Whole(bytes) => Some(bytes.len() as u64),
-            Content::Frames { left, .. } => Some(*left),
-            Content::Live(_) => None,
+            Content::Whole(slices) => Some(slices.remaining() as u64),
+            Content::Unknown | Content::Live(_) => None,
         }
     }
 }
 
+impl Body {
+    /// A frame of a body that has no length. Its connection's drain ends one
+    /// that would have no end.
+    fn live_frame(&mut self, next: Poll<Next>, endless: bool) -> Poll<Option<Live>> {
+        let active = self.active.as_mut();
+        match &next {
+            Poll::Pending => {
+                if let Some(active) = active {
+                    active.rests();
+                }
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(_))) => {
+                let drains = active.is_some_and(|active| {
+                    active.sends();
+                    active.drains()
+                });
+                if !(endless && drains) {
+                    let data = |bytes| Data {
+                        slices: Slices::One(bytes),
+                        _active: None,
+                    };
+                    return next.map(|next| next.map(|bytes| bytes.map(data).map(Frame::data)));
+                }
+            }
+            Poll::Ready(None) => {}
+            Poll::Ready(Some(Err(CutOff))) => {
+                self.content = Content::Empty;
+                return Poll::Ready(Some(Err(CutOff)));
+            }
+        }
+        self.content = Content::Empty;
+        Poll::Ready(None)
+    }
+}
+
 impl HttpBody for Body {
-    type Data = Bytes;
+    type Data = Data;
     type Error = CutOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+    ) -> Poll<Option<Result<Frame<Data>, CutOff>>> {
         let next = match &mut self.content {
-            Content::Empty => None,
-            Content::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.content = Content::Empty;
-                Some(Ok(bytes))
-            }
-            Content::Frames { frames, left } => frames.pop_front().map(|frame| {
-                *left = left.saturating_sub(frame.len() as u64);
-                Ok(frame)
-            }),
-            Content::Live(chunks) => match chunks.poll_recv(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Chunk::Data(data))) => Some(Ok(data)),
-                Poll::Ready(Some(Chunk::End)) => {
-                    self.content = Content::Empty;
-                    None
-                }
-                Poll::Ready(None) => Some(Err(CutOff)),
+            Content::Empty | Content::Unknown => None,
+            Content::Whole(_) => match std::mem::replace(&mut self.content, Content::Empty) {
+                Content::Whole(slices) => Some(slices),
+                _ => None,
             },
+            Content::Live(follow) => {
+                let next = follow.poll_next(cx);
+                let endless = follow.is_endless();
+                return self.live_frame(next, endless);
+            }
         };
-        if self.is_end_stream()
-            && let Some(Ok(last)) = next
-        {
-            let last = match self.active.take() {
-                Some(active) => active.until_sent(last),
-                None => last,
+        let last = self.is_end_stream();
+        let frame = next.map(|slices| {
+            let active = if last { self.active.take() } else { None };
+            let data = |slices| Data {
+                slices,
+                _active: active.filter(Active::is_large),
             };
-            return Poll::Ready(Some(Ok(Frame::data(last))));
-        }
-        Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
+            Ok(Frame::data(data(slices)))
+        });
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -144,5 +176,23 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         self.len()
             .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Buf for Data {
+    fn remaining(&self) -> usize {
+        self.slices.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.slices.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        self.slices.chunks_vectored(into)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.slices.advance(count);
     }
 }

@@ -1,5 +1,5 @@
-//! Playlists as they are sent: each version rendered once and compressed once,
-//! whatever the number of viewers that wait for it.
+//! Playlists and manifests as they are sent: each version rendered once and
+//! compressed once, whatever the number of viewers that wait for it.
 
 use std::{
     collections::HashMap,
@@ -15,11 +15,17 @@ use common::{
     names::{ChannelName, TrackName},
 };
 use flate2::{Compression, write::GzEncoder};
-use hyper::header::HeaderValue;
+use hyper::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, HeaderValue, VARY},
+};
 use parking_lot::{Mutex, RwLock};
 
 use super::{metrics::HttpMetrics, response};
-use crate::playlist::{self, Skip, part_limit};
+use crate::{
+    dash,
+    playlist::{self, Lines, Sections, Skip, part_limit},
+};
 
 /// Broadcasts remembered before those that ended are swept out.
 const SWEEP_AT: usize = 256;
@@ -37,6 +43,7 @@ pub(super) struct Playlists {
     broadcast: Weak<Broadcast>,
     pub(super) lifetimes: Lifetimes,
     multivariant: OnceLock<Arc<Rendered>>,
+    manifest: ManifestSlot,
     tracks: Vec<TrackPlaylists>,
 }
 
@@ -52,6 +59,14 @@ pub(super) struct TrackPlaylists {
 #[derive(Debug, Default)]
 struct Slot {
     current: ArcSwapOption<Rendered>,
+    /// What the last one left for the next one.
+    making: Mutex<Lines>,
+}
+
+/// As [`Slot`], of the manifest, which depends on several tracks at once.
+#[derive(Debug, Default)]
+struct ManifestSlot {
+    current: ArcSwapOption<(dash::Version, Arc<Rendered>)>,
     making: Mutex<()>,
 }
 
@@ -64,14 +79,24 @@ pub(super) struct Lifetimes {
     pub(super) plain_error: HeaderValue,
 }
 
+/// What a playlist is compressed from.
+#[derive(Debug)]
+enum Source {
+    Text,
+    Lines(Sections),
+}
+
 /// A playlist's bytes and tags. `text` and its gzipped form are different
 /// representations and differ in their strong tags.
 #[derive(Debug)]
 pub(super) struct Rendered {
     pub(super) text: Bytes,
+    source: Source,
     gzip: OnceLock<Bytes>,
     pub(super) etag: HeaderValue,
     pub(super) gzip_etag: HeaderValue,
+    /// Headers by `gzip` and `blocking`, made once and cloned for each answer.
+    heads: [OnceLock<HeaderMap>; 4],
     pub(super) at: Instant,
     listing: Option<Arc<Listing>>,
 }
@@ -111,6 +136,7 @@ impl Playlists {
             broadcast: Arc::downgrade(broadcast),
             lifetimes: Lifetimes::new(&broadcast.plan),
             multivariant: OnceLock::new(),
+            manifest: ManifestSlot::default(),
             tracks: tracks.collect(),
         })
     }
@@ -138,6 +164,50 @@ impl Playlists {
     }
 }
 
+impl ManifestSlot {
+    fn current_of(&self, version: dash::Version) -> Option<Arc<Rendered>> {
+        let current = self.current.load();
+        let made = current.as_ref().filter(|made| made.0 == version);
+        made.map(|made| made.1.clone())
+    }
+}
+
+impl Playlists {
+    /// The manifest of what all tracks have now; `None` while they have nothing.
+    pub(super) fn manifest(
+        &self,
+        broadcast: &Broadcast,
+        metrics: &HttpMetrics,
+    ) -> Option<Arc<Rendered>> {
+        let slot = &self.manifest;
+        let tracks = tracks(broadcast);
+        let now = || dash_shown(broadcast, &tracks);
+        if let Some(current) = slot.current_of(now()?.version) {
+            return Some(current);
+        }
+        // As for a playlist: one renders, the others wait for it.
+        let _making = slot.making.lock();
+        let shown = now()?;
+        if let Some(current) = slot.current_of(shown.version) {
+            return Some(current);
+        }
+        metrics.playlist_renders.inc();
+        let text = dash::manifest(&shown, &broadcast.plan, &tracks);
+        let made = Arc::new(Rendered::new(text, &shown.version.to_string(), None));
+        slot.current
+            .store(Some(Arc::new((shown.version, made.clone()))));
+        Some(made)
+    }
+}
+
+/// What a manifest of this broadcast shows now.
+fn dash_shown(broadcast: &Broadcast, tracks: &[&Track]) -> Option<dash::Shown> {
+    let listings = broadcast.tracks.iter().map(|of| of.window.listing());
+    let listings: Vec<_> = listings.collect::<Option<_>>()?;
+    let (id, plan) = (broadcast.id, &broadcast.plan);
+    dash::shown(id, plan, tracks, &listings)
+}
+
 impl TrackPlaylists {
     /// The playlist of what the window lists now, or of something newer than
     /// when this was called. `None` while it lists nothing.
@@ -158,16 +228,26 @@ impl TrackPlaylists {
         }
         // Thousands wake at once; one renders while the others wait here for
         // the tenth of a millisecond that it takes.
-        let _making = slot.making.lock();
+        let mut lines = slot.making.lock();
         let listing = window.listing()?;
         if let Some(current) = slot.current_of(&listing) {
             return Some(current);
         }
         metrics.playlist_renders.inc();
         let plan = &broadcast.plan;
-        let text = playlist::media(&listing, plan, track, &tracks(broadcast), skip);
+        let all = tracks(broadcast);
         let tag = tag(&listing.version, skip);
-        let made = Arc::new(Rendered::new(text, &tag, Some(listing)));
+        let made = match skip {
+            Skip::No => {
+                let (text, sections) = lines.media(&listing, plan, track, &all);
+                Rendered::of_lines(text, sections, &tag, listing)
+            }
+            Skip::Yes => {
+                let text = playlist::media(&listing, plan, track, &all, skip);
+                Rendered::new(text, &tag, Some(listing))
+            }
+        };
+        let made = Arc::new(made);
         slot.current.store(Some(made.clone()));
         Some(made)
     }
@@ -203,16 +283,54 @@ impl Rendered {
             |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"\""));
         Self {
             text: Bytes::from(text),
+            source: Source::Text,
             gzip: OnceLock::new(),
             etag: quoted(format!("\"{tag}\"")),
             gzip_etag: quoted(format!("\"{tag}-gzip\"")),
+            heads: Default::default(),
             at: Instant::now(),
             listing,
         }
     }
 
+    fn of_lines(text: String, sections: Sections, tag: &str, listing: Arc<Listing>) -> Self {
+        Self {
+            source: Source::Lines(sections),
+            ..Self::new(text, tag, Some(listing))
+        }
+    }
+
+    /// All headers of an answer with this; its age is still to be told. The
+    /// same `content_type` each time, and the same `cache` for each `blocking`.
+    pub(super) fn head(
+        &self,
+        content_type: HeaderValue,
+        cache: &HeaderValue,
+        gzip: bool,
+        blocking: bool,
+    ) -> &HeaderMap {
+        let [plain, zipped, plain_blocking, zipped_blocking] = &self.heads;
+        let (place, etag) = match (gzip, blocking) {
+            (false, false) => (plain, &self.etag),
+            (true, false) => (zipped, &self.gzip_etag),
+            (false, true) => (plain_blocking, &self.etag),
+            (true, true) => (zipped_blocking, &self.gzip_etag),
+        };
+        place.get_or_init(|| {
+            let mut head = response::head(content_type, cache.clone(), etag.clone());
+            head.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+            if gzip {
+                head.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            head
+        })
+    }
+
     pub(super) fn gzip(&self) -> Bytes {
-        let compressed = self.gzip.get_or_init(|| compress(&self.text));
+        let compressed = self.gzip.get_or_init(|| match &self.source {
+            Source::Text => compress(&self.text),
+            Source::Lines(sections) => sections.gzip(&self.text).into(),
+        });
         compressed.clone()
     }
 }

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 
+use super::elsewhere;
+
 /// Listeners and limits for viewers.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Viewers (HTTP)")]
@@ -33,7 +35,7 @@ pub struct HttpConfig {
     #[arg(long, env = "MILLRACE_PLAIN_HTTP_ANYWHERE")]
     pub plain_http_anywhere: bool,
 
-    /// Connections of viewers at once; more are answered 503, over TLS closed
+    /// Connections of viewers at once, no more than the process has descriptors for; more are answered 503, over TLS closed
     #[arg(
         long,
         env = "MILLRACE_MAX_CONNECTIONS",
@@ -42,7 +44,7 @@ pub struct HttpConfig {
     )]
     pub max_connections: usize,
 
-    /// Connections of one IPv4 address or IPv6 /64; more are answered 503, over TLS closed
+    /// Connections of one IPv4 address or IPv6 /64; more are answered 429, over TLS closed
     #[arg(
         long,
         env = "MILLRACE_MAX_CONNECTIONS_PER_ADDRESS",
@@ -133,6 +135,33 @@ pub struct HttpConfig {
     )]
     pub max_streams: u32,
 
+    /// HTTP/2 streams that a connection may have reset, by itself or by its mistakes, before it is sent away
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_RESETS",
+        value_name = "N",
+        default_value_t = 64
+    )]
+    pub max_resets: usize,
+
+    /// Bytes of answers that one connection may leave unread; with more, what it asks next is answered 429
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_QUEUED_PER_CONNECTION",
+        value_name = "BYTES",
+        default_value_t = 64 << 20
+    )]
+    pub max_queued_per_connection: u64,
+
+    /// The same for all connections together, each counted as if it shared nothing; with more, media is answered 503
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_QUEUED",
+        value_name = "BYTES",
+        default_value_t = 8 << 30
+    )]
+    pub max_queued: u64,
+
     /// Unsent bytes that the kernel may queue for a viewer (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel
     #[arg(
         long,
@@ -150,6 +179,34 @@ pub struct HttpConfig {
         default_value_t = 12
     )]
     pub start_wait: u64,
+
+    /// Another edge that viewers may turn to when this one drains, as a URL; may be given several times
+    #[arg(
+        long = "alternative",
+        env = "MILLRACE_ALTERNATIVE",
+        value_name = "URL",
+        value_delimiter = ',',
+        value_parser = elsewhere::base_url
+    )]
+    pub alternatives: Vec<String>,
+
+    /// Endless streams (stream.mp4) at once; more are answered 503
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_ENDLESS",
+        value_name = "N",
+        default_value_t = 8_192
+    )]
+    pub max_endless: usize,
+
+    /// Bytes that the viewer of an endless stream may be behind before media is left out
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_BEHIND_BYTES",
+        value_name = "BYTES",
+        default_value_t = 1_048_576
+    )]
+    pub max_behind_bytes: u64,
 
     /// Viewers counted at once; beyond it new ones are not counted
     #[arg(

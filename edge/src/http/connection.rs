@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    error::Error,
     net::IpAddr,
     sync::{
         Arc,
@@ -12,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use common::shutdown::Shutdown;
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
@@ -20,21 +20,24 @@ use hyper_util::{
     server::conn::auto,
 };
 use parking_lot::Mutex;
+use prometheus::IntGauge;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep_until},
 };
 
-use super::{config::HttpConfig, metrics::Rejected, service, service::Server};
+use super::{
+    config::HttpConfig,
+    metrics::{HttpMetrics, Rejected},
+    service,
+    service::Server,
+};
+use crate::view::Shown;
 
 /// A closing connection may take this long to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Reset streams that the peer has not yet been made to see: past it a client
-/// that opens and resets is sent GOAWAY (rapid reset).
-const MAX_PENDING_RESETS: usize = 20;
-
-/// Answers below it cost a peer that does not read them nothing worth a clock.
+/// Answers below it cost a peer that does not read them nothing worth a count.
 const LARGE: u64 = 16_384;
 
 /// What the tasks of one connection share. Times are milliseconds since it was
@@ -42,10 +45,14 @@ const LARGE: u64 = 16_384;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: IpAddr,
+    /// The viewer's token, once verified.
+    pub(super) shown: Shown,
     accepted: Instant,
     /// Requests whose answers are not wholly sent.
     active: AtomicU32,
     pub(super) held: AtomicUsize,
+    /// Bytes of large answers that are not wholly sent.
+    queued: AtomicU64,
     requested: AtomicBool,
     multiplexed: AtomicBool,
     last_end_ms: AtomicU64,
@@ -55,7 +62,20 @@ pub(super) struct Connection {
     /// window never fills the socket. At most one entry a stream.
     sending: Mutex<BTreeMap<u64, Instant>>,
     next_answer: AtomicU64,
+    /// Whom it was counted for as a viewer last, and when.
+    counted: Mutex<Option<Counted>>,
+    draining: AtomicBool,
 }
+
+#[derive(Debug)]
+struct Counted {
+    /// Of channel, agent and page: see [`Connection::counts_anew`].
+    sum: u64,
+    at: Instant,
+}
+
+/// Well below the time that a viewer is remembered for.
+const COUNTED_FOR: Duration = Duration::from_secs(2);
 
 /// A request in progress, until the last byte of its answer has left.
 #[derive(Debug)]
@@ -64,25 +84,47 @@ pub(super) struct Active {
     /// Whether the answer takes its time to leave.
     large: bool,
     answer: Option<u64>,
+    /// Bytes counted as queued, and where for all connections.
+    queued: Option<(u64, IntGauge)>,
+    write_deadline: Duration,
 }
 
 impl Connection {
     pub(super) fn new(peer: IpAddr) -> Arc<Self> {
         Arc::new(Self {
             peer,
+            shown: Shown::default(),
             accepted: Instant::now(),
             active: AtomicU32::new(0),
             held: AtomicUsize::new(0),
+            queued: AtomicU64::new(0),
             requested: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
             last_end_ms: AtomicU64::new(0),
             partial_since_ms: AtomicU64::new(0),
             sending: Mutex::default(),
             next_answer: AtomicU64::new(0),
+            counted: Mutex::default(),
+            draining: AtomicBool::new(false),
         })
     }
 
-    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool) -> Active {
+    /// Whether a viewer with this sum is to be counted, or was a moment ago. The
+    /// sum need not withstand an enemy: who finds two of a kind hides the one
+    /// behind the other on their own connection alone.
+    pub(super) fn counts_anew(&self, sum: u64) -> bool {
+        let at = Instant::now();
+        let mut counted = self.counted.lock();
+        let known = counted
+            .as_ref()
+            .is_some_and(|last| last.sum == sum && at - last.at < COUNTED_FOR);
+        if !known {
+            *counted = Some(Counted { sum, at });
+        }
+        !known
+    }
+
+    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool, config: &HttpConfig) -> Active {
         self.active.fetch_add(1, Relaxed);
         self.requested.store(true, Relaxed);
         self.multiplexed.store(multiplexed, Relaxed);
@@ -91,6 +133,8 @@ impl Connection {
             connection: self.clone(),
             large: false,
             answer: None,
+            queued: None,
+            write_deadline: Duration::from_secs(config.write_deadline),
         }
     }
 
@@ -135,6 +179,42 @@ impl Connection {
 }
 
 impl Active {
+    /// Counts an answer's bytes until they are sent. One that is alone on its
+    /// connection always may be.
+    ///
+    /// # Errors
+    /// Which budget has no room for it: it must not be sent.
+    pub(super) fn queue(
+        &mut self,
+        bytes: u64,
+        config: &HttpConfig,
+        metrics: &HttpMetrics,
+    ) -> Result<(), Rejected> {
+        if bytes < LARGE {
+            return Ok(());
+        }
+        let all = &metrics.queued_bytes;
+        let (count, before_all) = (signed(bytes), u64::try_from(all.get()).unwrap_or(0));
+        let before = self.connection.queued.fetch_add(bytes, Relaxed);
+        all.add(count);
+        self.queued = Some((bytes, all.clone()));
+        if before > 0 && before.saturating_add(bytes) > config.max_queued_per_connection {
+            return Err(Rejected::QueuedByConnection);
+        }
+        if before_all.saturating_add(bytes) > config.max_queued {
+            return Err(Rejected::QueuedInAll);
+        }
+        Ok(())
+    }
+
+    /// What [`Self::queue`] counted is not sent after all.
+    pub(super) fn unqueue(&mut self) {
+        if let Some((bytes, all)) = self.queued.take() {
+            self.connection.queued.fetch_sub(bytes, Relaxed);
+            all.sub(signed(bytes));
+        }
+    }
+
     /// Sets the deadline for an answer that shares its connection with others;
     /// one that has it to itself fills the socket, which has its own.
     pub(super) fn must_send(&mut self, bytes: u64, config: &HttpConfig) {
@@ -150,30 +230,42 @@ impl Active {
         self.answer = Some(id);
     }
 
-    /// The bytes, and with them this: a frame is taken from its body long before
-    /// the peer's window or the socket lets it go.
-    pub(super) fn until_sent(self, bytes: Bytes) -> Bytes {
-        struct Sending {
-            bytes: Bytes,
-            _active: Active,
+    /// Whether it is to be counted until the last byte has left: a frame is taken
+    /// from its body long before the peer's window or the socket lets it go.
+    pub(super) const fn is_large(&self) -> bool {
+        self.large
+    }
+
+    /// A piece of an answer without a length is on its way: it must have left,
+    /// and the next been asked for, by the deadline. As [`Active::must_send`].
+    pub(super) fn sends(&mut self) {
+        let connection = &self.connection;
+        if !connection.multiplexed.load(Relaxed) {
+            return;
         }
-        impl AsRef<[u8]> for Sending {
-            fn as_ref(&self) -> &[u8] {
-                &self.bytes
-            }
+        let id = *self
+            .answer
+            .get_or_insert_with(|| connection.next_answer.fetch_add(1, Relaxed));
+        let by = Instant::now() + self.write_deadline;
+        connection.sending.lock().insert(id, by);
+    }
+
+    /// All that there was has left.
+    pub(super) fn rests(&mut self) {
+        if let Some(id) = self.answer {
+            self.connection.sending.lock().remove(&id);
         }
-        if !self.large {
-            return bytes;
-        }
-        Bytes::from_owner(Sending {
-            bytes,
-            _active: self,
-        })
+    }
+
+    /// The connection ends with the answers that it has in progress.
+    pub(super) fn drains(&self) -> bool {
+        self.connection.draining.load(Relaxed)
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
+        self.unqueue();
         let connection = &self.connection;
         if let Some(id) = self.answer {
             connection.sending.lock().remove(&id);
@@ -183,26 +275,91 @@ impl Drop for Active {
     }
 }
 
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// What a connection speaks, where that is known before hyper reads from it. To
+/// find it out itself costs hyper a buffer of twice the size for as long as the
+/// connection lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+    Unknown,
+}
+
+impl Protocol {
+    /// From the first bytes that a client sends in the clear (RFC 9113, 3.4).
+    pub(super) fn of_first_bytes(bytes: &[u8]) -> Self {
+        const PREFACE: &[u8] = b"PRI ";
+        if bytes.starts_with(PREFACE) {
+            Self::Http2
+        } else if PREFACE.starts_with(bytes) {
+            Self::Unknown
+        } else {
+            Self::Http1
+        }
+    }
+
+    /// From what a TLS handshake agreed on.
+    pub(super) fn of_alpn(alpn: Option<&[u8]>) -> Self {
+        match alpn {
+            Some(b"h2") => Self::Http2,
+            Some(b"http/1.1") => Self::Http1,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// The protocol's limits, set once for all connections.
-pub(super) fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
+#[derive(Debug)]
+pub(super) struct Builders {
+    http1: auto::Builder<TokioExecutor>,
+    http2: auto::Builder<TokioExecutor>,
+    either: auto::Builder<TokioExecutor>,
+}
+
+impl Builders {
+    pub(super) fn new(config: &HttpConfig) -> Self {
+        let either = builder(config);
+        Self {
+            http1: either.clone().http1_only(),
+            http2: either.clone().http2_only(),
+            either,
+        }
+    }
+
+    const fn of(&self, protocol: Protocol) -> &auto::Builder<TokioExecutor> {
+        match protocol {
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+            Protocol::Unknown => &self.either,
+        }
+    }
+}
+
+fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let header_bytes = config.max_header_bytes;
     builder
         .http1()
-        .timer(TokioTimer::new())
-        // The deadline on a header's bytes is this module's; hyper's timer also
-        // runs while a connection idles.
-        .header_read_timeout(Duration::from_secs(
-            config.idle_timeout.saturating_add(config.header_deadline),
-        ))
-        .max_buf_size(header_bytes as usize);
+        // The deadline on a header's bytes is this module's; hyper's own would
+        // also run while a connection idles, and be set for every request.
+        .header_read_timeout(None)
+        // The limit is the service's, whose answer is a viewer's; this is where
+        // one that goes on for ever is cut off.
+        .max_buf_size(2 * header_bytes as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(config.max_streams)
-        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        // Reset by the peer before they were looked at (rapid reset), and by
+        // this side for what the peer did on them (made-you-reset).
+        .max_pending_accept_reset_streams(config.max_resets)
+        .max_local_error_reset_streams(config.max_resets)
         .max_header_list_size(header_bytes)
         // Requests have no bodies: the smallest windows that HTTP/2 knows.
         .initial_stream_window_size(65_535)
@@ -210,10 +367,24 @@ pub(super) fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// Whether HTTP/2's own limits ended the connection, on resets or on frames that
+/// cost much and bring nothing.
+fn is_sent_away(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Serves a connection until its peer, a deadline or the drain ends it.
 pub(super) async fn run<I>(
     server: Arc<Server>,
     connection: Arc<Connection>,
+    protocol: Protocol,
     io: I,
     shutdown: Shutdown,
 ) where
@@ -225,7 +396,8 @@ pub(super) async fn run<I>(
     });
     let mut served = std::pin::pin!(
         server
-            .builder
+            .builders
+            .of(protocol)
             .serve_connection_with_upgrades(TokioIo::new(io), service)
     );
     let mut draining = std::pin::pin!(shutdown.draining());
@@ -233,9 +405,15 @@ pub(super) async fn run<I>(
     let (mut drains, mut closing) = (false, false);
     loop {
         tokio::select! {
-            _ = served.as_mut() => return,
+            ended = served.as_mut() => {
+                if ended.is_err_and(|error| is_sent_away(&*error)) {
+                    server.metrics.rejected(Rejected::Resets);
+                }
+                return;
+            }
             () = draining.as_mut(), if !drains => {
                 drains = true;
+                connection.draining.store(true, Relaxed);
                 served.as_mut().graceful_shutdown();
             }
             () = timer.as_mut() => {

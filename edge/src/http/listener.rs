@@ -1,12 +1,22 @@
 //! Listening sockets: bound first so that a taken port is one line naming its
 //! flag, then accepted from until the drain.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use common::{
     shutdown::Shutdown,
+    telemetry::max_descriptors,
     tls::{TlsError, WebCertificate, web_server_config},
 };
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -18,12 +28,13 @@ use tracing::{debug, info, warn};
 use super::{
     admission::{Admission, Place},
     config::{HttpConfig, Listen},
-    connection::{self, Connection},
+    connection::{self, Connection, Protocol},
+    elsewhere,
     metrics::{HttpMetrics, Rejected},
     service::Server,
     socket::Socket,
 };
-use crate::{chat::Chat, upstream::Upstream};
+use crate::{chat::Chat, upstream::Upstream, view::Viewing};
 
 /// Why the viewers' side cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -142,12 +153,17 @@ pub async fn serve(
     config: HttpConfig,
     listeners: Listeners,
     upstream: Arc<Upstream>,
+    viewing: Option<Arc<Viewing>>,
     metrics: HttpMetrics,
     shutdown: Shutdown,
 ) {
     let accept = Acceptor {
-        admission: Admission::new(config.max_connections, config.max_connections_per_address),
-        server: Server::new(config, upstream, listeners.chat, metrics),
+        admission: Admission::new(
+            within_descriptors(config.max_connections),
+            config.max_connections_per_address,
+        ),
+        reserve: Mutex::new(File::open("/dev/null").ok()),
+        server: Server::new(config, upstream, viewing, listeners.chat, metrics),
         shutdown,
     };
     let plain = async {
@@ -169,8 +185,31 @@ pub async fn serve(
 struct Acceptor {
     server: Arc<Server>,
     admission: Arc<Admission>,
+    /// A descriptor to give up, so that viewers can be told that there are none.
+    reserve: Mutex<Option<File>>,
     shutdown: Shutdown,
 }
+
+/// Descriptors that are left to the links, the ops port and the files.
+const OTHER_DESCRIPTORS: usize = 128;
+
+/// What a connection may count on: one that is admitted must not fail for want
+/// of a descriptor, nor take the last one from a link.
+fn within_descriptors(wanted: usize) -> usize {
+    let most = max_descriptors().map_or(usize::MAX, |all| {
+        all.saturating_sub(OTHER_DESCRIPTORS).max(all / 2)
+    });
+    if wanted > most {
+        warn!(
+            wanted,
+            most, "--max-connections is more than there are descriptors for; raise `ulimit -n`"
+        );
+    }
+    wanted.min(most)
+}
+
+/// Viewers told in one go that there are no descriptors.
+const SHED_AT_ONCE: usize = 64;
 
 /// Long enough for descriptors to come back, short enough to go unnoticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -185,17 +224,44 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = draining.as_mut() => return,
+                () = draining.as_mut() => break,
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer, tls.clone()),
                 Err(error) => {
                     self.server.metrics.accept_errors.inc();
-                    warn!(%error, scheme, "cannot accept a viewer");
+                    let shed = self.shed(&listener, tls.is_none());
+                    warn!(%error, scheme, shed, "cannot accept a viewer");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+        // Without TLS: a handshake would last longer than what it is for.
+        let alternatives = &self.server.config.alternatives;
+        if tls.is_none() && !alternatives.is_empty() {
+            elsewhere::send_there(listener, alternatives).await;
+        }
+    }
+
+    /// Without a descriptor nobody can be accepted, not even to be told so: the
+    /// reserve makes way for one at a time.
+    fn shed(&self, listener: &TcpListener, plain: bool) -> usize {
+        let mut reserve = self.reserve.lock();
+        let mut shed = 0;
+        if reserve.take().is_some() {
+            let mut now = Context::from_waker(Waker::noop());
+            while shed < SHED_AT_ONCE
+                && let Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut now)
+            {
+                self.server.metrics.rejected(Rejected::Descriptors);
+                if plain {
+                    refuse(&stream, BUSY);
+                }
+                shed += 1;
+            }
+        }
+        *reserve = File::open("/dev/null").ok();
+        shed
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
@@ -204,8 +270,14 @@ impl Acceptor {
             Err(why) => {
                 self.server.metrics.rejected(why);
                 if tls.is_none() {
-                    // As much of an answer as fits without waiting for anybody.
-                    let _ = stream.try_write(SHED);
+                    refuse(
+                        &stream,
+                        if why == Rejected::Address {
+                            YOURS
+                        } else {
+                            BUSY
+                        },
+                    );
                 }
                 return;
             }
@@ -215,9 +287,17 @@ impl Acceptor {
     }
 }
 
-const SHED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\
-    Access-Control-Allow-Origin: *\r\nCache-Control: no-store\r\n\
-    Content-Length: 0\r\nConnection: close\r\n\r\n";
+/// As much of an answer as fits without waiting for anybody.
+fn refuse(stream: &TcpStream, status: &str) {
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nRetry-After: 2\r\nAccess-Control-Allow-Origin: *\r\n\
+         Cache-Control: no-store\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let _ = stream.try_write(answer.as_bytes());
+}
+
+const BUSY: &str = "503 Service Unavailable";
+const YOURS: &str = "429 Too Many Requests";
 
 async fn serve_viewer(
     server: Arc<Server>,
@@ -229,26 +309,63 @@ async fn serve_viewer(
 ) {
     let _guard = shutdown.guard();
     let _place = place;
-    let metrics = server.metrics.clone();
+    let server = &server;
+    let metrics = &server.metrics;
     metrics.connections_accepted.inc();
     metrics.connections.inc();
     let connection = Connection::new(peer.ip());
-    let socket = socket(&server.config, stream, &connection, &metrics);
+    let deadline = Duration::from_secs(server.config.header_deadline);
+    let protocol = match tls {
+        None => first_bytes(&stream, deadline, &shutdown, metrics).await,
+        // TLS tells.
+        Some(_) => Some(Protocol::Unknown),
+    };
+    let Some(protocol) = protocol else {
+        metrics.connections.dec();
+        return;
+    };
+    let socket = socket(&server.config, stream, &connection, metrics);
     match tls {
-        None => connection::run(server, connection, socket, shutdown).await,
-        Some(tls) => {
-            let deadline = Duration::from_secs(server.config.header_deadline);
-            match timeout(deadline, tls.accept(socket)).await {
-                Ok(Ok(stream)) => connection::run(server, connection, stream, shutdown).await,
-                Ok(Err(error)) => {
-                    metrics.rejected(Rejected::Handshake);
-                    debug!(%peer, %error, "no TLS with this viewer");
-                }
-                Err(_) => metrics.rejected(Rejected::Handshake),
+        None => connection::run(server.clone(), connection, protocol, socket, shutdown).await,
+        // Apart, so that a connection in the clear is not the size of one with TLS.
+        Some(tls) => match Box::pin(timeout(deadline, tls.accept(socket))).await {
+            Ok(Ok(stream)) => {
+                let protocol = Protocol::of_alpn(stream.get_ref().1.alpn_protocol());
+                let served =
+                    connection::run(server.clone(), connection, protocol, stream, shutdown);
+                Box::pin(served).await;
             }
-        }
+            Ok(Err(error)) => {
+                metrics.rejected(Rejected::Handshake);
+                debug!(%peer, %error, "no TLS with this viewer");
+            }
+            Err(_) => metrics.rejected(Rejected::Handshake),
+        },
     }
     metrics.connections.dec();
+}
+
+/// What the client speaks, without taking a byte of it; `None` where it says
+/// nothing in time, goes away, or came to a node that drains.
+async fn first_bytes(
+    stream: &TcpStream,
+    deadline: Duration,
+    shutdown: &Shutdown,
+    metrics: &HttpMetrics,
+) -> Option<Protocol> {
+    let mut bytes = [0; 4];
+    let peeked = tokio::select! {
+        peeked = timeout(deadline, stream.peek(&mut bytes)) => peeked,
+        () = shutdown.draining() => return None,
+    };
+    match peeked {
+        Ok(Ok(count @ 1..)) => Some(Protocol::of_first_bytes(bytes.get(..count)?)),
+        Ok(_) => None,
+        Err(_) => {
+            metrics.rejected(Rejected::HeaderDeadline);
+            None
+        }
+    }
 }
 
 fn socket(

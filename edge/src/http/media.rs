@@ -3,37 +3,34 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use common::{
-    live::{Broadcast, Cursor, PartLookup, Record, SegmentState, Step, TrackWindow},
+    live::{Broadcast, PartLookup, SegmentState, TrackWindow},
     names::{ChannelName, Epoch, InitId, Kind, Msn, TrackName},
 };
 use hyper::{
-    StatusCode,
-    header::{AGE, HeaderValue, RANGE},
+    HeaderMap, StatusCode,
+    header::{ACCEPT_RANGES, HeaderValue, RANGE},
 };
-use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    body::{Body, Chunk},
+    body::Body,
+    follow::Follow,
     negotiate::{self, Wanted},
     playlists,
     response::{self, AUDIO, Answer, BRIEF, IMMUTABLE, VIDEO},
     route::Resource,
     service::Asked,
+    slices::{Slices, slice},
 };
 use crate::upstream::{Kept, Unavailable};
 
 /// A path's bytes never change, so one strong tag does for all of them.
 const TAG: &[u8] = b"\"0\"";
-
-/// Chunks between a window and a viewer of its open segment: the window keeps
-/// them anyway, so this bounds only what a slow viewer lags by unnoticed.
-const CHUNKS_AHEAD: usize = 4;
 
 /// Where the media that a path names is kept.
 struct Place {
@@ -79,7 +76,17 @@ async fn place(
             epoch,
         });
     }
+    Box::pin(followed(asked, channel, epoch, name)).await
+}
+
+async fn followed(
+    asked: &Asked<'_>,
+    channel: &ChannelName,
+    epoch: Epoch,
+    name: TrackName,
+) -> Result<Place, Answer> {
     let broadcast = playlists::broadcast(asked, channel).await?;
+    let upstream = &asked.server.upstream;
     let track = asked.patiently(
         asked.server.config.starting(),
         upstream.track(&broadcast, name),
@@ -116,34 +123,25 @@ impl Place {
             return response::not_stored(answer);
         }
         if hinted {
-            let waited = asked.patiently(self.longest_hold(), async {
-                let mut versions = window.versions();
-                loop {
-                    let found = window.part(self.epoch, msn, part);
-                    if found != PartLookup::Hinted || versions.changed().await.is_err() {
-                        return found;
-                    }
-                }
-            });
-            found = match waited.await {
+            // Boxed, as all that waits is: most requests need not, and a future
+            // is moved several times before it is first polled.
+            let waited = asked.patiently(self.longest_hold(), self.closed(msn, part));
+            found = match Box::pin(waited).await {
                 Ok(found) => found,
                 Err(impatience) => return impatience.answer(self.hinted_error()),
             };
         }
         match found {
             PartLookup::Ready(bytes) => {
-                let answer = self.bytes(asked, VecDeque::from([bytes]));
-                aged(answer, window.part_since(msn, part))
+                let since = window.part_since(msn, part);
+                self.bytes(asked, Slices::One(bytes), since)
             }
             PartLookup::NotHeld {
                 offset_bytes,
                 len_bytes,
-            } => match self.past(asked, msn).await {
+            } => match Box::pin(self.past(asked, msn)).await {
                 Ok((all, since)) => match slice(&all, offset_bytes, len_bytes) {
-                    Some(bytes) => {
-                        let answer = self.bytes(asked, VecDeque::from([bytes]));
-                        aged(answer, Some(since))
-                    }
+                    Some(bytes) => self.bytes(asked, Slices::One(bytes), Some(since)),
                     None => response::error(StatusCode::NOT_FOUND, BRIEF),
                 },
                 Err(answer) => answer,
@@ -156,18 +154,39 @@ impl Place {
         }
     }
 
+    /// What a hinted part comes to.
+    async fn closed(&self, msn: Msn, part: u32) -> PartLookup {
+        let window = &self.track.window;
+        let mut versions = window.versions();
+        loop {
+            let found = window.part(self.epoch, msn, part);
+            if found != PartLookup::Hinted {
+                return found;
+            }
+            tokio::select! {
+                changed = versions.changed() => if changed.is_err() {
+                    return found;
+                },
+                () = self.broadcast.superseded() => return PartLookup::Unknown,
+            }
+        }
+    }
+
     async fn segment(&self, asked: &Asked<'_>, msn: Msn) -> Answer {
         match self.whole(msn) {
-            Whole::Here(frames) => {
+            Whole::Here(slices) => {
                 let since = self.track.window.segment_since(msn);
-                aged(self.bytes(asked, frames), since)
+                self.bytes(asked, Slices::from(slices), since)
             }
-            Whole::Upstream => match self.past(asked, msn).await {
-                Ok((all, since)) => aged(self.bytes(asked, VecDeque::from([all])), Some(since)),
+            Whole::Upstream => match Box::pin(self.past(asked, msn)).await {
+                Ok((all, since)) => self.bytes(asked, Slices::One(all), Some(since)),
                 Err(answer) => answer,
             },
             Whole::Open if asked.head => self.found(Body::unknown()),
-            Whole::Open => self.found(Body::live(self.follow(msn))),
+            Whole::Open => {
+                let follow = Follow::segment(self.track.clone(), msn, self.longest_hold());
+                self.found(Body::live(follow))
+            }
             Whole::Missing => response::error(StatusCode::NOT_FOUND, BRIEF),
         }
     }
@@ -187,11 +206,11 @@ impl Place {
                 SegmentState::Complete(_) if !segment.is_held() => Whole::Upstream,
                 SegmentState::Complete(_) => {
                     let parts = segment.parts.iter().filter_map(|part| part.data.clone());
-                    let frames: VecDeque<_> = parts.filter(|data| !data.is_empty()).collect();
-                    if frames.is_empty() {
+                    let slices: VecDeque<_> = parts.filter(|data| !data.is_empty()).collect();
+                    if slices.is_empty() {
                         Whole::Missing
                     } else {
-                        Whole::Here(frames)
+                        Whole::Here(slices)
                     }
                 }
             }
@@ -200,7 +219,7 @@ impl Place {
 
     fn init(&self, asked: &Asked<'_>, id: InitId) -> Answer {
         match self.track.init(id) {
-            Some(bytes) => self.bytes(asked, VecDeque::from([bytes])),
+            Some(bytes) => self.bytes(asked, Slices::One(bytes), None),
             None => response::error(StatusCode::NOT_FOUND, BRIEF),
         }
     }
@@ -216,40 +235,6 @@ impl Place {
             Ok(Err(why)) => Err(playlists::unavailable(asked, why)),
             Err(impatience) => Err(impatience.answer(BRIEF)),
         }
-    }
-
-    /// Sends the chunks of an open segment as they come, to its end or not at
-    /// all to an end: what was cut off must not look complete.
-    fn follow(&self, msn: Msn) -> mpsc::Receiver<Chunk> {
-        let (chunks, out) = mpsc::channel(CHUNKS_AHEAD);
-        let track = self.track.clone();
-        let longest = self.longest_hold();
-        tokio::spawn(async move {
-            let mut appended = track.window.appended();
-            let mut cursor = Cursor::at(msn);
-            loop {
-                let next = match track.window.step(&mut cursor) {
-                    Step::Record(Record::Chunk(chunk)) => Chunk::Data(chunk.data),
-                    Step::Record(Record::End(_)) => Chunk::End,
-                    Step::Record(Record::Open(_) | Record::Part(_)) => continue,
-                    Step::Aborted | Step::Skipped { .. } | Step::Ended => return,
-                    Step::Wait => tokio::select! {
-                        changed = timeout(longest, appended.changed()) => match changed {
-                            Ok(Ok(())) => continue,
-                            Ok(Err(_)) | Err(_) => return,
-                        },
-                        () = chunks.closed() => return,
-                    },
-                };
-                let last = matches!(next, Chunk::End);
-                // A viewer this far behind keeps nothing of the window alive.
-                let sent = timeout(longest, chunks.send(next)).await;
-                if last || !matches!(sent, Ok(Ok(()))) {
-                    return;
-                }
-            }
-        });
-        out
     }
 
     fn longest_hold(&self) -> Duration {
@@ -273,110 +258,46 @@ impl Place {
         )
     }
 
-    /// All of `frames`, or the range of them that is asked for.
-    fn bytes(&self, asked: &Asked<'_>, frames: VecDeque<Bytes>) -> Answer {
-        if negotiate::not_modified(asked.headers, TAG) {
-            return response::unchanged(self.found(Body::empty()));
-        }
-        let body = |frames: VecDeque<Bytes>| match frames.len() {
-            1 => Body::whole(frames.into_iter().next().unwrap_or_default()),
-            _ => Body::frames(frames),
+    /// All of `slices`, or the range of them that is asked for, held here since
+    /// then.
+    fn bytes(&self, asked: &Asked<'_>, slices: Slices, since: Option<Instant>) -> Answer {
+        let whole = |body| {
+            let head = match self.track.track.kind() {
+                Kind::Video => &*VIDEO_HEAD,
+                Kind::Audio => &*AUDIO_HEAD,
+            };
+            let mut answer = response::with_head(head, body);
+            match since {
+                Some(since) => response::aged(&mut answer, since),
+                None => response::ageless(&mut answer),
+            }
+            answer
         };
+        if negotiate::not_modified(asked.headers, TAG) {
+            return response::unchanged(whole(Body::empty()));
+        }
         // Ranges are defined for GET alone.
         if asked.head || !asked.headers.contains_key(RANGE) {
-            let mut answer = self.found(body(frames));
-            response::ranged(&mut answer);
-            return answer;
+            return whole(Body::slices(slices));
         }
-        let len = frames.iter().map(|frame| frame.len() as u64).sum();
-        let mut answer = match negotiate::range(asked.headers, len, TAG) {
-            Wanted::Whole => self.found(body(frames)),
-            Wanted::Unsatisfiable => return response::unsatisfiable(len),
+        let len = slices.remaining() as u64;
+        match negotiate::range(asked.headers, len, TAG) {
+            Wanted::Whole => whole(Body::slices(slices)),
+            Wanted::Unsatisfiable => response::unsatisfiable(len),
             Wanted::Range(first, end) => {
-                let mut answer = self.found(body(cut(frames, first, end)));
+                let mut answer = whole(Body::slices(slices.cut(first, end)));
                 response::partial(&mut answer, first, end, len);
                 answer
             }
-        };
-        response::ranged(&mut answer);
-        answer
-    }
-}
-
-/// T2: how long this edge has had what it sends.
-fn aged(mut answer: Answer, since: Option<Instant>) -> Answer {
-    // An error says nothing of the resource's age.
-    let status = answer.status();
-    if let Some(since) = since
-        && (status.is_success() || status == StatusCode::NOT_MODIFIED)
-    {
-        let age = HeaderValue::from(since.elapsed().as_secs());
-        answer.headers_mut().insert(AGE, age);
-    }
-    answer
-}
-
-/// The bytes from `first` to before `end`.
-fn cut(frames: VecDeque<Bytes>, first: u64, end: u64) -> VecDeque<Bytes> {
-    let mut at = 0;
-    let within = frames.into_iter().filter_map(|frame| {
-        let len = frame.len() as u64;
-        let (from, to) = (first.clamp(at, at + len) - at, end.clamp(at, at + len) - at);
-        at += len;
-        slice(&frame, from, to - from).filter(|bytes| !bytes.is_empty())
-    });
-    within.collect()
-}
-
-/// `None` where the bytes do not reach: their lengths came from somebody else.
-fn slice(bytes: &Bytes, offset: u64, len: u64) -> Option<Bytes> {
-    let from = usize::try_from(offset).ok()?;
-    let to = from.checked_add(usize::try_from(len).ok()?)?;
-    (to <= bytes.len()).then(|| bytes.slice(from..to))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t5_ranges_cross_parts() {
-        let frames: VecDeque<_> = ["abc", "", "defg", "h"].map(Bytes::from).into();
-        let text = "abcdefgh";
-        for first in 0..text.len() {
-            for end in first + 1..=text.len() {
-                let got = cut(frames.clone(), first as u64, end as u64);
-                let got: Vec<u8> = got.iter().flatten().copied().collect();
-                assert_eq!(got, text.as_bytes()[first..end]);
-            }
         }
     }
+}
 
-    #[test]
-    fn lengths_of_others_are_not_trusted() {
-        let bytes = Bytes::from("abc");
-        assert_eq!(slice(&bytes, 1, 2).unwrap(), "bc");
-        for (offset, len) in [(1, 3), (4, 0), (u64::MAX, 1), (1, u64::MAX)] {
-            assert_eq!(slice(&bytes, offset, len), None);
-        }
-    }
+static VIDEO_HEAD: LazyLock<HeaderMap> = LazyLock::new(|| media_head(VIDEO));
+static AUDIO_HEAD: LazyLock<HeaderMap> = LazyLock::new(|| media_head(AUDIO));
 
-    #[test]
-    fn t2_age_is_in_whole_seconds_and_not_for_errors() {
-        let since = Instant::now().checked_sub(Duration::from_millis(61_500));
-        let age = |status, since| {
-            let answer = aged(response::answer(status, Body::empty()), since);
-            let age = answer.headers().get(AGE).cloned();
-            age.map(|age| age.to_str().unwrap().to_owned())
-        };
-        for status in [
-            StatusCode::OK,
-            StatusCode::PARTIAL_CONTENT,
-            StatusCode::NOT_MODIFIED,
-        ] {
-            assert_eq!(age(status, since).as_deref(), Some("61"));
-        }
-        assert_eq!(age(StatusCode::NOT_FOUND, since), None);
-        assert_eq!(age(StatusCode::OK, None), None);
-    }
+fn media_head(content_type: HeaderValue) -> HeaderMap {
+    let mut head = response::head(content_type, IMMUTABLE, HeaderValue::from_static("\"0\""));
+    head.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    head
 }

@@ -12,6 +12,8 @@ pub enum RouteClass {
     Part,
     Segment,
     Init,
+    Manifest,
+    Stream,
     Api,
     Page,
     Other,
@@ -32,6 +34,11 @@ pub enum Rejected {
     Handshake,
     HeaderLength,
     SlowReader,
+    Resets,
+    QueuedByConnection,
+    QueuedInAll,
+    Descriptors,
+    Streams,
 }
 
 /// Handles on the registered metrics; clones share them.
@@ -43,18 +50,23 @@ pub struct HttpMetrics {
     pub connections: IntGauge,
     pub connections_accepted: IntCounter,
     pub held: IntGauge,
+    pub queued_bytes: IntGauge,
     pub playlist_renders: IntCounter,
     pub slow_viewers: IntCounter,
     pub accept_errors: IntCounter,
     pub counted_viewers: IntGauge,
+    pub streams: IntGauge,
+    pub stream_skips: IntCounter,
 }
 
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 10] = [
     "multivariant",
     "media",
     "part",
     "segment",
     "init",
+    "manifest",
+    "stream",
     "api",
     "page",
     "other",
@@ -62,7 +74,7 @@ const ROUTES: [&str; 8] = [
 /// 2xx to 5xx.
 const CLASSES: usize = 4;
 const STATUS: [&str; CLASSES] = ["2xx", "3xx", "4xx", "5xx"];
-const REASONS: [&str; 12] = [
+const REASONS: [&str; 17] = [
     "connections",
     "connections_of_address",
     "held_by_connection",
@@ -75,6 +87,11 @@ const REASONS: [&str; 12] = [
     "handshake",
     "header_length",
     "slow_reader",
+    "resets",
+    "queued_by_connection",
+    "queued_in_all",
+    "descriptors",
+    "streams",
 ];
 
 impl HttpMetrics {
@@ -118,6 +135,10 @@ impl HttpMetrics {
                 "millrace_http_held_requests",
                 "Requests that wait for media now.",
             ),
+            queued_bytes: gauge(
+                "millrace_http_queued_bytes",
+                "Bytes of answers from 16 KiB on that viewers have not read yet, each viewer's counted alone.",
+            ),
             playlist_renders: counter(
                 "millrace_http_playlist_renders_total",
                 "Playlists rendered; each serves all viewers of its version.",
@@ -133,6 +154,14 @@ impl HttpMetrics {
             counted_viewers: gauge(
                 "millrace_http_counted_viewers",
                 "Distinct viewers that asked for a playlist within 10 s.",
+            ),
+            streams: gauge(
+                "millrace_http_streams",
+                "Endless streams (stream.mp4) open now.",
+            ),
+            stream_skips: counter(
+                "millrace_http_stream_skips_total",
+                "Times that an endless stream left media out because its viewer was behind.",
             ),
         }
     }

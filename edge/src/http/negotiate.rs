@@ -20,6 +20,10 @@ pub(super) enum Wanted {
 pub(super) fn gzip(headers: &HeaderMap) -> bool {
     let mut by_star = false;
     for value in headers.get_all(ACCEPT_ENCODING) {
+        // What browsers and players send.
+        if let Some([] | [b',', ..]) = value.as_bytes().strip_prefix(b"gzip") {
+            return true;
+        }
         let Ok(value) = value.to_str() else { continue };
         for coding in value.split(',') {
             let mut parameters = coding.split(';').map(str::trim);
@@ -132,6 +136,7 @@ mod tests {
             ("gzip;q=0", false),
             ("gzip; q=0.000", false),
             ("*;q=0", false),
+            ("gzip, deflate, br, zstd", true),
             ("gzip;q=0, *", false),
             ("*, gzip;q=0", false),
             ("br", false),

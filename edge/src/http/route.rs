@@ -11,6 +11,10 @@ use crate::playlist::{Skip, Want};
 pub enum Route<'a> {
     /// `/live/{channel}/index.m3u8`
     Multivariant { channel: &'a str },
+    /// `/live/{channel}/manifest.mpd`
+    Manifest { channel: &'a str },
+    /// `/live/{channel}/{track}/stream.mp4`
+    Stream { channel: &'a str, track: TrackName },
     /// `/live/{channel}/{track}.m3u8`
     Media { channel: &'a str, track: TrackName },
     /// `/live/{channel}/{epoch}/{track}/...`
@@ -22,6 +26,10 @@ pub enum Route<'a> {
     },
     /// `/api/v1/channels`
     Channels,
+    /// `/api/v1/alternatives`
+    Alternatives,
+    /// `/api/v1/time`
+    Time,
     /// Perhaps a file of the watch page.
     Other { path: &'a str },
 }
@@ -43,23 +51,55 @@ impl<'a> Route<'a> {
         let found = match path.strip_prefix("/live/") {
             Some(rest) => live(rest),
             None if path == "/api/v1/channels" => Some(Self::Channels),
+            None if path == "/api/v1/alternatives" => Some(Self::Alternatives),
+            None if path == crate::dash::TIME_PATH => Some(Self::Time),
             None => None,
         };
         found.unwrap_or(Self::Other { path })
     }
 }
 
+/// A viewer's token, where one stands before the path, and the path that it
+/// stands before: `/s/{token}/live/...`. It is no part of any cache's key.
+#[must_use]
+pub fn signed(path: &str) -> (Option<&str>, &str) {
+    let split = path.strip_prefix("/s/").and_then(|rest| {
+        let at = rest.find('/')?;
+        Some(rest.split_at(at))
+    });
+    match split {
+        Some((token, rest)) if rest.starts_with("/live/") => (Some(token), rest),
+        _ => (None, path),
+    }
+}
+
+/// A viewer's token in a query.
+#[must_use]
+pub fn query_token(query: Option<&str>) -> Option<&str> {
+    let mut pairs = query.unwrap_or_default().split('&');
+    pairs.find_map(|pair| pair.strip_prefix("token="))
+}
+
 fn live(rest: &str) -> Option<Route<'_>> {
-    let (channel, rest) = rest.split_once('/')?;
+    let (channel, rest) = split(rest, b'/')?;
     if rest == "index.m3u8" {
         return Some(Route::Multivariant { channel });
     }
-    let Some((epoch, rest)) = rest.split_once('/') else {
+    if rest == "manifest.mpd" {
+        return Some(Route::Manifest { channel });
+    }
+    if let Some(track) = rest.strip_suffix("/stream.mp4")
+        && !track.contains('/')
+    {
+        let track = TrackName::parse(track).ok()?;
+        return Some(Route::Stream { channel, track });
+    }
+    let Some((epoch, rest)) = split(rest, b'/') else {
         let track = TrackName::parse(rest.strip_suffix(".m3u8")?).ok()?;
         return Some(Route::Media { channel, track });
     };
     let epoch = Epoch(number(epoch)?);
-    let (track, file) = rest.split_once('/')?;
+    let (track, file) = split(rest, b'/')?;
     let track = TrackName::parse(track).ok()?;
     let resource = resource(file)?;
     Some(Route::Resource {
@@ -77,7 +117,7 @@ fn resource(file: &str) -> Option<Resource> {
         return Some(Resource::Init { id });
     }
     let numbers = file.strip_suffix(".m4s")?;
-    match numbers.split_once('.') {
+    match split(numbers, b'.') {
         Some((msn, part)) => {
             let part = u32::try_from(number(part)?).ok()?;
             let msn = Msn(number(msn)?);
@@ -90,6 +130,13 @@ fn resource(file: &str) -> Option<Resource> {
     }
 }
 
+/// `split_once`, which for texts as short as these costs more in setting out
+/// than in searching.
+fn split(text: &str, at: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|b| b == at)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
 /// Digits as Rust would print them, below 2^64.
 fn number(digits: &str) -> Option<u64> {
     let canonical = digits == "0" || !digits.starts_with('0');
@@ -98,8 +145,12 @@ fn number(digits: &str) -> Option<u64> {
 
 /// One or more digits and nothing else, below 2^64.
 fn integer(digits: &str) -> Option<u64> {
-    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    plain.then(|| digits.parse().ok()).flatten()
+    let append = |number: u64, b: u8| {
+        let digit = b.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    };
+    let some = (!digits.is_empty()).then_some(0)?;
+    digits.bytes().try_fold(some, append)
 }
 
 /// The delivery directives of a playlist request. Every other parameter is
@@ -122,8 +173,11 @@ impl<'a> Directives<'a> {
     pub fn parse(query: Option<&'a str>) -> Result<Self, BadDirective> {
         let (mut msn, mut part, mut skip) = (None, None, Skip::No);
         let mut viewer = None;
-        for pair in query.unwrap_or_default().split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let mut left = query.unwrap_or_default();
+        while !left.is_empty() {
+            let (pair, after) = split(left, b'&').unwrap_or((left, ""));
+            left = after;
+            let (key, value) = split(pair, b'=').unwrap_or((pair, ""));
             match key {
                 "_HLS_msn" => once(&mut msn, value)?,
                 "_HLS_part" => once(&mut part, value)?,
@@ -175,6 +229,9 @@ mod tests {
         for (path, route) in [
             ("/live/demo/index.m3u8", Route::Multivariant { channel }),
             ("/live/demo/v0.m3u8", Route::Media { channel, track }),
+            ("/live/demo/manifest.mpd", Route::Manifest { channel }),
+            ("/live/demo/v0/stream.mp4", Route::Stream { channel, track }),
+            ("/api/v1/time", Route::Time),
             (
                 "/live/demo/7/v0/41.3.m4s",
                 resource(Resource::Part { msn, part: 3 }),
@@ -188,6 +245,7 @@ mod tests {
                 resource(Resource::Init { id: InitId(2) }),
             ),
             ("/api/v1/channels", Route::Channels),
+            ("/api/v1/alternatives", Route::Alternatives),
             ("/", Route::Other { path: "/" }),
         ] {
             assert_eq!(Route::parse(path), route, "{path}");
@@ -216,8 +274,45 @@ mod tests {
             "/live/demo/%76%30.m3u8",
             "/LIVE/demo/v0.m3u8",
             "/api/v1/channels/",
+            "/api/v1/time/",
+            "/live/demo/manifest.mpd/",
+            "/live/demo/v00/stream.mp4",
+            "/live/demo/v0//stream.mp4",
+            "/live/demo/7/v0/stream.mp4",
+            "/live/demo/stream.mp4",
         ] {
             assert_eq!(Route::parse(path), Route::Other { path }, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_token_stands_before_the_path_or_in_the_query() {
+        for (path, token, rest) in [
+            (
+                "/s/a.b.c/live/demo/v0.m3u8",
+                Some("a.b.c"),
+                "/live/demo/v0.m3u8",
+            ),
+            ("/s//live/demo/v0.m3u8", Some(""), "/live/demo/v0.m3u8"),
+            (
+                "/s/a/s/b/live/demo/v0.m3u8",
+                None,
+                "/s/a/s/b/live/demo/v0.m3u8",
+            ),
+            ("/s/a/api/v1/channels", None, "/s/a/api/v1/channels"),
+            ("/s/a", None, "/s/a"),
+            ("/live/demo/v0.m3u8", None, "/live/demo/v0.m3u8"),
+        ] {
+            assert_eq!(signed(path), (token, rest), "{path}");
+        }
+        for (query, token) in [
+            ("token=a.b.c", Some("a.b.c")),
+            ("viewer=x&token=a.b.c&y", Some("a.b.c")),
+            ("Token=a", None),
+            ("xtoken=a", None),
+            ("", None),
+        ] {
+            assert_eq!(query_token(Some(query)), token, "{query}");
         }
     }
 
@@ -271,6 +366,8 @@ mod tests {
         fn nothing_a_stranger_sends_panics(path in ".{0,60}", query in "[_HLSmsnpartki=&0-9+-]{0,60}") {
             let _ = Route::parse(&path);
             let _ = Route::parse(&format!("/live/{path}"));
+            let _ = signed(&format!("/s/{path}"));
+            let _ = query_token(Some(&path));
             let _ = Route::parse(&format!("/live/a/1/v0/{path}"));
             let _ = Directives::parse(Some(&path));
             let _ = Directives::parse(Some(&query));

@@ -20,7 +20,6 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{USER_AGENT, VARY},
 };
-use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -29,40 +28,46 @@ use super::{
     body::Body,
     cache::Cache,
     config::HttpConfig,
-    connection::{self, Connection},
-    media,
+    connection::{Builders, Connection},
+    elsewhere, endless, manifest, media,
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
     response::{self, Answer, BRIEF, JSON, NO_STORE},
-    route::{Resource, Route},
-    viewers::Viewers,
+    route::{self, Resource, Route},
+    viewers::{self, ViewerKey, Viewers},
     websocket,
 };
 use crate::{
     api,
     chat::{Chat, asks_for_websocket},
     upstream::Upstream,
+    view::Viewing,
 };
 
 /// What all connections share.
 pub(super) struct Server {
     pub(super) config: HttpConfig,
     pub(super) upstream: Arc<Upstream>,
+    /// Where playlists need a token.
+    pub(super) viewing: Option<Arc<Viewing>>,
     pub(super) chat: Option<Chat>,
     pub(super) metrics: HttpMetrics,
     pub(super) cache: Cache,
     pub(super) viewers: Viewers,
-    pub(super) builder: auto::Builder<TokioExecutor>,
+    pub(super) builders: Builders,
     held: AtomicUsize,
+    pub(super) streams: AtomicUsize,
     channels: Mutex<Option<(Instant, Bytes)>>,
 }
 
 /// A request as its handler sees it.
 pub(super) struct Asked<'a> {
-    pub(super) server: &'a Server,
+    pub(super) server: &'a Arc<Server>,
     pub(super) connection: &'a Connection,
     pub(super) headers: &'a HeaderMap,
     pub(super) query: Option<&'a str>,
+    /// What stands before the path, where viewing is signed.
+    pub(super) token: Option<&'a str>,
     /// HEAD: the headers are wanted now, waiting or not.
     pub(super) head: bool,
 }
@@ -90,18 +95,21 @@ impl Server {
     pub(super) fn new(
         config: HttpConfig,
         upstream: Arc<Upstream>,
+        viewing: Option<Arc<Viewing>>,
         chat: Option<Chat>,
         metrics: HttpMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
-            builder: connection::builder(&config),
+            builders: Builders::new(&config),
             viewers: Viewers::new(config.max_counted_viewers),
             config,
             upstream,
+            viewing,
             chat,
             metrics,
             cache: Cache::default(),
             held: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             channels: Mutex::default(),
         })
     }
@@ -145,7 +153,8 @@ pub(super) async fn serve(
     connection: Arc<Connection>,
     mut request: Request<Incoming>,
 ) -> Answer {
-    let mut active = connection.begin(request.version() == Version::HTTP_2);
+    let multiplexed = request.version() == Version::HTTP_2;
+    let mut active = connection.begin(multiplexed, &server.config);
     if let Some(chat) = &server.chat
         && asks_for_websocket(&request)
     {
@@ -153,21 +162,29 @@ pub(super) async fn serve(
         server.metrics.answered(RouteClass::Other, answer.status());
         return answer;
     }
-    let (class, mut answer) = respond(&server, &connection, &request).await;
+    // On the heap while it lasts: hyper keeps the room for this future for as long
+    // as the connection lives, and ten thousand of them idle.
+    let (class, mut answer) = Box::pin(respond(&server, &connection, &request)).await;
     let metrics = &server.metrics;
-    metrics.answered(class, answer.status());
     if request.method() == Method::HEAD {
         answer = response::without_body(answer);
     }
     if let Some(bytes) = answer.body().len() {
-        active.must_send(bytes, &server.config);
+        if let Err(why) = active.queue(bytes, &server.config, metrics) {
+            active.unqueue();
+            metrics.rejected(why);
+            answer = Impatience::TooMany(why).answer(NO_STORE);
+        } else {
+            active.must_send(bytes, &server.config);
+        }
     }
+    metrics.answered(class, answer.status());
     answer.body_mut().hold(active);
     answer
 }
 
 async fn respond(
-    server: &Server,
+    server: &Arc<Server>,
     connection: &Connection,
     request: &Request<Incoming>,
 ) -> (RouteClass, Answer) {
@@ -210,17 +227,22 @@ async fn respond(
             return (RouteClass::Other, response::method_not_allowed());
         }
     };
+    let (token, path) = match server.viewing {
+        Some(_) => route::signed(uri.path()),
+        None => (None, uri.path()),
+    };
     let asked = Asked {
         server,
         connection,
         headers: request.headers(),
         query: uri.query(),
+        token,
         head,
     };
-    route(&asked, uri.path()).await
+    answer(&asked, path).await
 }
 
-async fn route(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
+async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
     let not_found = || response::error(StatusCode::NOT_FOUND, BRIEF);
     match Route::parse(path) {
         Route::Multivariant { channel } => {
@@ -254,7 +276,26 @@ async fn route(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
             };
             (class, answer)
         }
-        Route::Channels => (RouteClass::Api, channels(asked)),
+        Route::Manifest { channel } => {
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => manifest::manifest(asked, &channel).await,
+                Err(_) => not_found(),
+            };
+            (RouteClass::Manifest, answer)
+        }
+        Route::Stream { channel, track } => {
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => endless::stream(asked, &channel, track).await,
+                Err(_) => not_found(),
+            };
+            (RouteClass::Stream, answer)
+        }
+        Route::Channels => (RouteClass::Api, api_answer(asked.server.channels())),
+        Route::Time => (RouteClass::Api, manifest::time()),
+        Route::Alternatives => {
+            let list = elsewhere::json(&asked.server.config.alternatives);
+            (RouteClass::Api, api_answer(list))
+        }
         Route::Other { path } => match assets::answer(asked, path) {
             Some(answer) => (RouteClass::Page, answer),
             None => (RouteClass::Other, not_found()),
@@ -262,8 +303,7 @@ async fn route(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
     }
 }
 
-fn channels(asked: &Asked<'_>) -> Answer {
-    let text = asked.server.channels();
+fn api_answer(text: Bytes) -> Answer {
     let mut answer = response::answer(StatusCode::OK, Body::whole(text));
     let headers = answer.headers_mut();
     headers.insert(hyper::header::CONTENT_TYPE, JSON);
@@ -276,12 +316,35 @@ impl Asked<'_> {
         negotiate::gzip(self.headers)
     }
 
+    /// 403 unless a playlist of the channel may be read with `token`. Where viewing
+    /// is not signed, it always may.
+    pub(super) fn forbidden(&self, channel: &ChannelName, token: Option<&str>) -> Option<Answer> {
+        let viewing = self.server.viewing.as_ref()?;
+        let connection = self.connection;
+        let admitted = viewing.admit(&connection.shown, token, channel, connection.peer);
+        admitted
+            .is_err()
+            .then(|| response::error(StatusCode::FORBIDDEN, NO_STORE))
+    }
+
     /// Counts who asks as a viewer of the channel.
     pub(super) fn counts(&self, channel: &ChannelName, page: Option<&str>) {
+        let page_bytes = page.unwrap_or_default().as_bytes();
+        let sum = viewers::sum([channel.as_str().as_bytes(), self.agent(), page_bytes]);
+        if self.connection.counts_anew(sum) {
+            self.viewer(channel, page);
+        }
+    }
+
+    /// The same, for who stays without asking again.
+    pub(super) fn viewer(&self, channel: &ChannelName, page: Option<&str>) -> ViewerKey {
         let peer: IpAddr = self.connection.peer;
+        self.server.viewers.saw(channel, peer, self.agent(), page)
+    }
+
+    fn agent(&self) -> &[u8] {
         let agent = self.headers.get(USER_AGENT);
-        let agent = agent.map_or(&b""[..], |agent| agent.as_bytes());
-        self.server.viewers.saw(channel, peer, agent, page);
+        agent.map_or(&b""[..], |agent| agent.as_bytes())
     }
 
     /// What `wanted` comes to within `limit`. Only a request that really waits
@@ -359,7 +422,7 @@ impl Impatience {
     pub(super) fn answer(self, cache: hyper::header::HeaderValue) -> Answer {
         match self {
             Self::TimedOut => response::error(StatusCode::SERVICE_UNAVAILABLE, cache),
-            Self::TooMany(Rejected::HeldByConnection) => {
+            Self::TooMany(Rejected::HeldByConnection | Rejected::QueuedByConnection) => {
                 response::error(StatusCode::TOO_MANY_REQUESTS, NO_STORE)
             }
             Self::TooMany(_) => response::error(StatusCode::SERVICE_UNAVAILABLE, NO_STORE),

@@ -4,4 +4,6 @@ mod limits;
 mod media;
 mod playlists;
 mod rig;
+mod signed;
+mod streams;
 mod transport;

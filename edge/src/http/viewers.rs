@@ -26,6 +26,13 @@ pub(super) struct Viewers {
     shards: [Mutex<HashMap<u64, Seen>>; SHARDS],
 }
 
+/// One viewer of one channel.
+#[derive(Debug)]
+pub(super) struct ViewerKey {
+    hash: u64,
+    channel: ChannelName,
+}
+
 #[derive(Debug)]
 struct Seen {
     channel: ChannelName,
@@ -47,8 +54,18 @@ impl Viewers {
         address: IpAddr,
         agent: &[u8],
         page: Option<&str>,
-    ) {
-        let key = self.seed.hash_one((channel, address, agent, page));
+    ) -> ViewerKey {
+        let key = ViewerKey {
+            hash: self.seed.hash_one((channel, address, agent, page)),
+            channel: channel.clone(),
+        };
+        self.saw_again(&key);
+        key
+    }
+
+    /// As [`Viewers::saw`], for one that does not ask anew.
+    pub(super) fn saw_again(&self, viewer: &ViewerKey) {
+        let (key, channel) = (viewer.hash, &viewer.channel);
         let Some(shard) = usize::try_from(key % SHARDS as u64)
             .ok()
             .and_then(|at| self.shards.get(at))
@@ -85,6 +102,21 @@ impl Viewers {
     }
 }
 
+/// A quick sum of what tells viewers of one connection apart, for who wants to
+/// know whether it is the one of a moment ago. Its like is easily found.
+pub(super) fn sum(parts: [&[u8]; 3]) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(ODD).rotate_left(23);
+    parts.iter().fold(ODD, |sum, part| {
+        let (words, rest) = part.as_chunks::<8>();
+        let sum = words.iter().fold(mix(sum, part.len() as u64), |sum, word| {
+            mix(sum, u64::from_le_bytes(*word))
+        });
+        rest.iter()
+            .fold(sum, |sum, byte| mix(sum, u64::from(*byte)))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +140,24 @@ mod tests {
         assert_eq!(viewers.count(), HashMap::from([(a, 3), (b.clone(), 1)]));
         tokio::time::advance(Duration::from_secs(9)).await;
         assert_eq!(viewers.count(), HashMap::from([(b, 1)]));
+    }
+
+    #[test]
+    fn a_sum_tells_viewers_apart() {
+        let agent = b"A player of no great age (like 7)".as_slice();
+        let mut sums: Vec<_> = [
+            [b"a".as_slice(), agent, b""],
+            [b"b", agent, b""],
+            [b"a", agent, b"1"],
+            [b"a", &agent[1..], b""],
+            [b"a1", agent, b""],
+            [b"", b"", b""],
+        ]
+        .map(sum)
+        .into();
+        sums.sort_unstable();
+        sums.dedup();
+        assert_eq!(sums.len(), 6);
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ pub(super) struct SecondsMs(pub(super) u32);
 
 /// `2026-11-22T21:16:23.042Z`
 #[derive(Clone, Copy)]
-pub(super) struct Iso8601(pub(super) UnixMs);
+pub(crate) struct Iso8601(pub(crate) UnixMs);
 
 /// A running position in a segment. Durations are differences of positions that
 /// are each rounded down, so their sum never leaves the media by more than one

@@ -59,15 +59,31 @@ fn write(
     for segment in listing.segments.iter().skip(skipped) {
         write_segment(out, track, segment, &mut init)?;
     }
-    if listing.ended {
-        reports(out, listing, track.name, tracks)?;
-        return out.write_str("#EXT-X-ENDLIST\n");
-    }
-    hints(out, listing, track.name, init)?;
-    reports(out, listing, track.name, tracks)
+    end(out, listing, track.name, tracks, init)
 }
 
-fn header(out: &mut String, listing: &Listing, plan: &Plan, track: &Track) -> fmt::Result {
+/// What stands behind the segments.
+pub(super) fn end(
+    out: &mut String,
+    listing: &Listing,
+    name: TrackName,
+    tracks: &[&Track],
+    init: Option<(Epoch, InitId)>,
+) -> fmt::Result {
+    if listing.ended {
+        reports(out, listing, name, tracks)?;
+        return out.write_str("#EXT-X-ENDLIST\n");
+    }
+    hints(out, listing, name, init)?;
+    reports(out, listing, name, tracks)
+}
+
+pub(super) fn header(
+    out: &mut String,
+    listing: &Listing,
+    plan: &Plan,
+    track: &Track,
+) -> fmt::Result {
     out.write_str("#EXTM3U\n")?;
     out.write_str(VERSION)?;
     writeln!(out, "#EXT-X-TARGETDURATION:{}", plan.target_duration_s)?;
@@ -114,7 +130,7 @@ fn skippable(listing: &Listing, plan: &Plan, track: &Track) -> usize {
 /// PDT, MAP and DISCONTINUITY apply to the segment's first part as well and so
 /// stand before it (H11). A MAP is also written first in a delta update: a
 /// reader then needs nothing of what was skipped.
-fn write_segment(
+pub(super) fn write_segment(
     out: &mut String,
     track: &Track,
     segment: &ListedSegment,

@@ -28,6 +28,21 @@ pub fn multivariant(_plan: &Plan, tracks: &[&Track]) -> String {
     out
 }
 
+/// The same playlist with `prefix` before each of its URIs, which are relative.
+#[must_use]
+pub fn rebased(text: &str, prefix: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8 * prefix.len());
+    for line in text.split_inclusive('\n') {
+        if line.starts_with('#') {
+            out.push_str(&line.replace("URI=\"", &format!("URI=\"{prefix}")));
+        } else {
+            out.push_str(prefix);
+            out.push_str(line);
+        }
+    }
+    out
+}
+
 fn write(out: &mut String, tracks: &[&Track]) -> fmt::Result {
     out.write_str("#EXTM3U\n")?;
     out.write_str(VERSION)?;
@@ -148,7 +163,7 @@ fn codecs(out: &mut String, video: Option<&Track>, audio: Option<&Group<'_>>) ->
 
 /// A codec string comes over the link: whatever it holds, it stays within its
 /// quotes and on its line.
-struct Quoted<'a>(&'a str);
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,8 +14,13 @@ use common::{
 #[must_use]
 pub fn is_offered(listing: &Listing, plan: &Plan, track: &Track) -> bool {
     let hold_back = track.timescale.from_ms(plan.part_hold_back_ms.into());
-    let listed: Ticks = listing.segments.iter().map(|one| one.duration).sum();
-    listing.ended || listed >= hold_back
+    let mut listed = Ticks(0);
+    // The end of a long window says enough.
+    listing.ended
+        || listing.segments.iter().rev().any(|one| {
+            listed += one.duration;
+            listed >= hold_back
+        })
 }
 
 /// What `_HLS_msn` and `_HLS_part` ask for.

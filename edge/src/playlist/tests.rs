@@ -16,10 +16,11 @@ use quick_m3u8::{
     tag::{KnownTag, hls::Tag},
 };
 
+mod long;
 mod read;
 
 use self::read::Read;
-use super::{Skip, Verdict, Want, is_offered, media, multivariant, part_limit, verdict};
+use super::{Skip, Verdict, Want, is_offered, media, multivariant, part_limit, rebased, verdict};
 use crate::fixture::{A, FRAME, PART, PARTS, Studio, V, audio, plan, video};
 
 const INDEPENDENT: PartFlags = flags(true, false);
@@ -122,6 +123,18 @@ v1.m3u8
 ";
     let (video, audio) = (video(), audio());
     assert_eq!(multivariant(&plan(2), &[&video, &low, &audio]), expected);
+}
+
+/// Behind a viewer's token every URI is, and nothing else differs.
+#[test]
+fn a_rebased_playlist_differs_in_its_uris_alone() {
+    let (video, audio) = (video(), audio());
+    let shared = multivariant(&plan(2), &[&video, &audio]);
+    let personal = rebased(&shared, "../../s/a.b-c.d_/live/demo/");
+    assert_eq!(personal.matches("../../s/a.b-c.d_/live/demo/").count(), 2);
+    assert!(personal.contains(",URI=\"../../s/a.b-c.d_/live/demo/a0.m3u8\"\n"));
+    assert!(personal.contains("\n../../s/a.b-c.d_/live/demo/v0.m3u8\n"));
+    assert_eq!(personal.replace("../../s/a.b-c.d_/live/demo/", ""), shared);
 }
 
 /// Durations on odd grids: 29.97 frames a second, an audio of 44.1 kHz.

@@ -11,8 +11,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use common::{
     link::{Accepted, Code, Message, Reader, Start, StreamError, Subscribe, Target, Update},
-    live::{Announcement, Broadcast, BroadcastState, Channel, Stage, Track},
-    names::{BroadcastId, ChannelName, InitId, TrackName},
+    live::{Announcement, Broadcast, BroadcastState, Channel, Stage, Track, TrackWindow},
+    names::{BroadcastId, ChannelName, InitId, NodeId, TrackName},
 };
 use tokio::{sync::watch, time::sleep};
 use tracing::{debug, info};
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a manifest tells before its first STATE; bounded by the protocol.
 const MAX_TRACKS: usize = common::link::decode::MAX_TRACKS;
-const MAX_INITS: usize = MAX_TRACKS * 64;
+const MAX_INITS: usize = MAX_TRACKS * TrackWindow::MAX_INITS;
 
 /// Why a manifest's subscription is over.
 enum Over {
@@ -33,6 +33,8 @@ enum Over {
     Ended,
     Refused(Code),
     Cut,
+    /// Another parent is the better one now.
+    Moved,
 }
 
 /// See the module's text.
@@ -40,6 +42,8 @@ pub(super) struct ChannelTask {
     pub(super) shared: Arc<Shared>,
     pub(super) channel: ChannelName,
     pub(super) announced: watch::Receiver<Announcement>,
+    /// On whose behalf it was opened.
+    pub(super) via: Vec<NodeId>,
 }
 
 #[derive(Default)]
@@ -50,11 +54,19 @@ struct Manifest {
 
 impl ChannelTask {
     pub(super) async fn run(mut self) {
+        let mut failures = 0;
         loop {
-            let session = self.shared.session().await;
             let wanted = self.announced.borrow_and_update().broadcast;
-            match self.subscribe(&session, wanted).await {
-                Over::Superseded => {}
+            let Some(session) = self.path(wanted, failures).await else {
+                continue;
+            };
+            let over = self.subscribe(&session, wanted).await;
+            failures = match over {
+                Over::Refused(_) | Over::Cut => failures.wrapping_add(1),
+                Over::Superseded | Over::Ended | Over::Moved => 0,
+            };
+            match over {
+                Over::Superseded | Over::Moved => {}
                 Over::Ended => {
                     if !self.another(wanted).await {
                         return;
@@ -69,6 +81,40 @@ impl ChannelTask {
         }
     }
 
+    /// The best parent for a broadcast, or after failures each in turn; `None`
+    /// when the channel carries another one before there is any.
+    async fn path(&mut self, wanted: BroadcastId, failures: usize) -> Option<Arc<Session>> {
+        let mut changes = self.shared.changes();
+        loop {
+            changes.mark_unchanged();
+            let paths = self.shared.paths(&self.channel, wanted);
+            if let Some(path) = paths.get(failures % paths.len().max(1)) {
+                return Some(path.clone());
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    // Never: the shared state holds the sender.
+                    std::future::pending::<()>().await;
+                },
+                _ = self.announced.changed() => return None,
+            }
+        }
+    }
+
+    /// Resolves when `session` is not the best parent for the broadcast any more
+    /// and there is another.
+    async fn better(&self, session: &Arc<Session>, wanted: BroadcastId, was_best: bool) {
+        let mut changes = self.shared.changes();
+        loop {
+            changes.mark_unchanged();
+            let paths = self.shared.paths(&self.channel, wanted);
+            let best = paths.first().is_none_or(|best| Arc::ptr_eq(best, session));
+            if !best && was_best || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits until another broadcast is announced; `false` when none will be.
     async fn another(&mut self, than: BroadcastId) -> bool {
         self.announced
@@ -77,7 +123,7 @@ impl ChannelTask {
             .is_ok()
     }
 
-    async fn subscribe(&mut self, session: &Session, wanted: BroadcastId) -> Over {
+    async fn subscribe(&mut self, session: &Arc<Session>, wanted: BroadcastId) -> Over {
         let message = Message::Subscribe(Subscribe {
             subscription: session.number(),
             channel: self.channel.clone(),
@@ -86,7 +132,7 @@ impl ChannelTask {
             start: Start::Live,
             priority: 0,
             max_age_ms: 0,
-            hops: vec![self.shared.node.clone()],
+            hops: self.shared.hops(self.via.clone()),
         });
         // Dropped with this call, the writer ends the subscription.
         let (_writer, mut reader) = match session.request(&message).await {
@@ -94,6 +140,8 @@ impl ChannelTask {
             Err(_) => return Over::Cut,
         };
         let mut announced = self.announced.clone();
+        let paths = self.shared.paths(&self.channel, wanted);
+        let was_best = paths.first().is_some_and(|best| Arc::ptr_eq(best, session));
         tokio::select! {
             over = self.follow(&mut reader) => match over {
                 Ok(over) => over,
@@ -103,6 +151,7 @@ impl ChannelTask {
                 }
             },
             _ = announced.wait_for(|announced| announced.broadcast != wanted) => Over::Superseded,
+            () = self.better(session, wanted, was_best) => Over::Moved,
         }
     }
 
@@ -166,8 +215,8 @@ impl ChannelTask {
                     accepted.plan,
                     manifest.tracks,
                 ));
-                if let Some(old) = old {
-                    self.shared.retire(old);
+                if let Some(old) = &old {
+                    self.shared.retire(old.clone());
                 }
                 for (track, id, bytes) in &manifest.inits {
                     add_init(&new, *track, *id, bytes.clone());
@@ -177,6 +226,9 @@ impl ChannelTask {
                     announcement: self.announced.borrow().clone(),
                     stage: Stage::Ready(new.clone()),
                 });
+                if let Some(old) = old {
+                    old.supersede();
+                }
                 return new;
             }
         };

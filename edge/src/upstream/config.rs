@@ -1,23 +1,49 @@
 //! The edge's flags for the tree above it.
 
+use std::{net::SocketAddr, path::PathBuf};
+
 use clap::Args;
+use common::link::{NodeConfig, config::host_and_port};
 
 /// Where the edge pulls from and how much of the past it keeps.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Parents")]
 pub struct UpstreamConfig {
-    /// Node to pull from, an origin or another edge; repeat it for more: the first that answers is used
+    /// Node to pull from, an origin or another edge; repeat it for more, the preferred one first
     #[arg(
         long = "parent",
         env = "MILLRACE_PARENT",
         value_name = "HOST:PORT",
         value_delimiter = ',',
-        required = true,
-        value_parser = parent
+        required_unless_present = "parents_file",
+        value_parser = host_and_port
     )]
     pub parents: Vec<String>,
 
-    /// Memory for segments that are no longer in a window, in bytes
+    /// File of HOST:PORT lines, further parents; read again whenever it changes
+    #[arg(long, env = "MILLRACE_PARENTS_FILE", value_name = "FILE")]
+    pub parents_file: Option<PathBuf>,
+
+    /// Parents that are kept connected at once, so that one can take over from another in a moment
+    #[arg(
+        long,
+        env = "MILLRACE_WARM_PARENTS",
+        value_name = "N",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u8).range(1..=8)
+    )]
+    pub warm_parents: u8,
+
+    /// Bytes that the windows of all channels may hold; at the limit further tracks are answered 503
+    #[arg(
+        long,
+        env = "MILLRACE_WINDOW_BYTES",
+        value_name = "BYTES",
+        default_value_t = 4 << 30
+    )]
+    pub window_bytes: u64,
+
+    /// Memory for the past, in bytes: segments older than three target durations, own and fetched
     #[arg(
         long,
         env = "MILLRACE_CACHE_BYTES",
@@ -27,28 +53,14 @@ pub struct UpstreamConfig {
     pub cache_bytes: u64,
 }
 
-fn parent(text: &str) -> Result<String, String> {
-    let example = "write HOST:PORT, for example 127.0.0.1:4443";
-    let (host, port) = text.rsplit_once(':').ok_or(example)?;
-    let valid = !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0);
-    if valid {
-        Ok(text.to_owned())
-    } else {
-        Err(example.to_owned())
-    }
-}
+/// Whether other edges may pull from this one.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Links between nodes")]
+pub struct ChildrenConfig {
+    /// UDP address that other edges connect to, which makes this one a parent
+    #[arg(long, env = "MILLRACE_LINK_LISTEN", value_name = "ADDRESS:PORT")]
+    pub link_listen: Option<SocketAddr>,
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_parent_is_a_host_and_a_port() {
-        for good in ["127.0.0.1:4443", "origin.example:1", "[::1]:4443"] {
-            assert_eq!(parent(good).as_deref(), Ok(good));
-        }
-        for bad in ["", "origin", ":4443", "origin:", "origin:0", "origin:65536"] {
-            assert!(parent(bad).unwrap_err().contains("for example"), "{bad}");
-        }
-    }
+    #[command(flatten)]
+    pub node: NodeConfig,
 }

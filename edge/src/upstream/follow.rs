@@ -1,62 +1,31 @@
-//! The task of one track that viewers watch: one subscription, applied to the
-//! window in the order of the segments' numbers, however their streams arrive.
+//! The task of one track that viewers or children watch: it reads one parent,
+//! for moments two, and turns from one to the other without a gap ([`Race`]).
 //!
-//! Invariants: a record is applied once (parts and chunks go on where the
-//! window stands); a segment is complete only with its END's sums; whatever is
-//! cut off is asked for again from where the window stands; what a parent
-//! drops is known from its index before anything behind it is applied. A
-//! segment that is not its turn waits unread: QUIC's flow control bounds it.
+//! Invariants: the window has one writer, this task; what two parents bring is
+//! applied once, because each [`Feed`] goes on where the window stands. A
+//! parent is left only once another brings what it did not, or leaves by itself.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 
 use common::{
-    link::{
-        Code, Index, List, Message, Reader, SegmentStart, Start, StreamError, Subscribe, Target,
-    },
-    live::{Broadcast, BroadcastState, LogError, Record, SegmentState, TrackWindow},
+    link::{Code, Start},
+    live::{Broadcast, BroadcastState, SegmentState, TrackWindow},
     names::{Msn, NodeId},
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::debug;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info};
 
 use super::{
     Shared,
-    channel::wishes,
-    session::{Arrival, Session},
+    feed::{Feed, FeedError, Mark},
+    race::{Around, Race, Verdict, Why},
+    session::Session,
     tracks::{Progress, Use},
 };
 
 /// Pauses between subscriptions that get nowhere grow from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
-
-/// A parent that cut a stream says at once on the control stream what it dropped.
-const EXPLANATION: Duration = Duration::from_secs(1);
-
-/// An index is answered from memory.
-const INDEX_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Dropped ranges that were told and not reached yet; the parent tells them
-/// one by one, each when it is due.
-const MAX_DROPPED: usize = 64;
-
-/// Segment streams that arrived before their turn: no more than the transport
-/// lets a parent open for one track at a time, with room.
-const MAX_WAITING: usize = 64;
-
-#[derive(Debug, thiserror::Error)]
-enum FollowError {
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error("refused: {0}")]
-    Refused(Code),
-    #[error("segment {0} was cut off")]
-    CutOff(Msn),
-    #[error("{0} is not what follows")]
-    OutOfPlace(&'static str),
-}
 
 /// See the module's text.
 pub(super) struct TrackTask {
@@ -66,65 +35,246 @@ pub(super) struct TrackTask {
     pub(super) usage: Arc<Use>,
 }
 
-/// One subscription's state: what is applied, what waits, what is known to be missing.
-struct Follower<'a> {
-    task: &'a TrackTask,
-    session: &'a Session,
-    /// The segment that is applied now, or next.
-    expected: Msn,
-    current: Option<Reader>,
-    waiting: BTreeMap<Msn, Arrival>,
-    dropped: Vec<(Msn, Msn)>,
-    ended: Option<Option<Msn>>,
-    /// A stream was cut off; by then the control stream must say why.
-    explain_by: Option<Instant>,
+type Reading<'a> = Pin<Box<dyn Future<Output = Result<(), FeedError>> + Send + 'a>>;
+
+/// A subscription under way.
+struct Running<'a> {
+    session: Arc<Session>,
+    mark: Arc<Mark>,
+    reading: Reading<'a>,
+}
+
+/// How a subscription ended, and whether it was the rival's.
+struct Ended {
+    rival: bool,
+    outcome: Result<(), FeedError>,
 }
 
 impl TrackTask {
     pub(super) async fn run(self) {
-        let mut pause = FIRST_PAUSE;
+        let part = self.track.track.part_target;
+        let part_ms = self.track.track.timescale.to_ms(part);
+        let mut race = Race::new(Duration::from_millis(part_ms));
+        let mut failures = 0;
         loop {
-            let session = self.shared.session().await;
+            let session = self.path(failures).await;
             let began = self.applied();
-            let error = match self.follow(&session).await {
+            let (session, error) = match self.read(session, &mut race).await {
                 Ok(()) => break,
-                Err(error) => error,
+                Err(failed) => failed,
             };
             debug!(
                 channel = %self.broadcast.channel,
                 track = %self.track.track.name,
+                parent = %session.parent.node,
                 %error,
                 "subscription cut off"
             );
             self.shared.metrics.resumed.inc();
-            match error {
-                FollowError::Refused(Code::NotFound | Code::EpochMismatch | Code::Expired) => {
-                    // Nobody will write its end any more; what is here is all.
-                    if self.broadcast.state() == BroadcastState::Ended {
-                        self.track.window.end();
-                        break;
-                    }
-                    self.usage.progress.send_if_modified(|progress| {
-                        let waiting = *progress == Progress::Waiting;
-                        if waiting {
-                            *progress = Progress::Gone;
-                        }
-                        waiting
-                    });
-                }
-                // What the window holds open can't be trusted or continued.
-                FollowError::Log(_) | FollowError::OutOfPlace(_) => self.track.window.abort(),
-                FollowError::Refused(_) | FollowError::Stream(_) | FollowError::CutOff(_) => {}
-            }
             if self.applied() != began {
-                pause = FIRST_PAUSE;
+                failures = 0;
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            if self.failed(&session, &error, &mut failures).await {
+                break;
+            }
         }
         self.usage.progress.send_replace(Progress::Finished);
         // Whoever idles ends this task.
-        std::future::pending().await
+        pending().await
+    }
+
+    /// What a subscription's failure means; `true` when nothing follows any more.
+    async fn failed(&self, session: &Session, error: &FeedError, failures: &mut u32) -> bool {
+        let others = self.paths().len();
+        *failures = failures.saturating_add(1);
+        match error {
+            FeedError::Refused(Code::NotFound | Code::EpochMismatch | Code::Expired) => {
+                let asked_all = *failures as usize >= others;
+                // Nobody will write its end any more; what is here is all.
+                if self.broadcast.state() == BroadcastState::Ended && asked_all {
+                    self.track.window.end();
+                    return true;
+                }
+                self.usage.progress.send_if_modified(|progress| {
+                    let gone = *progress == Progress::Waiting && asked_all;
+                    if gone {
+                        *progress = Progress::Gone;
+                    }
+                    gone
+                });
+            }
+            // What the window holds open can't be trusted or continued.
+            FeedError::Log(_) | FeedError::OutOfPlace(_) => self.track.window.abort(),
+            FeedError::Refused(_) | FeedError::Stream(_) | FeedError::CutOff(_) => {}
+        }
+        // A dead link's place is taken at once by one that is there.
+        let elsewhere = !session.is_open() && others > 0;
+        let rounds = *failures / u32::try_from(others.max(1)).unwrap_or(1);
+        if !elsewhere && (rounds > 0 || others < 2) {
+            let pause = FIRST_PAUSE.saturating_mul(1 << rounds.saturating_sub(1).min(8));
+            sleep(pause.min(LAST_PAUSE)).await;
+        }
+        false
+    }
+
+    /// Reads from `present`, or whoever takes its place, until the track's end
+    /// or until nobody is read from.
+    async fn read(
+        &self,
+        present: Arc<Session>,
+        race: &mut Race,
+    ) -> Result<(), (Arc<Session>, FeedError)> {
+        let mut changes = self.shared.changes();
+        let mut states = self.broadcast.states();
+        let mut present = self.subscribe(present);
+        let mut rival: Option<Running<'_>> = None;
+        race.won();
+        loop {
+            changes.mark_unchanged();
+            states.mark_unchanged();
+            let (around, best) = self.around(&present.session);
+            let now = Instant::now();
+            let standing = present.mark.standing();
+            let verdict = race.judge(
+                now,
+                standing,
+                rival.as_ref().map(|r| r.mark.standing()),
+                around,
+            );
+            match verdict {
+                Verdict::Stay => {}
+                Verdict::Rival(why) => match best {
+                    Some(best) => {
+                        self.tell(why, &present.session, &best);
+                        rival = Some(self.subscribe(best));
+                        continue;
+                    }
+                    None => race.lost(now),
+                },
+                Verdict::Drop { fault } => {
+                    if let Some(rival) = rival.take().filter(|_| fault) {
+                        self.shared.fault(&rival.session);
+                    }
+                    continue;
+                }
+                Verdict::Swap { fault } => {
+                    if let Some(next) = rival.take() {
+                        let left = std::mem::replace(&mut present, next);
+                        self.moved(&left.session, &present.session, fault);
+                    }
+                    continue;
+                }
+            }
+            let due = race.due(now, standing, around);
+            let ended = tokio::select! {
+                outcome = &mut present.reading => Ended { rival: false, outcome },
+                outcome = reading(&mut rival) => Ended { rival: true, outcome },
+                () = until(due) => continue,
+                _ = changes.changed() => continue,
+                _ = states.changed() => continue,
+            };
+            match (ended.outcome, ended.rival) {
+                (Ok(()), _) => return Ok(()),
+                (Err(error), true) => {
+                    debug!(%error, channel = %self.broadcast.channel, "the other parent failed");
+                    rival = None;
+                    race.lost(Instant::now());
+                }
+                (Err(error), false) => match rival.take() {
+                    Some(next) => {
+                        debug!(%error, channel = %self.broadcast.channel, "parent failed");
+                        let left = std::mem::replace(&mut present, next);
+                        self.moved(&left.session, &present.session, false);
+                        race.won();
+                    }
+                    None => return Err((present.session, error)),
+                },
+            }
+        }
+    }
+
+    fn subscribe(&self, session: Arc<Session>) -> Running<'_> {
+        let mark = Arc::new(Mark::new());
+        let feed = Feed {
+            task: self,
+            session: session.clone(),
+            mark: mark.clone(),
+        };
+        Running {
+            session,
+            mark,
+            reading: Box::pin(feed.run()),
+        }
+    }
+
+    /// What there is beside the present link, and the link to try.
+    fn around(&self, present: &Arc<Session>) -> (Around, Option<Arc<Session>>) {
+        let paths = self.paths();
+        let better = paths
+            .first()
+            .is_some_and(|best| !Arc::ptr_eq(best, present));
+        let other = paths.into_iter().find(|path| !Arc::ptr_eq(path, present));
+        let around = Around {
+            better,
+            other: other.is_some(),
+            live: self.broadcast.state() == BroadcastState::Live,
+        };
+        (around, other)
+    }
+
+    fn tell(&self, why: Why, present: &Session, other: &Session) {
+        let label = match why {
+            Why::Silent => "silent",
+            Why::Better => "better",
+        };
+        self.shared.metrics.rivals.with_label_values(&[label]).inc();
+        debug!(
+            channel = %self.broadcast.channel,
+            track = %self.track.track.name,
+            parent = %present.parent.node,
+            other = %other.parent.node,
+            why = label,
+            "a second parent is asked"
+        );
+    }
+
+    fn moved(&self, from: &Session, to: &Session, fault: bool) {
+        if fault {
+            self.shared.fault(from);
+        }
+        self.shared.metrics.moved.inc();
+        info!(
+            channel = %self.broadcast.channel,
+            track = %self.track.track.name,
+            from = %from.parent.node,
+            to = %to.parent.node,
+            fault,
+            "track moved to another parent"
+        );
+    }
+
+    fn paths(&self) -> Vec<Arc<Session>> {
+        self.shared
+            .paths(&self.broadcast.channel, self.broadcast.id)
+    }
+
+    /// The best path, or after failures each in turn, waiting until there is one.
+    async fn path(&self, failures: u32) -> Arc<Session> {
+        let mut changes = self.shared.changes();
+        loop {
+            changes.mark_unchanged();
+            let paths = self.paths();
+            if !paths.is_empty() {
+                let turn = failures as usize % paths.len();
+                if let Some(path) = paths.get(turn) {
+                    return path.clone();
+                }
+            }
+            if changes.changed().await.is_err() {
+                // Never: the shared state holds the sender.
+                pending::<()>().await;
+            }
+        }
     }
 
     /// Tells whether a subscription got anywhere.
@@ -136,9 +286,9 @@ impl TrackTask {
     }
 
     /// Everything before it is here.
-    fn position(&self) -> Start {
+    pub(super) fn position(&self) -> Start {
         self.track.window.look(|log| match log.newest() {
-            None => Start::Live,
+            None => self.usage.begin(),
             Some(newest) => match newest.state {
                 SegmentState::Open => Start::At {
                     msn: newest.head.msn,
@@ -156,275 +306,26 @@ impl TrackTask {
         })
     }
 
-    /// One subscription, until the track has ended.
-    async fn follow(&self, session: &Session) -> Result<(), FollowError> {
-        let mut route = session.route();
-        let wishes = wishes(self.broadcast.plan.parts_listed_ms());
-        let message = Message::Subscribe(Subscribe {
-            subscription: route.subscription,
-            channel: self.broadcast.channel.clone(),
-            broadcast: Some(self.broadcast.id),
-            target: Target::Track(self.track.track.name),
-            start: self.position(),
-            priority: wishes.priority,
-            max_age_ms: wishes.max_age_ms,
-            hops: vec![self.node()],
-        });
-        self.shared.metrics.subscribed.inc();
-        // Dropped with this call, the writer ends the subscription.
-        let (_writer, mut control) = session.request(&message).await?;
-        let mut follower = self.accepted(session, &mut control).await?;
-        loop {
-            if follower.advance().await? {
-                return Ok(());
-            }
-            let explain_by = follower.explain_by;
-            tokio::select! {
-                message = control.next(), if follower.ended.is_none() => {
-                    follower.told(message?)?;
-                }
-                Some(arrival) = route.arrivals.recv() => follower.arrived(arrival)?,
-                message = follower.next() => follower.received(message)?,
-                () = until(explain_by) => return Err(FollowError::CutOff(follower.expected)),
-            }
-        }
+    /// Who pulls through this node, itself last.
+    pub(super) fn hops(&self) -> Vec<NodeId> {
+        self.shared.hops(self.usage.via())
     }
 
-    fn node(&self) -> NodeId {
-        self.shared.node.clone()
-    }
-
-    /// OK, the init segments and the index; the window is current after it.
-    async fn accepted<'a>(
-        &'a self,
-        session: &'a Session,
-        control: &mut Reader,
-    ) -> Result<Follower<'a>, FollowError> {
-        let accepted = match control.expect().await? {
-            Message::Ok(accepted) if accepted.broadcast == self.broadcast.id => accepted,
-            Message::Error(refusal) => return Err(FollowError::Refused(refusal.code)),
-            _ => return Err(FollowError::OutOfPlace("the answer to SUBSCRIBE")),
-        };
-        loop {
-            match control.expect().await? {
-                Message::Init { track, id, bytes } if track == self.track.track.name => {
-                    self.init(id, bytes);
-                }
-                Message::Index(index) if index.next == accepted.first => {
-                    self.seed(index);
-                    break;
-                }
-                Message::Index(_) => return Err(FollowError::OutOfPlace("INDEX")),
-                _ => {}
-            }
-        }
+    pub(super) fn ready(&self) {
         self.usage.progress.send_replace(Progress::Ready);
-        Ok(Follower {
-            task: self,
-            session,
-            expected: accepted.first,
-            current: None,
-            waiting: BTreeMap::new(),
-            dropped: Vec::new(),
-            ended: None,
-            explain_by: None,
-        })
-    }
-
-    fn init(&self, id: common::names::InitId, bytes: bytes::Bytes) {
-        if self.track.init(id).is_none() {
-            self.track.add_init(id, bytes);
-        }
-    }
-
-    fn seed(&self, index: Index) {
-        let next = index.next;
-        self.track.window.seed(index.into_segments(), next);
     }
 }
 
-impl Follower<'_> {
-    /// Goes as far as what has arrived allows; `true` at the track's end.
-    async fn advance(&mut self) -> Result<bool, FollowError> {
-        loop {
-            if self.current.is_some() {
-                return Ok(false);
-            }
-            let covered = self
-                .dropped
-                .iter()
-                .position(|(from, to)| (*from..=*to).contains(&self.expected));
-            if let Some(at) = covered {
-                let (from, to) = self.dropped.swap_remove(at);
-                let count = to.0.saturating_sub(from.0).saturating_add(1);
-                self.task
-                    .shared
-                    .metrics
-                    .dropped_segments
-                    .inc_by(count.min(1024));
-                self.expected = to.next();
-                self.explain_by = None;
-                self.waiting = self.waiting.split_off(&self.expected);
-                self.learn().await?;
-                continue;
-            }
-            let track = &self.task.track;
-            let next = self.waiting.first_entry().filter(|next| {
-                *next.key() == self.expected && track.init(next.get().start.head.init).is_some()
-            });
-            if let Some(next) = next {
-                let Arrival { start, reader } = next.remove();
-                self.begin(&start)?;
-                self.current = Some(reader);
-                continue;
-            }
-            let over = self
-                .ended
-                .is_some_and(|last| last.is_none_or(|last| last < self.expected));
-            if over {
-                track.window.end();
-            }
-            return Ok(over);
-        }
-    }
-
-    /// Reads the index up to the segment that comes next.
-    async fn learn(&self) -> Result<(), FollowError> {
-        let broadcast = &self.task.broadcast;
-        let message = Message::List(List {
-            channel: broadcast.channel.clone(),
-            broadcast: broadcast.id,
-            track: self.task.track.track.name,
-            from: Msn(0),
-            to: self.expected,
-        });
-        let answer = async {
-            let (writer, mut reader) = self.session.request(&message).await?;
-            writer.finish();
-            reader.expect().await
-        };
-        let answer = timeout(INDEX_DEADLINE, answer).await;
-        match answer.map_err(|_| FollowError::OutOfPlace("an index that does not come"))?? {
-            Message::Index(index) if index.next == self.expected => {
-                self.task.seed(index);
-                Ok(())
-            }
-            Message::Error(refusal) => Err(FollowError::Refused(refusal.code)),
-            _ => Err(FollowError::OutOfPlace("the answer to LIST")),
-        }
-    }
-
-    /// Opens a segment in the window, or finds it open where this one goes on.
-    fn begin(&self, start: &SegmentStart) -> Result<(), FollowError> {
-        let window = &self.task.track.window;
-        let open = window.look(|log| {
-            log.segment(start.head.msn)
-                .filter(|held| held.state == SegmentState::Open)
-                .map(|held| (held.head, held.chunks.len()))
-        });
-        match open {
-            Some((head, chunks)) if head == start.head && chunks == start.first_chunk as usize => {
-                Ok(())
-            }
-            None if start.first_chunk == 0 => Ok(window.apply(Record::Open(start.head))?),
-            _ => Err(FollowError::OutOfPlace("SEGMENT")),
-        }
-    }
-
-    fn told(&mut self, message: Option<Message>) -> Result<(), FollowError> {
-        match message {
-            Some(Message::Init { track, id, bytes }) if track == self.task.track.track.name => {
-                self.task.init(id, bytes);
-            }
-            // Told late: what it speaks of was had.
-            Some(Message::Dropped { from, to, .. }) if from <= to && to < self.expected => {}
-            Some(Message::Dropped { from, to, .. })
-                if from <= to && self.dropped.len() < MAX_DROPPED =>
-            {
-                // Its stream, if it came at all, is cut off.
-                if (from..=to).contains(&self.expected) {
-                    self.current = None;
-                }
-                self.dropped.push((from, to));
-            }
-            Some(Message::Dropped { .. }) => return Err(FollowError::OutOfPlace("DROPPED")),
-            Some(Message::Ended { last }) => self.ended = Some(last),
-            Some(Message::Error(refusal)) => return Err(FollowError::Refused(refusal.code)),
-            Some(_) => {}
-            None => return Err(FollowError::OutOfPlace("the end of a subscription")),
-        }
-        Ok(())
-    }
-
-    fn arrived(&mut self, arrival: Arrival) -> Result<(), FollowError> {
-        let msn = arrival.start.head.msn;
-        if msn < self.expected {
-            return Ok(());
-        }
-        if self.waiting.len() >= MAX_WAITING || self.waiting.insert(msn, arrival).is_some() {
-            return Err(FollowError::OutOfPlace("a segment's second stream"));
-        }
-        Ok(())
-    }
-
-    async fn next(&mut self) -> Result<Option<Message>, StreamError> {
-        match &mut self.current {
-            Some(reader) => reader.next().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn received(
-        &mut self,
-        message: Result<Option<Message>, StreamError>,
-    ) -> Result<(), FollowError> {
-        match message {
-            Ok(Some(message)) => self.apply(message),
-            Err(StreamError::Ended(Code::TooFarBehind | Code::Expired | Code::OriginLost)) => {
-                self.current = None;
-                self.explain_by = Some(Instant::now() + EXPLANATION);
-                Ok(())
-            }
-            // A stream that finishes without END was cut off.
-            Ok(None) | Err(StreamError::Ended(_)) => Err(FollowError::CutOff(self.expected)),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn apply(&mut self, message: Message) -> Result<(), FollowError> {
-        let window = &self.task.track.window;
-        match message {
-            Message::Chunk(chunk) => {
-                let len_bytes = chunk.data.len() as u64;
-                window.apply(Record::Chunk(chunk))?;
-                self.task.shared.metrics.received_bytes.inc_by(len_bytes);
-            }
-            Message::Part { index, end } => {
-                let known = window.look(|log| {
-                    log.segment(self.expected)
-                        .map_or(0, |segment| segment.parts.len())
-                });
-                match (index as usize).cmp(&known) {
-                    // Told again at the head of a resumed stream.
-                    std::cmp::Ordering::Less => {}
-                    std::cmp::Ordering::Equal => window.apply(Record::Part(end))?,
-                    std::cmp::Ordering::Greater => return Err(FollowError::OutOfPlace("PART")),
-                }
-            }
-            Message::End(end) => {
-                window.apply(Record::End(end))?;
-                self.current = None;
-                self.expected = self.expected.next();
-            }
-            _ => return Err(FollowError::OutOfPlace("a message on a segment's stream")),
-        }
-        Ok(())
+async fn reading(running: &mut Option<Running<'_>>) -> Result<(), FeedError> {
+    match running {
+        Some(running) => (&mut running.reading).await,
+        None => pending().await,
     }
 }
 
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }

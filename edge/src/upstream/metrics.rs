@@ -15,6 +15,11 @@ pub struct UpstreamMetrics {
     pub(super) resumed: IntCounter,
     pub(super) fetches: IntCounterVec,
     pub(super) refused_channels: IntCounter,
+    pub(super) rivals: IntCounterVec,
+    pub(super) moved: IntCounter,
+    pub(super) duplicate_bytes: IntCounter,
+    cache_bytes: IntGauge,
+    pub(super) refused_tracks: IntCounter,
 }
 
 impl UpstreamMetrics {
@@ -24,7 +29,7 @@ impl UpstreamMetrics {
             connected: int_gauge(
                 registry,
                 "millrace_upstream_connected",
-                "1 while a parent is connected, 0 otherwise.",
+                "Parents that are connected now.",
             ),
             connects: int_counter_vec(
                 registry,
@@ -63,12 +68,43 @@ impl UpstreamMetrics {
                 "Segments of the past asked of parents, by how it went.",
                 &["outcome"],
             ),
+            refused_tracks: int_counter(
+                registry,
+                "millrace_upstream_tracks_refused_total",
+                "Times that a track was not followed because windows hold --window-bytes.",
+            ),
             refused_channels: int_counter(
                 registry,
                 "millrace_upstream_channels_refused_total",
                 "Announcements passed over because they loop back here or are too many.",
             ),
+            rivals: int_counter_vec(
+                registry,
+                "millrace_upstream_rivals_total",
+                "Times that a second parent was asked for a track, because the first was silent or another is better.",
+                &["why"],
+            ),
+            moved: int_counter(
+                registry,
+                "millrace_upstream_moved_total",
+                "Times that a track went on with another parent.",
+            ),
+            duplicate_bytes: int_counter(
+                registry,
+                "millrace_upstream_duplicate_bytes_total",
+                "Bytes of chunks that two parents brought, and one was passed over.",
+            ),
+            cache_bytes: int_gauge(
+                registry,
+                "millrace_cache_bytes",
+                "Bytes of segments that are in no window any more, kept within --cache-bytes.",
+            ),
         }
+    }
+
+    pub(super) fn tell_cache(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.cache_bytes.set(bytes);
     }
 }
 

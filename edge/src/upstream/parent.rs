@@ -1,208 +1,359 @@
-//! The task that keeps one parent connected: dials in turn with growing pauses,
-//! WATCHes, and writes what is announced into the directory.
+//! The task that keeps the parents connected and writes what they announce into
+//! the directory. Each link is a task of its own ([`super::dial`]) that tells
+//! this one, in order, what it hears.
 //!
-//! Invariant: what the directory says was said by a parent. A lost link changes
-//! nothing in it; a channel that the next snapshot lacks is lost and has
-//! [`GRACE`] to come back; only GONE{ended} or a STATE ends one.
+//! Invariants: as many links as `--warm-parents` asks for, to the first parents
+//! in the order given that can be had; what the directory says was said by a
+//! parent. The order given may change while the edge runs: who is taken off it is
+//! left as soon as another parent has its tracks. A lost link changes nothing in it for [`GRACE`]; a channel that no
+//! parent's snapshot has is lost and has that long to come back; only GONE{ended}
+//! or a STATE ends one.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
 use common::{
-    link::{
-        Code, GoneReason, Hello, Live, MAX_CHUNK_BYTES, Message, Reader, StreamError,
-        stream::{close, say_hello},
-    },
+    link::{Code, GoneReason, Hello, Live, Message, stream::close},
     live::{BroadcastState, Channel, Stage},
-    names::{BroadcastId, ChannelName, NodeId},
+    names::{BroadcastId, ChannelName},
     quic::Dialer,
-    tls::Role,
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{info, warn};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info, warn};
 
-use super::{Shared, session::Session};
+pub(super) use super::routes::GRACE;
+use super::{
+    Shared,
+    dial::{Event, Link},
+    routes::{MAX_CHANNELS, Rank},
+    session::Session,
+};
 
 /// Pauses between attempts grow from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a channel that the parent does not know any more may stay away.
-pub(super) const GRACE: Duration = Duration::from_secs(15);
+/// Before a parent that is the same node as another one, or that told to leave,
+/// is tried again.
+const ASIDE: Duration = Duration::from_secs(30);
 
-/// Channels of one parent. Each costs a few hundred bytes here.
-const MAX_CHANNELS: usize = 65_536;
+/// How often a better parent is looked for while the links are full.
+const LOOK_FOR_BETTER: Duration = Duration::from_secs(15);
 
-/// Addresses of one parent that are tried in one turn.
-const MAX_ADDRESSES: usize = 4;
+/// What a link that is not needed any more gets for its tracks to move.
+const MOVING: Duration = Duration::from_secs(5);
 
-const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
+/// What links heard and this task has not looked at: a snapshot comes as a
+/// burst, and a full queue holds back one link's control stream.
+const EVENTS: usize = 256;
+
+/// Parents of the command line and alternatives that others named, together.
+const MAX_CANDIDATES: usize = 64;
 
 /// See the module's text.
 pub(super) struct Parents {
     shared: Arc<Shared>,
     dialer: Dialer,
-    node: NodeId,
-    addresses: Vec<String>,
+    hello: Hello,
+    warm: usize,
+    /// The parents given, the preferred one first.
+    addresses: watch::Receiver<Vec<String>>,
+    candidates: Vec<Candidate>,
+    links: JoinSet<()>,
+    events: mpsc::Sender<Event>,
+    heard: mpsc::Receiver<Event>,
     /// Channels that go unless they come back: when, and which broadcast.
     leaving: HashMap<ChannelName, (Instant, BroadcastId)>,
+}
+
+/// A parent that may be dialled. Its place in the list is its rank.
+#[derive(Debug)]
+struct Candidate {
+    address: String,
+    claim: Claim,
+    state: State,
+    pause: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    Given,
+    /// Named by a parent that drains: forgotten once its link is lost.
+    Borrowed,
+    /// Taken off the list: not dialled any more, and its place is free.
+    Removed,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle {
+        not_before: Instant,
+    },
+    Dialling,
+    Connected(Arc<Session>),
+    /// It drains, or is one too many; its tracks move, and at the latest then it is closed.
+    Leaving(Arc<Session>, Instant),
+}
+
+impl State {
+    const fn stays(&self) -> bool {
+        matches!(self, Self::Dialling | Self::Connected(_))
+    }
+}
+
+impl Candidate {
+    fn new(address: String, claim: Claim) -> Self {
+        Self {
+            address,
+            claim,
+            state: State::Idle {
+                not_before: Instant::now(),
+            },
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// Whether another may have its place in the list.
+    fn is_free(&self, now: Instant) -> bool {
+        match (self.claim, &self.state) {
+            (Claim::Removed, State::Idle { .. }) => true,
+            (Claim::Borrowed, State::Idle { not_before }) => *not_before > now,
+            _ => false,
+        }
+    }
 }
 
 impl Parents {
     pub(super) fn new(
         shared: Arc<Shared>,
         dialer: Dialer,
-        node: NodeId,
-        addresses: Vec<String>,
+        hello: Hello,
+        addresses: watch::Receiver<Vec<String>>,
+        warm: usize,
     ) -> Self {
-        Self {
+        let (events, heard) = mpsc::channel(EVENTS);
+        let mut parents = Self {
             shared,
             dialer,
-            node,
+            hello,
+            warm: warm.max(1),
             addresses,
+            candidates: Vec::new(),
+            links: JoinSet::new(),
+            events,
+            heard,
             leaving: HashMap::new(),
-        }
+        };
+        parents.given();
+        parents
     }
 
     pub(super) async fn run(mut self) {
-        let mut pause = FIRST_PAUSE;
-        let mut turn = 0usize;
+        let shared = self.shared.clone();
         loop {
-            let Some(address) = self
-                .addresses
-                .get(turn % self.addresses.len().max(1))
-                .cloned()
-            else {
-                return;
-            };
-            turn = turn.wrapping_add(1);
-            if let Some(session) = self.connect(&address).await {
-                let session = Arc::new(session);
-                let synced = self.stay(&address, session).await;
-                if synced {
-                    pause = FIRST_PAUSE;
-                }
-            }
-            // Others are tried at once; only a full round without luck waits.
-            if turn.is_multiple_of(self.addresses.len()) || pause == FIRST_PAUSE {
-                let until = Instant::now() + jittered(pause);
-                self.leave_until(until).await;
-                pause = (pause * 2).min(LAST_PAUSE);
-            }
-        }
-    }
-
-    async fn leave_until(&mut self, until: Instant) {
-        loop {
-            let next = self.next_leave();
-            if next.is_none_or(|next| next > until) {
-                sleep_until(until).await;
-                return;
-            }
-            wait_until(next).await;
-            self.leave();
-        }
-    }
-
-    async fn connect(&self, address: &str) -> Option<Session> {
-        let counted = |outcome: &str| {
-            self.shared
-                .metrics
-                .connects
-                .with_label_values(&[outcome])
-                .inc();
-        };
-        let resolved = match resolve(address).await {
-            Ok(resolved) => resolved,
-            Err(error) => {
-                counted("unresolved");
-                warn!(parent = address, error, "parent not resolved");
-                return None;
-            }
-        };
-        for resolved in resolved {
-            match self.dialer.connect(resolved).await {
-                Ok((connection, identity)) => {
-                    counted("connected");
-                    info!(parent = address, node = %identity.node, "parent connected");
-                    return Some(Session::new(connection, identity));
-                }
-                Err(error) => {
-                    counted("failed");
-                    warn!(parent = address, %error, "parent not connected");
-                }
-            }
-        }
-        None
-    }
-
-    /// Stays with one parent until its link ends; whether its snapshot came.
-    async fn stay(&mut self, address: &str, session: Arc<Session>) -> bool {
-        self.shared.connected(&session);
-        let mut watch = Watch::default();
-        let hello = say_hello(&session.connection, Message::Hello(self.hello()));
-        let why = tokio::select! {
-            error = session.dispatch() => error.to_string(),
-            why = self.watch(&session, &mut watch) => why,
-            why = async {
-                // Its failure is the link's, which the others tell.
-                let _ = hello.await;
-                told_to_leave(&session).await
-            } => why,
-        };
-        close(&session.connection, Code::Cancelled, "leaving");
-        self.shared.disconnected();
-        warn!(parent = address, node = %session.parent.node, why, "parent lost");
-        watch.synced
-    }
-
-    fn hello(&self) -> Hello {
-        Hello {
-            node: self.node.clone(),
-            role: Role::Edge,
-            region: String::new(),
-            location: String::new(),
-            cost: 0,
-            max_chunk_bytes: u32::try_from(MAX_CHUNK_BYTES).unwrap_or(u32::MAX),
-        }
-    }
-
-    async fn watch(&mut self, session: &Session, watch: &mut Watch) -> String {
-        let message = Message::Watch {
-            prefix: String::new(),
-        };
-        // The writer stays: dropping it would end the request.
-        let (_writer, mut reader) = match session.request(&message).await {
-            Ok(streams) => streams,
-            Err(error) => return error.to_string(),
-        };
-        loop {
-            let next = self.next_leave();
+            let now = Instant::now();
+            self.dial(now);
+            let due = self.due(now);
             tokio::select! {
-                message = reader.next() => match message {
-                    Ok(Some(message)) => self.heard(message, watch),
-                    Ok(None) => return "the parent stopped announcing".to_owned(),
-                    Err(error) => return error.to_string(),
-                },
-                () = wait_until(next) => self.leave(),
+                Some(event) = self.heard.recv() => self.event(event),
+                Ok(()) = self.addresses.changed() => self.given(),
+                Some(_) = self.links.join_next(), if !self.links.is_empty() => {}
+                () = shared.faults.notified() => self.settle_all(),
+                () = wait_until(due) => self.tick(Instant::now()),
             }
         }
     }
 
-    fn heard(&mut self, message: Message, watch: &mut Watch) {
+    /// Takes the list of parents as it is now. A place is kept for as long as its
+    /// link lives; who is new stands where there is room.
+    fn given(&mut self) {
+        let now = Instant::now();
+        let addresses = self.addresses.borrow_and_update().clone();
+        for rank in 0..self.candidates.len() {
+            let candidate = &mut self.candidates[rank];
+            if candidate.claim == Claim::Given && !addresses.contains(&candidate.address) {
+                info!(
+                    parent = candidate.address,
+                    "no parent of this node any more"
+                );
+                candidate.claim = Claim::Removed;
+                self.leaves(rank, MOVING);
+            }
+        }
+        for address in addresses.into_iter().take(MAX_CANDIDATES) {
+            let known = self.candidates.iter_mut().find(|c| c.address == address);
+            match known {
+                Some(known) => known.claim = Claim::Given,
+                None => self.add(Candidate::new(address, Claim::Given), now),
+            }
+        }
+        self.shared.changed();
+    }
+
+    fn add(&mut self, candidate: Candidate, now: Instant) {
+        if let Some(place) = self.candidates.iter_mut().find(|c| c.is_free(now)) {
+            *place = candidate;
+        } else if self.candidates.len() < MAX_CANDIDATES {
+            self.candidates.push(candidate);
+        }
+    }
+
+    /// Dials as many as are missing, the first in the list first, and one that
+    /// stands before a link that is there.
+    fn dial(&mut self, now: Instant) {
+        let staying = |all: &[Candidate]| all.iter().filter(|c| c.state.stays()).count();
+        let last = self.candidates.iter().rposition(|c| c.state.stays());
+        for rank in 0..self.candidates.len() {
+            let count = staying(&self.candidates);
+            let better = count == self.warm && last.is_some_and(|last| rank < last);
+            let candidate = &mut self.candidates[rank];
+            let due = matches!(candidate.state, State::Idle { not_before } if not_before <= now)
+                && candidate.claim != Claim::Removed;
+            if !due || !(count < self.warm || better) {
+                continue;
+            }
+            candidate.state = State::Dialling;
+            let link = Link {
+                rank,
+                address: candidate.address.clone(),
+                dialer: self.dialer.clone(),
+                hello: self.hello.clone(),
+                metrics: self.shared.metrics.clone(),
+                events: self.events.clone(),
+            };
+            self.links.spawn(link.run());
+        }
+    }
+
+    /// When something is due that nobody tells.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let full = self.candidates.iter().filter(|c| c.state.stays()).count() >= self.warm;
+        let last = self.candidates.iter().rposition(|c| c.state.stays());
+        let candidates = self.candidates.iter().enumerate();
+        let candidates = candidates.filter_map(|(rank, candidate)| match &candidate.state {
+            State::Idle { .. } if candidate.claim == Claim::Removed => None,
+            State::Idle { not_before } => {
+                (!full || last.is_some_and(|last| rank < last)).then_some(*not_before)
+            }
+            State::Leaving(_, until) => Some(*until),
+            State::Dialling | State::Connected(_) => None,
+        });
+        let leaving = self.leaving.values().map(|(at, _)| *at);
+        let routes = self.shared.routes.lock().next_change(now);
+        // What is due now and can't be done yet is looked at with the next event.
+        candidates
+            .filter(|at| *at > now)
+            .chain(leaving)
+            .chain(routes)
+            .min()
+    }
+
+    fn tick(&mut self, now: Instant) {
+        for candidate in &self.candidates {
+            if let State::Leaving(session, until) = &candidate.state
+                && *until <= now
+            {
+                close(&session.connection, Code::Cancelled, "leaving");
+            }
+        }
+        let expired = self.shared.routes.lock().expired(now);
+        for channel in expired {
+            if self.best(&channel).is_none() {
+                self.leave_at(&channel, now);
+            } else {
+                self.settle(&channel);
+            }
+        }
+        self.leave();
+        // A parent may be trusted again.
+        self.settle_all();
+        self.shared.changed();
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Connected(rank, session) => self.connected(rank, &session),
+            Event::Told(rank, message) => self.told(rank, message),
+            Event::Lost { rank, synced } => self.lost(rank, synced),
+        }
+        self.shared.changed();
+    }
+
+    pub(super) fn connected(&mut self, rank: Rank, session: &Arc<Session>) {
+        let node = &session.parent.node;
+        // One that leaves makes way for itself at another address.
+        let stays = |c: &Candidate| match &c.state {
+            State::Connected(other) => other.parent.node == *node,
+            _ => false,
+        };
+        let twice = *node == self.hello.node || self.candidates.iter().any(stays);
+        if twice {
+            warn!(parent = self.address(rank), %node, "not a further parent: this node, or one that is connected already");
+            close(&session.connection, Code::Cancelled, "connected already");
+            if let Some(candidate) = self.candidates.get_mut(rank) {
+                candidate.pause = ASIDE;
+            }
+            return;
+        }
+        let mut removed = false;
+        if let Some(candidate) = self.candidates.get_mut(rank) {
+            candidate.state = State::Connected(session.clone());
+            removed = candidate.claim == Claim::Removed;
+        }
+        self.shared.connected(rank, session);
+        if removed {
+            self.leaves(rank, Duration::ZERO);
+        }
+    }
+
+    fn lost(&mut self, rank: Rank, synced: bool) {
+        let now = Instant::now();
+        let full = self.candidates.iter().filter(|c| c.state.stays()).count() > self.warm;
+        let connected = |c: &Candidate| matches!(c.state, State::Connected(_));
+        let others = self.candidates.iter().any(connected);
+        let Some(candidate) = self.candidates.get_mut(rank) else {
+            return;
+        };
+        let was = std::mem::replace(&mut candidate.state, State::Idle { not_before: now });
+        if synced {
+            candidate.pause = FIRST_PAUSE;
+        }
+        let pause = match was {
+            // Whoever has another parent lets it drain in peace.
+            State::Leaving(..) if others => ASIDE,
+            _ if candidate.claim == Claim::Borrowed => ASIDE,
+            _ if full => LOOK_FOR_BETTER,
+            _ => jittered(candidate.pause),
+        };
+        candidate.state = State::Idle {
+            not_before: now + pause,
+        };
+        candidate.pause = (candidate.pause * 2).min(LAST_PAUSE);
+        self.shared.disconnected(rank);
+        self.settle_all();
+    }
+
+    fn told(&mut self, rank: Rank, message: Message) {
         match message {
-            Message::Live(live) => self.live(live, watch),
-            Message::Snapshot { .. } => self.snapshot(watch),
+            Message::Live(live) => self.live(rank, live),
+            Message::Snapshot { .. } => self.snapshot(rank),
             Message::Gone {
                 channel,
                 broadcast,
                 reason,
-            } => self.gone(&channel, broadcast, reason),
+            } => self.gone(rank, &channel, broadcast, reason),
+            Message::GoAway {
+                drain_ms,
+                alternatives,
+            } => self.go_away(rank, drain_ms, alternatives),
             Message::Error(refusal) => {
                 warn!(code = %refusal.code, reason = refusal.reason, "parent refused WATCH");
             }
@@ -210,57 +361,84 @@ impl Parents {
         }
     }
 
-    pub(super) fn live(&mut self, live: Live, watch: &mut Watch) {
+    pub(super) fn live(&mut self, rank: Rank, live: Live) {
+        let channel = live.announcement.channel.clone();
         let directory = &self.shared.directory;
-        let announcement = live.announcement.clone();
-        let channel = announcement.channel.clone();
-        let known = directory.get(&channel);
-        let full = known.is_none() && directory.len() >= MAX_CHANNELS;
-        if announcement.hops.contains(&self.node) || full {
+        let full = directory.len() >= MAX_CHANNELS && directory.get(&channel).is_none();
+        if full || !self.shared.routes.lock().live(rank, live) {
             self.shared.metrics.refused_channels.inc();
-            return;
         }
-        if !watch.synced {
-            watch.seen.insert(channel.clone());
-        }
-        self.leaving.remove(&channel);
-        match known.map(|known| known.stage) {
-            None => directory.put(Channel {
-                announcement,
-                stage: Stage::Starting,
-            }),
-            // The old broadcast stays until the new one can be played.
-            Some(Stage::Ready(held)) if held.id != announcement.broadcast => {}
-            Some(stage) => {
-                if let (Stage::Ready(held), true) = (&stage, live.ended) {
-                    held.set_state(BroadcastState::Ended);
-                }
-                directory.update(&channel, |known| known.announcement = announcement);
-            }
-        }
-        self.shared.announced(&channel, &live.announcement);
+        self.settle(&channel);
     }
 
-    pub(super) fn snapshot(&mut self, watch: &mut Watch) {
-        watch.synced = true;
+    pub(super) fn snapshot(&mut self, rank: Rank) {
+        let missing = self.shared.routes.lock().snapshot(rank);
+        for channel in missing {
+            self.settle(&channel);
+        }
+        // What was held since before this process's parents were lost.
         for channel in self.shared.directory.snapshot() {
-            let announcement = channel.announcement;
-            if !watch.seen.contains(&announcement.channel) {
-                self.leaving
-                    .entry(announcement.channel)
-                    .or_insert((Instant::now() + GRACE, announcement.broadcast));
+            let name = channel.announcement.channel;
+            if self.best(&name).is_none() {
+                self.settle(&name);
             }
         }
-        watch.seen.clear();
         self.shared.synced.send_replace(true);
+        self.thin_out();
+    }
+
+    /// With one link more than wanted, the last in the list goes.
+    fn thin_out(&mut self) {
+        let connected = |c: &Candidate| matches!(c.state, State::Connected(_));
+        if self.candidates.iter().filter(|c| connected(c)).count() > self.warm
+            && let Some(rank) = self.candidates.iter().rposition(connected)
+        {
+            info!(parent = self.address(rank), "parent left for a better one");
+            self.leaves(rank, MOVING);
+        }
+    }
+
+    fn leaves(&mut self, rank: Rank, within: Duration) {
+        if let Some(candidate) = self.candidates.get_mut(rank)
+            && let State::Connected(session) = &candidate.state
+        {
+            candidate.state = State::Leaving(session.clone(), Instant::now() + within);
+            self.shared.routes.lock().leaving(rank);
+            self.settle_all();
+        }
+    }
+
+    /// A draining parent serves on until it closes; whoever has no other takes
+    /// what there is.
+    fn go_away(&mut self, rank: Rank, drain_ms: u32, alternatives: Vec<String>) {
+        info!(
+            parent = self.address(rank),
+            drain_ms,
+            ?alternatives,
+            "parent drains"
+        );
+        let slack = Duration::from_secs(1);
+        self.leaves(rank, Duration::from_millis(drain_ms.into()) + slack);
+        let now = Instant::now();
+        for address in alternatives {
+            if !self.candidates.iter().any(|c| c.address == address) {
+                self.add(Candidate::new(address, Claim::Borrowed), now);
+            }
+        }
     }
 
     pub(super) fn gone(
         &mut self,
+        rank: Rank,
         channel: &ChannelName,
         broadcast: BroadcastId,
         reason: GoneReason,
     ) {
+        self.shared.routes.lock().gone(rank, channel);
+        if self.best(channel).is_some() {
+            self.settle(channel);
+            return;
+        }
         let Some(known) = self.shared.directory.get(channel) else {
             return;
         };
@@ -281,13 +459,60 @@ impl Parents {
             Stage::Starting if reason == GoneReason::Ended => Duration::ZERO,
             Stage::Starting => GRACE,
         };
-        let broadcast = known.announcement.broadcast;
-        self.leaving
-            .insert(channel.clone(), (Instant::now() + stays, broadcast));
+        self.leave_at(channel, Instant::now() + stays);
     }
 
-    fn next_leave(&self) -> Option<Instant> {
-        self.leaving.values().map(|(at, _)| *at).min()
+    fn best(&self, channel: &ChannelName) -> Option<Live> {
+        let routes = self.shared.routes.lock();
+        routes.best(channel, Instant::now()).cloned()
+    }
+
+    fn settle_all(&mut self) {
+        for channel in self.shared.directory.snapshot() {
+            self.settle(&channel.announcement.channel);
+        }
+    }
+
+    /// Writes what this node believes of a channel into the directory.
+    fn settle(&mut self, channel: &ChannelName) {
+        let directory = &self.shared.directory;
+        let known = directory.get(channel);
+        let Some(live) = self.best(channel) else {
+            if known.is_some() && !self.leaving.contains_key(channel) {
+                self.leave_at(channel, Instant::now() + GRACE);
+            }
+            return;
+        };
+        self.leaving.remove(channel);
+        let announcement = live.announcement;
+        match known {
+            None => directory.put(Channel {
+                announcement: announcement.clone(),
+                stage: Stage::Starting,
+            }),
+            Some(known) => match known.stage {
+                // The old broadcast stays until the new one can be played.
+                Stage::Ready(held) if held.id != announcement.broadcast => {}
+                stage => {
+                    if let (Stage::Ready(held), true) = (&stage, live.ended) {
+                        held.set_state(BroadcastState::Ended);
+                    }
+                    if known.announcement != announcement || live.ended {
+                        let announcement = announcement.clone();
+                        directory.update(channel, |known| known.announcement = announcement);
+                    }
+                }
+            },
+        }
+        self.shared.announced(channel, &announcement);
+    }
+
+    fn leave_at(&mut self, channel: &ChannelName, at: Instant) {
+        if let Some(known) = self.shared.directory.get(channel) {
+            let broadcast = known.announcement.broadcast;
+            debug!(%channel, %broadcast, "no parent carries this any more");
+            self.leaving.insert(channel.clone(), (at, broadcast));
+        }
     }
 
     pub(super) fn leave(&mut self) {
@@ -301,41 +526,11 @@ impl Parents {
             stays
         });
     }
-}
 
-/// What one WATCH has told so far.
-#[derive(Debug, Default)]
-pub(super) struct Watch {
-    seen: HashSet<ChannelName>,
-    synced: bool,
-}
-
-/// A parent's GOAWAY ends the stay; this node dials again, the next one first.
-async fn told_to_leave(session: &Session) -> String {
-    loop {
-        let Ok((_, receive)) = session.connection.accept_bi().await else {
-            // The link's end is told by who reads segments.
-            return std::future::pending().await;
-        };
-        match Reader::new(receive).next().await {
-            Ok(Some(Message::GoAway { drain_ms, .. })) => {
-                // It serves on until it closes; whoever has one parent only
-                // takes what there is.
-                sleep(Duration::from_millis(drain_ms.into())).await;
-                return "the parent drains".to_owned();
-            }
-            Ok(_) | Err(StreamError::Wire(_) | StreamError::Ended(_)) => {}
-            Err(_) => return std::future::pending().await,
-        }
-    }
-}
-
-/// A name may stand for both families, of which the parent may listen on one.
-async fn resolve(address: &str) -> Result<Vec<SocketAddr>, String> {
-    match timeout(RESOLVE_DEADLINE, tokio::net::lookup_host(address)).await {
-        Ok(Ok(found)) => Ok(found.take(MAX_ADDRESSES).collect()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the resolver does not answer".to_owned()),
+    fn address(&self, rank: Rank) -> &str {
+        self.candidates
+            .get(rank)
+            .map_or("", |candidate| &candidate.address)
     }
 }
 

@@ -1,5 +1,6 @@
-//! Segments that a window knows by index only: fetched whole, once however
-//! many ask, checked against their END, kept within a budget of bytes.
+//! Segments that a window does not hold: those that it let go, moved here, and
+//! those that it knows by index only, fetched whole, once however many ask, and
+//! checked against their END and the index. Kept within a budget of bytes.
 
 use std::{
     sync::Arc,
@@ -8,14 +9,14 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use common::{
-    link::{Code, Fetch, Message, StreamError},
-    live::{Broadcast, SegmentEnd},
+    link::{Code, Fetch, Fetched, Message, StreamError},
+    live::{Broadcast, Place, Segment, SegmentEnd, SegmentState, TrackWindow},
     names::{BroadcastId, ChannelName, Msn, TrackName},
 };
 use moka::future::Cache;
 use tokio::time::timeout;
 
-use super::{Shared, Unavailable};
+use super::{Shared, Unavailable, session::Session};
 
 /// A segment is seconds of one track; 20 Mbit/s for twelve of them is 30 MB.
 const MAX_SEGMENT_BYTES: usize = 128 * 1024 * 1024;
@@ -33,13 +34,20 @@ const OVERHEAD_BYTES: u32 = 256;
 
 type Key = (ChannelName, BroadcastId, TrackName, Msn);
 
-/// A segment, and since when it is kept here.
+/// A segment's bytes, and since when they are kept here.
 pub type Kept = (Bytes, Instant);
+
+/// A segment of the past: its bytes for viewers, all of it for children.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) fetched: Fetched,
+    since: Instant,
+}
 
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Past {
-    segments: Cache<Key, Kept>,
+    segments: Cache<Key, Arc<Stored>>,
     refusals: Cache<Key, Unavailable>,
 }
 
@@ -56,9 +64,13 @@ enum FetchError {
 }
 
 impl Past {
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.weighted_size()
+    }
+
     pub(super) fn new(budget_bytes: u64) -> Self {
-        let weigh = |_: &Key, (bytes, _): &Kept| {
-            u32::try_from(bytes.len())
+        let weigh = |_: &Key, stored: &Arc<Stored>| {
+            u32::try_from(stored.fetched.bytes.len())
                 .unwrap_or(u32::MAX)
                 .saturating_add(OVERHEAD_BYTES)
         };
@@ -85,6 +97,17 @@ impl Shared {
         if let Some(kept) = held(broadcast, track, msn) {
             return Ok(kept);
         }
+        let stored = self.stored(broadcast, track, msn).await?;
+        Ok((stored.fetched.bytes.clone(), stored.since))
+    }
+
+    /// From the cache or a parent, which is asked once however many want it.
+    pub(super) async fn stored(
+        self: &Arc<Self>,
+        broadcast: &Arc<Broadcast>,
+        track: TrackName,
+        msn: Msn,
+    ) -> Result<Arc<Stored>, Unavailable> {
         let key = (broadcast.channel.clone(), broadcast.id, track, msn);
         if let Some(refusal) = self.past.refusals.get(&key).await {
             return Err(refusal);
@@ -99,13 +122,15 @@ impl Shared {
         // A task of its own: that its first asker went away is no reason for
         // the others to ask again.
         let shared = self.clone();
+        let told = told(broadcast, track, msn);
         let fetched = self.past.segments.try_get_with(key.clone(), async move {
-            let task = tokio::spawn(async move { shared.fetch_counted(fetch).await });
-            let fetched = task.await.unwrap_or(Err(Unavailable::Disconnected));
-            Ok((fetched?, Instant::now()))
+            let task = tokio::spawn(async move { shared.fetch_counted(fetch, told).await });
+            task.await
+                .unwrap_or(Err(Unavailable::Disconnected))
+                .map(Arc::new)
         });
         match fetched.await {
-            Ok(kept) => Ok(kept),
+            Ok(stored) => Ok(stored),
             Err(refusal) => {
                 self.past.refusals.insert(key, *refusal).await;
                 Err(*refusal)
@@ -113,11 +138,52 @@ impl Shared {
         }
     }
 
-    async fn fetch_counted(&self, fetch: Fetch) -> Result<Bytes, Unavailable> {
-        let Some(session) = self.session.borrow().clone() else {
-            return Err(Unavailable::Disconnected);
-        };
-        let outcome = timeout(FETCH_DEADLINE, fetched(&session, fetch))
+    /// Moves what the window need not hold to the cache: it owns the segments
+    /// whose parts are listed. At no moment are they in neither.
+    pub(super) async fn keep_past(&self, broadcast: &Broadcast, track: &TrackWindow) {
+        let window = &track.window;
+        for aged in window.aged(broadcast.plan.parts_listed_ms()) {
+            let since = window.segment_since(aged.msn).unwrap_or_else(Instant::now);
+            let (channel, name) = (broadcast.channel.clone(), track.track.name);
+            let key = (channel, broadcast.id, name, aged.msn);
+            let found = window.look(|log| {
+                let segment = log.segment(aged.msn)?;
+                Some((segment.head, segment.sum()))
+            });
+            let Some((head, sum)) = found else { continue };
+            let bytes = joined(&aged.parts);
+            let fetched = Fetched { head, bytes, sum };
+            let stored = Arc::new(Stored { fetched, since });
+            self.past.segments.insert(key, stored).await;
+            window.let_go(aged.msn, Place::Elsewhere);
+        }
+        self.past.segments.run_pending_tasks().await;
+        self.metrics.tell_cache(self.past.bytes());
+    }
+
+    /// Asks one parent after the other: what one does not hold a twin may.
+    async fn fetch_counted(
+        &self,
+        fetch: Fetch,
+        told: Option<SegmentEnd>,
+    ) -> Result<Stored, Unavailable> {
+        let mut failed = Unavailable::Disconnected;
+        for session in self.paths(&fetch.channel, fetch.broadcast) {
+            match self.fetch_from(&session, fetch.clone(), told).await {
+                Ok(stored) => return Ok(stored),
+                Err(why) => failed = why,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn fetch_from(
+        &self,
+        session: &Session,
+        fetch: Fetch,
+        told: Option<SegmentEnd>,
+    ) -> Result<Stored, Unavailable> {
+        let outcome = timeout(FETCH_DEADLINE, fetched(session, fetch, told))
             .await
             .unwrap_or(Err(FetchError::Late));
         let label = match &outcome {
@@ -142,27 +208,47 @@ impl Shared {
 fn held(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<Kept> {
     let window = &broadcast.track(track)?.window;
     let parts = window.look(|log| {
-        let segment = log.segment(msn).filter(|segment| segment.is_complete())?;
+        let whole = |segment: &&Segment| segment.is_complete() && segment.is_held();
+        let segment = log.segment(msn).filter(whole)?;
         let data = segment.parts.iter().map(|part| part.data.clone());
         data.collect::<Option<Vec<Bytes>>>()
     })?;
-    let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    for part in parts {
-        all.extend_from_slice(&part);
-    }
     let since = window.segment_since(msn).unwrap_or_else(Instant::now);
-    Some((all.freeze(), since))
+    Some((joined(&parts), since))
 }
 
-async fn fetched(session: &super::session::Session, fetch: Fetch) -> Result<Bytes, FetchError> {
+fn joined(parts: &[Bytes]) -> Bytes {
+    let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    for part in parts {
+        all.extend_from_slice(part);
+    }
+    all.freeze()
+}
+
+/// What the window was told of a complete segment's bytes.
+fn told(broadcast: &Broadcast, track: TrackName, msn: Msn) -> Option<SegmentEnd> {
+    let window = &broadcast.track(track)?.window;
+    window.look(|log| match log.segment(msn)?.state {
+        SegmentState::Complete(end) => Some(end),
+        SegmentState::Open | SegmentState::Aborted => None,
+    })
+}
+
+/// `told` has to agree with what comes, except for the chunks: a parent's
+/// archive cuts them anew.
+async fn fetched(
+    session: &Session,
+    fetch: Fetch,
+    told: Option<SegmentEnd>,
+) -> Result<Stored, FetchError> {
     let msn = fetch.msn;
     let (writer, mut reader) = session.request(&Message::Fetch(fetch)).await?;
     writer.finish();
-    match reader.expect().await? {
-        Message::Segment(start) if start.head.msn == msn && start.first_chunk == 0 => {}
+    let head = match reader.expect().await? {
+        Message::Segment(start) if start.head.msn == msn && start.first_chunk == 0 => start.head,
         Message::Error(refusal) => return Err(FetchError::Refused(refusal.code)),
         _ => return Err(FetchError::Mismatch),
-    }
+    };
     let mut all = BytesMut::new();
     let mut chunks = 0u32;
     loop {
@@ -178,11 +264,15 @@ async fn fetched(session: &super::session::Session, fetch: Fetch) -> Result<Byte
                     bytes: all.len() as u64,
                     crc32c: crc32c::crc32c(&all),
                 };
-                return if end == sum {
-                    Ok(all.freeze())
-                } else {
-                    Err(FetchError::Mismatch)
-                };
+                let as_told =
+                    |told: SegmentEnd| (told.bytes, told.crc32c) == (sum.bytes, sum.crc32c);
+                if end != sum || !told.is_none_or(as_told) {
+                    return Err(FetchError::Mismatch);
+                }
+                let bytes = all.freeze();
+                let fetched = Fetched { head, bytes, sum };
+                let since = Instant::now();
+                return Ok(Stored { fetched, since });
             }
             Message::Error(refusal) => return Err(FetchError::Refused(refusal.code)),
             _ => return Err(FetchError::Mismatch),

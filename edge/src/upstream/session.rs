@@ -18,6 +18,8 @@ use common::{
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
+use super::routes::Rank;
+
 /// Segment streams that wait for their task to look: it takes them at once,
 /// and sets aside those whose turn is not yet.
 const ARRIVALS: usize = 16;
@@ -37,6 +39,7 @@ pub(super) struct Arrival {
 pub(super) struct Session {
     pub(super) connection: Connection,
     pub(super) parent: Identity,
+    pub(super) rank: Rank,
     routes: Mutex<HashMap<u64, mpsc::Sender<Arrival>>>,
     next_subscription: AtomicU64,
 }
@@ -56,10 +59,11 @@ impl Drop for Route<'_> {
 }
 
 impl Session {
-    pub(super) fn new(connection: Connection, parent: Identity) -> Self {
+    pub(super) fn new(connection: Connection, parent: Identity, rank: Rank) -> Self {
         Self {
             connection,
             parent,
+            rank,
             routes: Mutex::default(),
             next_subscription: AtomicU64::new(1),
         }

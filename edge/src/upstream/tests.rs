@@ -1,9 +1,11 @@
 //! The edge's side of the link against the real server, over loopback QUIC.
 
 mod chat;
+mod dvr;
 mod lossy;
 mod played;
 mod stage;
+mod tiers;
 mod timed;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -15,6 +17,7 @@ use common::{
 
 use super::Unavailable;
 use stage::*;
+use tokio::sync::watch;
 
 fn any() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
@@ -306,4 +309,80 @@ async fn a_drain_tells_the_edge_and_ends() {
     parent.drain();
     within(parent.ended()).await;
     edge.disconnected().await;
+    // It has no other: it tries this one again and again.
+    let address = parent.address;
+    // Its port is free only with its runtime's end.
+    parent.kill().await;
+    let _back = Parent::start(&certs, &directory, address);
+    edge.connected().await;
+}
+
+/// At the limit of bytes who watches goes on, and another track waits for room.
+#[tokio::test]
+async fn windows_are_bounded_in_bytes() {
+    let certs = Certs::new();
+    let directory = Arc::new(Directory::default());
+    let broadcast = publish(&directory, 7);
+    for name in [V0, A0] {
+        let source = broadcast.track(name).unwrap();
+        for msn in 100..106 {
+            segment(&source.window, 7, msn, 500);
+        }
+        open(&source.window, 7, 106);
+        part(&source.window, 106, 0, 100_000);
+    }
+    let parent = Parent::start(&certs, &directory, any());
+    let edge = Edge::holding(&certs, "edge-1", parent.address, 100_000);
+    let copy = edge.broadcast().await;
+    let video = within(edge.upstream.track(&copy, V0)).await.unwrap();
+    reaches(&video.window, 106, 1).await;
+    let held = video.window.look(|log| log.held_bytes());
+    assert!(held >= 100_000, "{held}");
+    let refused = edge.upstream.track(&copy, A0).await;
+    assert_eq!(refused.unwrap_err(), Unavailable::Full);
+    let refused = metric(&edge.registry, "millrace_upstream_tracks_refused_total");
+    assert!(refused > 0.0);
+    let source = broadcast.track(V0).unwrap();
+    part(&source.window, 106, 1, 500);
+    reaches(&video.window, 106, 2).await;
+}
+
+/// A parent that is taken off the list is left for the one that is on it now,
+/// and what was held is held.
+#[tokio::test]
+async fn parents_change_while_the_edge_runs() {
+    let certs = Certs::new();
+    let directory = Arc::new(Directory::default());
+    let broadcast = publish(&directory, 7);
+    let source = broadcast.track(V0).unwrap();
+    for msn in 100..106 {
+        segment(&source.window, 7, msn, 500);
+    }
+    open(&source.window, 7, 106);
+    part(&source.window, 106, 0, 500);
+    let (one, two) = (
+        Parent::start(&certs, &directory, any()),
+        Parent::start(&certs, &directory, any()),
+    );
+    let (list, parents) = watch::channel(vec![one.address.to_string()]);
+    let edge = Edge::of(&certs, "edge-1", parents, 1 << 30);
+    let copy = edge.broadcast().await;
+    let window = within(edge.upstream.track(&copy, V0)).await.unwrap();
+    reaches(&window.window, 106, 1).await;
+    let children = |parent: &Parent| metric(&parent.registry, "millrace_link_children");
+    assert_eq!((children(&one), children(&two)), (1.0, 0.0));
+    // One more changes nothing; without the first the second is used.
+    list.send_modify(|all| all.push(two.address.to_string()));
+    list.send_modify(|all| drop(all.remove(0)));
+    part(&source.window, 106, 1, 500);
+    reaches(&window.window, 106, 2).await;
+    let moved = async {
+        while children(&one) > 0.0 || children(&two) < 1.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    within(moved).await;
+    part(&source.window, 106, 2, 500);
+    reaches(&window.window, 106, 3).await;
+    equals(&window.window, &source.window).await;
 }

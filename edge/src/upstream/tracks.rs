@@ -4,15 +4,17 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use common::{
+    link::Start,
     live::{Broadcast, TrackWindow},
-    names::{BroadcastId, ChannelName, TrackName},
+    names::{BroadcastId, ChannelName, NodeId, TrackName},
 };
+use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     task::AbortHandle,
@@ -45,7 +47,29 @@ pub(super) enum Progress {
 pub(super) struct Use {
     born: Instant,
     last_ms: AtomicU64,
+    /// Who stays without asking again: children, viewers of endless streams.
+    leases: AtomicUsize,
+    /// On whose behalf it began, and where they go on.
+    began_for: Mutex<(Start, Vec<NodeId>)>,
     pub(super) progress: watch::Sender<Progress>,
+}
+
+/// A track is followed while this lives.
+#[derive(Debug)]
+pub struct Leased(Arc<Use>);
+
+impl Leased {
+    fn of(usage: Arc<Use>) -> Self {
+        usage.leases.fetch_add(1, Ordering::Relaxed);
+        Self(usage)
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.leases.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Use {
@@ -53,6 +77,8 @@ impl Use {
         Self {
             born: Instant::now(),
             last_ms: AtomicU64::new(0),
+            leases: AtomicUsize::new(0),
+            began_for: Mutex::new((Start::Live, Vec::new())),
             progress: watch::Sender::new(Progress::Waiting),
         }
     }
@@ -62,7 +88,23 @@ impl Use {
         self.last_ms.fetch_max(since, Ordering::Relaxed);
     }
 
+    /// Where a first subscription begins: a child that comes from another parent
+    /// needs the rest of its segment, everybody else what is live.
+    pub(super) fn begin(&self) -> Start {
+        match self.began_for.lock().0 {
+            Start::At { msn, .. } => Start::At { msn, chunk: 0 },
+            Start::Live => Start::Live,
+        }
+    }
+
+    pub(super) fn via(&self) -> Vec<NodeId> {
+        self.began_for.lock().1.clone()
+    }
+
     fn idle_at(&self, idle: Duration) -> Instant {
+        if self.leases.load(Ordering::Relaxed) > 0 {
+            self.touch();
+        }
         self.born + Duration::from_millis(self.last_ms.load(Ordering::Relaxed)) + idle
     }
 }
@@ -82,9 +124,11 @@ impl Shared {
         name: TrackName,
     ) -> Result<Arc<TrackWindow>, Unavailable> {
         let track = broadcast.track(name).cloned().ok_or(Unavailable::Unknown)?;
-        let usage = self.usage(broadcast, &track);
+        let usage = self.usage(broadcast, &track)?;
         let mut progress = usage.progress.subscribe();
+        let mut changes = self.changes();
         loop {
+            changes.mark_unchanged();
             let now = *progress.borrow_and_update();
             match now {
                 Progress::Ready | Progress::Finished => return Ok(track),
@@ -92,25 +136,54 @@ impl Shared {
                 Progress::Waiting if !self.is_connected() => return Err(Unavailable::Disconnected),
                 Progress::Waiting => {}
             }
-            let mut session = self.session.subscribe();
-            session.mark_unchanged();
             tokio::select! {
                 changed = progress.changed() => if changed.is_err() {
                     return Err(Unavailable::Gone);
                 },
-                _ = session.changed() => {}
+                _ = changes.changed() => {}
             }
         }
     }
 
-    fn usage(self: &Arc<Self>, broadcast: &Arc<Broadcast>, track: &Arc<TrackWindow>) -> Arc<Use> {
+    /// Keeps a track followed on a child's behalf.
+    pub(super) fn lease(
+        self: &Arc<Self>,
+        broadcast: &Arc<Broadcast>,
+        name: TrackName,
+        start: Start,
+        hops: Vec<NodeId>,
+    ) -> Result<Leased, Unavailable> {
+        let track = broadcast.track(name).cloned().ok_or(Unavailable::Unknown)?;
+        let usage = self.usage_from(broadcast, &track, || (start, hops))?;
+        Ok(Leased::of(usage))
+    }
+
+    fn usage(
+        self: &Arc<Self>,
+        broadcast: &Arc<Broadcast>,
+        track: &Arc<TrackWindow>,
+    ) -> Result<Arc<Use>, Unavailable> {
+        self.usage_from(broadcast, track, || (Start::Live, Vec::new()))
+    }
+
+    fn usage_from(
+        self: &Arc<Self>,
+        broadcast: &Arc<Broadcast>,
+        track: &Arc<TrackWindow>,
+        began_for: impl FnOnce() -> (Start, Vec<NodeId>),
+    ) -> Result<Arc<Use>, Unavailable> {
         let key = (broadcast.channel.clone(), broadcast.id, track.track.name);
         let mut tracks = self.tracks.lock();
         if let Some(handle) = tracks.get(&key) {
             handle.usage.touch();
-            return handle.usage.clone();
+            return Ok(handle.usage.clone());
+        }
+        if self.windows.is_spent(&self.directory) {
+            self.metrics.refused_tracks.inc();
+            return Err(Unavailable::Full);
         }
         let usage = Arc::new(Use::new());
+        *usage.began_for.lock() = began_for();
         let task = TrackTask {
             shared: self.clone(),
             broadcast: broadcast.clone(),
@@ -135,7 +208,7 @@ impl Shared {
             task: task.abort_handle(),
         };
         tracks.insert(key, handle);
-        usage
+        Ok(usage)
     }
 
     /// Resolves once nobody asked for long, with the handle taken away: whoever
@@ -150,6 +223,25 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Whether a track is followed and lists what the parent's does; then it is
+    /// kept from idling.
+    pub(super) fn is_current(&self, broadcast: &Broadcast, name: TrackName) -> bool {
+        let key = (broadcast.channel.clone(), broadcast.id, name);
+        let tracks = self.tracks.lock();
+        tracks.get(&key).is_some_and(|handle| {
+            handle.usage.touch();
+            let progress = *handle.usage.progress.borrow();
+            matches!(progress, Progress::Ready | Progress::Finished)
+        })
+    }
+
+    /// Keeps a followed track from idling for as long as the guard lives.
+    pub(super) fn following(&self, broadcast: &Broadcast, name: TrackName) -> Option<Leased> {
+        let key = (broadcast.channel.clone(), broadcast.id, name);
+        let usage = self.tracks.lock().get(&key)?.usage.clone();
+        Some(Leased::of(usage))
     }
 
     /// Keeps a followed track from idling; `false` when nobody follows it.

@@ -2,12 +2,14 @@
 //
 //   node e2e/play.mjs BASE_URL CHANNEL SECONDS [--expect-playing] [--json]
 //        [--frames FILE] [--screenshot FILE] [--size WxH] [--dark]
-//        [--first-frame-within SECONDS] [--ticks FILE] [--until-file FILE]
+//        [--first-frame-within SECONDS] [--ticks FILE] [--until-file FILE] [--fast]
 //
 // The page is opened once and never reloaded. SECONDS count from its first
 // presented frame, or from the opening where there is none. With --json one line
 // goes to stdout; without, the same in words. --expect-playing exits 1 unless a
 // frame was presented and the picture still moves at the end.
+//
+// --fast turns the page's fast mode on, as a viewer who chose it before.
 //
 // `frame_log` holds one entry for each presented frame:
 // [epoch ms of its presentation, media time in s, programme date time in ms or
@@ -35,6 +37,7 @@ function arguments_() {
       screenshot: { type: 'string' },
       size: { type: 'string', default: '1280x800' },
       dark: { type: 'boolean' },
+      fast: { type: 'boolean' },
       'first-frame-within': { type: 'string', default: '30' },
       ticks: { type: 'string' },
       'until-file': { type: 'string' },
@@ -43,7 +46,7 @@ function arguments_() {
   const [base, channel, seconds] = positionals;
   const [width, height] = values.size.split('x').map(Number);
   if (!base || !channel || !(Number(seconds) > 0) || !(width > 0 && height > 0)) {
-    fail('usage: play.mjs BASE_URL CHANNEL SECONDS [--expect-playing] [--json] [--frames FILE] [--screenshot FILE] [--size WxH] [--dark] [--first-frame-within SECONDS] [--ticks FILE] [--until-file FILE]');
+    fail('usage: play.mjs BASE_URL CHANNEL SECONDS [--expect-playing] [--json] [--frames FILE] [--screenshot FILE] [--size WxH] [--dark] [--first-frame-within SECONDS] [--ticks FILE] [--until-file FILE] [--fast]');
   }
   return { ...values, base, channel, seconds: Number(seconds), width, height };
 }
@@ -89,6 +92,7 @@ async function watch(page, options) {
   page.on('console', (message) => message.type() === 'error' && consoleErrors.push(message.text()));
   page.on('pageerror', (error) => consoleErrors.push(`uncaught: ${error.message}`));
   await page.addInitScript(logFrames);
+  if (options.fast) await page.addInitScript(() => localStorage.setItem('millrace.mode', 'fast'));
   const openedMs = Date.now();
   await page.goto(`${options.base.replace(/\/$/, '')}/watch/${options.channel}`);
   await page.waitForFunction(() => window.millrace !== undefined);
@@ -154,6 +158,7 @@ function summarise({ openedMs, samples, frameLog, consoleErrors }) {
     loads: last.stats.loads,
     documents: documents.size,
     level: last.stats.level,
+    mode: last.stats.mode,
     states,
     console_errors: consoleErrors,
   };

@@ -31,15 +31,17 @@ export class Controls {
   #video;
   #goLive;
   #seekBy;
+  #setFast;
   #hideTimer = null;
   #levels = '';
   #hls = null;
 
-  constructor({ stage, video, goLive, seekBy }) {
+  constructor({ stage, video, goLive, seekBy, setFast }) {
     this.#stage = stage;
     this.#video = video;
     this.#goLive = goLive;
     this.#seekBy = seekBy;
+    this.#setFast = setFast;
     // A volume is remembered; sound is not, since no page may start with it.
     video.muted = true;
     video.volume = Math.min(1, Math.max(0, Number(store.get('volume') ?? 1) || 0)) || 1;
@@ -78,6 +80,21 @@ export class Controls {
     byId('sound').hidden = !silent || this.#stage.dataset.heard === 'true';
   }
 
+  // Whether the viewer's last choice was fast mode.
+  wantsFast() {
+    return store.get('mode') === 'fast';
+  }
+
+  showFast({ possible, on, unfit }) {
+    const button = byId('fast');
+    button.hidden = !possible;
+    button.setAttribute('aria-pressed', String(on));
+    button.dataset.unfit = String(unfit);
+    button.title = unfit
+      ? 'Your network could not hold fast mode (d tries again)'
+      : on ? 'Least delay is on (d)' : 'Least delay (d)';
+  }
+
   showFigures(on) {
     byId('figures').hidden = !on;
     const toggle = byId('figures-toggle');
@@ -94,6 +111,7 @@ export class Controls {
     byId('sound').addEventListener('click', () => this.#toggleMute());
     byId('badge').addEventListener('click', () => this.#goLive());
     byId('figures-toggle').addEventListener('click', () => this.#toggleFigures());
+    byId('fast').addEventListener('click', () => this.#toggleFast());
     byId('fullscreen').addEventListener('click', () => this.#toggleFullscreen());
     byId('volume').addEventListener('input', ({ target }) => this.#setVolume(target.value / 100));
     byId('quality').addEventListener('change', ({ target }) => {
@@ -164,6 +182,14 @@ export class Controls {
     store.set('figures', on ? 'on' : 'off');
   }
 
+  #toggleFast() {
+    const button = byId('fast');
+    if (button.hidden) return;
+    const on = button.getAttribute('aria-pressed') !== 'true';
+    store.set('mode', on ? 'fast' : 'hls');
+    this.#setFast(on);
+  }
+
   #toggleFullscreen() {
     if (document.fullscreenElement) document.exitFullscreen();
     else if (this.#stage.requestFullscreen) this.#stage.requestFullscreen().catch(() => {});
@@ -196,7 +222,9 @@ export class Controls {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('select')) return;
     // On a button or a link the space bar keeps its own meaning.
     if (event.key === ' ' && event.target.matches('button, a, summary')) return;
-    const onSlider = event.target.matches('input');
+    const onSlider = event.target.matches('.volume');
+    // On the bar the keys mean what they mean everywhere; the others of a slider
+    // (home, end, page up and down) stay its own.
     const volume = this.#video.muted ? 0 : this.#video.volume;
     const keys = {
       ' ': () => this.#togglePlay(),
@@ -204,6 +232,7 @@ export class Controls {
       m: () => this.#toggleMute(),
       f: () => this.#toggleFullscreen(),
       s: () => this.#toggleFigures(),
+      d: () => this.#toggleFast(),
       l: () => this.#goLive(),
       ArrowUp: () => onSlider || this.#setVolume(volume + VOLUME_STEP),
       ArrowDown: () => onSlider || this.#setVolume(volume - VOLUME_STEP),

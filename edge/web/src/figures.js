@@ -1,6 +1,7 @@
 // The strip of figures below the picture.
 
 import { DASH, frames, rendition, seconds } from './core/format.js';
+import { modeWords } from './core/words.js';
 
 const cells = new Map();
 
@@ -20,5 +21,6 @@ export function showFigures(stats) {
   put('speed', stats.latency === null ? DASH : `${stats.rate.toFixed(2)}x`);
   put('dropped', frames(stats.dropped, stats.frames));
   put('stalls', stats.stalls === 0 ? '0' : `${stats.stalls}, ${seconds(stats.stalledMs / 1000, 1)}`);
+  put('mode', modeWords(stats));
   put('rendition', rendition(stats.level));
 }

@@ -4,6 +4,7 @@
 
 import Hls from 'hls.js';
 import { Pace } from './core/pace.js';
+import { pastOf } from './core/past.js';
 import { isDisjoint } from './core/playlist.js';
 import { StallMeter } from './core/stall.js';
 
@@ -18,6 +19,7 @@ const BLOCKED_RELOAD_MS = 42_000;
 const REFUSALS = 2;
 const BACK_BUFFER_S = 30;
 const SLOW_PLAYLIST_MS = 2000;
+const PAST_TARGETS = 6;
 const READY = 3; // HTMLMediaElement.HAVE_FUTURE_DATA
 
 // An edge that is away or answers 503 is asked again for as long as it takes:
@@ -119,6 +121,17 @@ export class Player {
     return seekable.length > 0 ? seekable.end(seekable.length - 1) : null;
   }
 
+  // How far back there is something to play; null where that is not worth a bar.
+  past() {
+    if (this.native) {
+      const { seekable } = this.#video;
+      return seekable.length > 0 ? pastOf({ start: seekable.start(0), edge: seekable.end(seekable.length - 1) }) : null;
+    }
+    const details = this.hls?.latestLevelDetails;
+    const start = details?.fragments[0]?.start;
+    return details ? pastOf({ start, edge: details.edge, targetS: details.targetduration }) : null;
+  }
+
   // Takes back the distance that hls.js keeps in addition after stalls.
   forgiveStalls() {
     const holdBack = this.hls?.latestLevelDetails?.partHoldBack;
@@ -140,6 +153,7 @@ export class Player {
       stuckMs: this.stalls.sample(nowMs, { position, idle, jumped }),
       idle,
       moved,
+      following,
       lagS: following ? this.lag(nowMs) : null,
       playlistAgeMs: this.native ? 0 : this.#advancedMs === null ? null : nowMs - this.#advancedMs,
       playlistSlowMs: Math.max(SLOW_PLAYLIST_MS, slowMs(this.hls?.latestLevelDetails)),
@@ -218,6 +232,12 @@ export class Player {
     if (!live) this.#report({ type: 'endlist' });
   }
 
+  // Older than what every edge keeps of a live broadcast.
+  #isPast(frag) {
+    const details = this.hls?.latestLevelDetails;
+    return Boolean(details) && frag.start < details.edge - PAST_TARGETS * details.targetduration;
+  }
+
   #error(hls, data) {
     const status = data.response?.code ?? 0;
     const network = data.type === Hls.ErrorTypes.NETWORK_ERROR;
@@ -230,7 +250,12 @@ export class Player {
     const refused = status >= 400 && status < 500 && !data.frag;
     if (refused) this.#refusals += 1;
     const fatal = data.fatal || (refused && this.#refusals >= REFUSALS);
-    if (!fatal || hls !== this.hls) return;
+    if (hls !== this.hls) return;
+    if (status === 404 && data.frag && this.#isPast(data.frag)) {
+      this.#report({ type: 'past-gone' });
+      return;
+    }
+    if (!fatal) return;
     const kind = data.type === Hls.ErrorTypes.MEDIA_ERROR ? 'media' : network ? 'network' : 'other';
     this.#report({ type: 'fatal', kind, status, media: Boolean(data.frag), details: data.details });
   }

@@ -12,10 +12,11 @@ async function get(url) {
 }
 
 function outcomeOf(status) {
+  if (status === 403) return 'forbidden';
   return status === 404 || status === 410 ? 'absent' : 'unavailable';
 }
 
-// 'live', 'ended', 'absent' (404), 'unavailable' (503 and the like) or
+// 'live', 'ended', 'absent' (404), 'forbidden' (403), 'unavailable' (503 and the like) or
 // 'unreachable' (no answer).
 export async function probe(url) {
   try {

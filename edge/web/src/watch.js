@@ -1,28 +1,45 @@
 // The watch page: carries out what core/session.js decides, shows its state in
-// words, and feeds it a tick every quarter of a second.
+// words, and feeds it a tick every quarter of a second. It has two players, of
+// LL-HLS and of fast mode, and one of them at a time has the video.
 
 import { channelOfPath, readChannels } from './core/channels.js';
 import { duration, viewers } from './core/format.js';
+import { destination } from './core/past.js';
 import { Session } from './core/session.js';
+import { livePath } from './core/source.js';
 import { BADGES, words } from './core/words.js';
 import { Controls } from './controls.js';
+import { FastPlayer } from './fast-player.js';
 import { showFigures } from './figures.js';
 import { Player } from './player.js';
 import { probe } from './probe.js';
+import { Timeline } from './timeline.js';
 
 const TICK_MS = 250;
+const PACE_MS = 50;
 const META_MS = 15_000;
 const BEHIND_S = 3;
 
 const byId = (id) => document.getElementById(id);
 const channel = channelOfPath(location.pathname) ?? '';
-const url = `/live/${channel}/index.m3u8`;
+const base = livePath(channel, location.search);
+const url = `${base}index.m3u8`;
 const video = byId('video');
 const stage = byId('stage');
 
 const session = new Session();
-const player = new Player(video, url, (event) => dispatch(event));
-const controls = new Controls({ stage, video, goLive, seekBy });
+const players = {
+  hls: new Player(video, url, (event) => mode === 'hls' && dispatch(event)),
+  fast: new FastPlayer(video, base, (event) => mode === 'fast' && dispatch(event)),
+};
+const controls = new Controls({ stage, video, goLive, seekBy, setFast });
+const canFast = FastPlayer.isSupported();
+
+// What plays, and why it is not fast although the viewer asked for that.
+let mode = canFast && controls.wantsFast() ? 'fast' : 'hls';
+let player = players[mode];
+let unfit = false;
+const timeline = new Timeline((behindS) => seekTo((player.past()?.edge ?? 0) - behindS));
 
 // False once the viewer moved back in time, until they return to the edge.
 let following = true;
@@ -30,6 +47,11 @@ let probeTimer = null;
 let shown = '';
 
 function dispatch(event) {
+  if (event.type === 'unfit') {
+    unfit = true;
+    play('hls');
+    return;
+  }
   run(session.on(event, performance.now()));
   showState();
 }
@@ -57,18 +79,44 @@ function probeAfter(afterMs) {
   }, afterMs);
 }
 
+// The viewer's switch; another try is theirs to make.
+function setFast(on) {
+  unfit = false;
+  play(on && canFast ? 'fast' : 'hls');
+}
+
+function play(other) {
+  if (other !== mode) {
+    player.unload();
+    mode = other;
+    player = players[mode];
+    run(session.start(performance.now()));
+  }
+  showMode();
+  showState();
+}
+
+function showMode() {
+  controls.showFast({ possible: canFast, on: mode === 'fast', unfit });
+}
+
 function goLive() {
   following = true;
   player.seekLive();
 }
 
 function seekBy(deltaS) {
-  const edge = player.livePosition();
-  if (edge === null) return;
-  const to = video.currentTime + deltaS;
-  following = to >= edge;
+  seekTo(video.currentTime + deltaS);
+}
+
+// Into the past where there is one, else into what is still buffered.
+function seekTo(position) {
+  const live = player.livePosition();
+  if (live === null) return;
   const start = video.buffered.length > 0 ? video.buffered.start(0) : 0;
-  video.currentTime = Math.max(start, Math.min(to, edge));
+  const to = destination(position, player.past() ?? { start }, live);
+  following = to.live;
+  video.currentTime = to.position;
 }
 
 function isBehind() {
@@ -97,8 +145,10 @@ function showState() {
 function tick() {
   const nowMs = performance.now();
   dispatch(player.sample(nowMs, following));
-  player.keepPace(nowMs, following);
+  if (mode === 'hls') player.keepPace(nowMs, following);
   controls.tick(player);
+  const past = player.past();
+  timeline.show(past, past && past.edge - video.currentTime, !isBehind());
   showFigures(stats());
 }
 
@@ -110,8 +160,10 @@ function stats() {
   return {
     state: session.state,
     reason: session.reason,
+    mode,
+    unfit,
     latency: player.latency(),
-    edgeLatencyTarget: hls?.targetLatency ?? null,
+    edgeLatencyTarget: mode === 'fast' ? player.target : hls?.targetLatency ?? null,
     buffer: player.bufferAhead(),
     dropped: quality?.droppedVideoFrames ?? null,
     frames: quality?.totalVideoFrames ?? null,
@@ -119,11 +171,15 @@ function stats() {
     stalledMs: Math.round(player.stalls.totalMs),
     rate: video.playbackRate,
     loads: player.loads,
-    playingDate: hls?.playingDate?.getTime() ?? null,
-    level: level
-      ? { height: level.height, frameRate: level.frameRate, bitrate: level.bitrate, codecs: level.codecSet }
-      : null,
+    playingDate: mode === 'fast' ? player.playingDate : hls?.playingDate?.getTime() ?? null,
+    level: mode === 'fast' && video.videoHeight > 0
+      ? { height: video.videoHeight }
+      : level
+        ? { height: level.height, frameRate: level.frameRate, bitrate: level.bitrate, codecs: level.codecSet }
+        : null,
     native: player.native,
+    past: player.past(),
+    following,
   };
 }
 
@@ -153,7 +209,9 @@ video.addEventListener('play', () => {
   if (following && (player.lag() ?? 0) > BEHIND_S) player.seekLive();
 });
 run(session.start(performance.now()));
+showMode();
 showState();
 setInterval(tick, TICK_MS);
+setInterval(() => mode === 'fast' && player.keepPace(performance.now(), following), PACE_MS);
 showMeta();
 setInterval(() => document.hidden || showMeta(), META_MS);

@@ -4,6 +4,7 @@ import { backoffMs, MAX_MS, MIN_MS } from '../src/core/backoff.js';
 import { badge, bestVideo, channelOfPath, isAudioOnly, readChannels } from '../src/core/channels.js';
 import * as format from '../src/core/format.js';
 import { firstMediaUri, isDisjoint, isEnded, isPlaylist } from '../src/core/playlist.js';
+import { livePath } from '../src/core/source.js';
 import { StallMeter } from '../src/core/stall.js';
 import { BADGES, words } from '../src/core/words.js';
 
@@ -16,6 +17,15 @@ test('back-off stays within its bounds and spreads', () => {
   }
   assert.equal(backoffMs(0, 0.5), MIN_MS);
   assert.ok(backoffMs(50, 0) < backoffMs(50, 0.4), 'late attempts are jittered too');
+});
+
+test('source: a token stands before the path, and nothing else does', () => {
+  assert.equal(livePath('demo', ''), '/live/demo/');
+  assert.equal(livePath('demo', '?token=a-b.c_d.e'), '/s/a-b.c_d.e/live/demo/');
+  assert.equal(livePath('demo', '?x=1&token=a.b.c#'), '/live/demo/', 'a fragment is no part of a search');
+  for (const bad of ['a', 'a.b', 'a.b.', 'a.b.c.d', '../../x.y.z', 'a.b.c/../..', 'a%2fb.c.d', 'a.b.<c>', 'x'.repeat(513) + '.b.c']) {
+    assert.equal(livePath('demo', `?token=${bad}`), '/live/demo/', bad);
+  }
 });
 
 test('words: every state and reason says something, unknown reasons too', () => {

@@ -51,6 +51,15 @@ test('an offline channel that goes live plays without a reload of the page', () 
   assert.equal(session.state, 'live');
 });
 
+test('a token that is no good says so, and a page that gets in plays', () => {
+  const session = playing();
+  assert.deepEqual(names(session.on({ type: 'fatal', kind: 'network', status: 403 }, 11_000)), ['unload', 'probe']);
+  assert.deepEqual([session.state, session.reason], ['offline', 'forbidden']);
+  session.on({ type: 'probed', outcome: 'forbidden' }, 12_000);
+  assert.deepEqual([session.state, session.reason], ['offline', 'forbidden']);
+  assert.deepEqual(names(session.on({ type: 'probed', outcome: 'live' }, 13_000)), ['load']);
+});
+
 test('503 at the start is "starting", no answer says so', () => {
   const session = new Session(MIDDLE);
   session.start(0);

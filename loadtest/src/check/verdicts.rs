@@ -90,6 +90,39 @@ pub const RULES: &[(&str, &str)] = &[
     ("C6", "CODECS by the real parameter sets"),
 ];
 
+/// The same of a DASH manifest.
+pub const DASH_RULES: &[(&str, &str)] = &[
+    (
+        "D1",
+        "the low-latency profile, and a property or scope of it",
+    ),
+    ("D2", "a ServiceDescription with latency and speeds"),
+    (
+        "D3",
+        "UTCTiming to the millisecond; availabilityStartTime never changes",
+    ),
+    (
+        "D4",
+        "ProducerReferenceTime in every set, by the manifest's own clock",
+    ),
+    (
+        "D5",
+        "availabilityTimeComplete=false, 0 < availabilityTimeOffset < segment, equal in a set",
+    ),
+    ("D6", "several chunks a segment, none overlapping; Resync"),
+    (
+        "D7",
+        "a segment comes with its first chunk and as it is made; 404 before",
+    ),
+    (
+        "D8",
+        "a number is one time in every manifest and in the media; periods follow one another",
+    ),
+    ("T2", "manifests come gzipped to those who ask"),
+    ("T4", "content types"),
+    ("T5", "CORS"),
+];
+
 /// Enough evidence of one rule to see the pattern.
 const MAX_EVIDENCE: usize = 5;
 
@@ -100,12 +133,30 @@ pub struct Verdict {
     pub evidence: Vec<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Verdicts {
+    rules: &'static [(&'static str, &'static str)],
     by_rule: BTreeMap<&'static str, Verdict>,
 }
 
+impl Default for Verdicts {
+    fn default() -> Self {
+        Self {
+            rules: RULES,
+            by_rule: BTreeMap::new(),
+        }
+    }
+}
+
 impl Verdicts {
+    #[must_use]
+    pub fn of_dash() -> Self {
+        Self {
+            rules: DASH_RULES,
+            ..Self::default()
+        }
+    }
+
     /// One observation of `rule`.
     pub fn hold(&mut self, rule: &'static str, held: bool, evidence: impl FnOnce() -> String) {
         let verdict = self.by_rule.entry(rule).or_default();
@@ -124,7 +175,7 @@ impl Verdicts {
 
     /// Every rule with its verdict, `None` where it wasn't seen.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, Option<&Verdict>)> {
-        RULES
+        self.rules
             .iter()
             .map(|(id, text)| (*id, *text, self.by_rule.get(id)))
     }

@@ -3,7 +3,7 @@
 use super::{M3u8Error, fault};
 
 pub fn unix_us(line: usize, text: &str) -> Result<i64, M3u8Error> {
-    parse(text).ok_or_else(|| {
+    date_time_us(text).ok_or_else(|| {
         let example = "2026-11-22T21:00:00.123Z";
         fault(
             line,
@@ -12,7 +12,8 @@ pub fn unix_us(line: usize, text: &str) -> Result<i64, M3u8Error> {
     })
 }
 
-fn parse(text: &str) -> Option<i64> {
+/// As [`unix_us`], of a text that stands on no line.
+pub fn date_time_us(text: &str) -> Option<i64> {
     let (date, rest) = text.split_once('T')?;
     let mut date = date.splitn(3, '-');
     let (year, month, day) = (

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::reload::{self, Reload};
+use super::reload::{self, Known, Reload};
 use crate::{
     boxes::{FragmentReader, parse_init},
     client::{Ask, Lane, Net},
@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// Larger than any segment that a viewer would wait for.
-const MAX_MEDIA_BYTES: usize = 64 << 20;
+pub(super) const MAX_MEDIA_BYTES: usize = 64 << 20;
 
 /// A hinted part may be held for three target durations.
-const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
 
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -50,6 +50,7 @@ pub struct Job {
     pub index: usize,
     pub url: Url,
     pub net: Arc<Net>,
+    pub known: Arc<Known>,
     pub mode: Mode,
     pub digits: u8,
     pub deadline: Instant,
@@ -63,7 +64,7 @@ pub struct Watched {
 }
 
 pub async fn run(job: Job) -> Watched {
-    let mut versions = reload::follow(job.net.clone(), job.url.clone());
+    let mut versions = reload::follow(job.net.clone(), job.url.clone(), job.known.clone());
     let mut task = MediaTask {
         lane: Lane::new(job.net.clone()),
         track: Track::new(job.digits),

@@ -3,7 +3,11 @@
 //! In: the playlist's URL. Out: each new version, or the kind of failure, to
 //! the track's task, which also ends this one by closing the channel.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 
@@ -31,11 +35,65 @@ pub enum Reload {
     Failed(String),
 }
 
+/// Playlists read lately, by the bytes they came as: a thousand viewers of one
+/// channel get the same ones, and reading them costs more than fetching them.
+#[derive(Debug, Default)]
+pub struct Known(Mutex<VecDeque<(Vec<u8>, Arc<MediaPlaylist>)>>);
+
+/// Two tracks of some channels, a version or two each.
+const KNOWN: usize = 16;
+
+impl Known {
+    fn get(&self, body: &[u8]) -> Option<Arc<MediaPlaylist>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.iter().rev().find(|(bytes, _)| bytes == body);
+        found.map(|(_, list)| list.clone())
+    }
+
+    fn keep(&self, body: Vec<u8>, list: Arc<MediaPlaylist>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN {
+            known.pop_front();
+        }
+        known.push_back((body, list));
+    }
+}
+
 /// One GET of a playlist.
 ///
 /// # Errors
 /// The kind of failure, in a word: a status, `timeout`, `syntax`.
 pub async fn load(lane: &mut Lane, url: &Url) -> Result<Playlist, String> {
+    let (head, body) = fetch(lane, url).await?;
+    read(&head, &body)
+}
+
+/// One GET of a media playlist.
+async fn load_media(
+    lane: &mut Lane,
+    url: &Url,
+    known: &Known,
+) -> Result<Arc<MediaPlaylist>, String> {
+    let (head, body) = fetch(lane, url).await?;
+    if let Some(list) = known.get(&body) {
+        return Ok(list);
+    }
+    match read(&head, &body)? {
+        Playlist::Media(list) => {
+            let list = Arc::new(*list);
+            known.keep(body, list.clone());
+            Ok(list)
+        }
+        Playlist::Multivariant(_) => Err("not a media playlist".to_owned()),
+    }
+}
+
+fn read(head: &Head, body: &[u8]) -> Result<Playlist, String> {
+    let text = text(head, body, MAX_PLAYLIST_BYTES).map_err(|_| "encoding".to_owned())?;
+    parse(&text).map_err(|_| "syntax".to_owned())
+}
+
+async fn fetch(lane: &mut Lane, url: &Url) -> Result<(Head, Vec<u8>), String> {
     let ask = Ask {
         gzip: true,
         range: None,
@@ -50,45 +108,40 @@ pub async fn load(lane: &mut Lane, url: &Url) -> Result<Playlist, String> {
     if head.status != http::StatusCode::OK {
         return Err(head.status.as_u16().to_string());
     }
-    let text = text(&head, &body, MAX_PLAYLIST_BYTES).map_err(|_| "encoding".to_owned())?;
-    parse(&text).map_err(|_| "syntax".to_owned())
+    Ok((head, body))
 }
 
 /// Starts the task.
-pub fn follow(net: Arc<Net>, url: Url) -> mpsc::Receiver<Reload> {
+pub fn follow(net: Arc<Net>, url: Url, known: Arc<Known>) -> mpsc::Receiver<Reload> {
     let (versions, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         tokio::select! {
             () = versions.closed() => {}
-            () = keep_fresh(net, url, &versions) => {}
+            () = keep_fresh(net, url, &known, &versions) => {}
         }
     });
     receiver
 }
 
-async fn keep_fresh(net: Arc<Net>, url: Url, versions: &mpsc::Sender<Reload>) {
+async fn keep_fresh(net: Arc<Net>, url: Url, known: &Known, versions: &mpsc::Sender<Reload>) {
     let mut lane = Lane::new(net);
     let mut query = String::new();
     loop {
-        let (message, pause, done) = match load(&mut lane, &url.with_query(&query)).await {
-            Ok(Playlist::Media(list)) => {
-                let pause = after(&list, &mut query);
-                let done = list.ended;
-                (Reload::List(Arc::new(*list)), pause, done)
-            }
-            Ok(Playlist::Multivariant(_)) => (
-                Reload::Failed("not a media playlist".to_owned()),
-                RETRY_PAUSE,
-                false,
-            ),
-            Err(kind) => {
-                // Too far ahead or unheard of: ask afresh.
-                if kind == "400" {
-                    query.clear();
+        let (message, pause, done) =
+            match load_media(&mut lane, &url.with_query(&query), known).await {
+                Ok(list) => {
+                    let pause = after(&list, &mut query);
+                    let done = list.ended;
+                    (Reload::List(list), pause, done)
                 }
-                (Reload::Failed(kind), RETRY_PAUSE, false)
-            }
-        };
+                Err(kind) => {
+                    // Too far ahead or unheard of: ask afresh.
+                    if kind == "400" {
+                        query.clear();
+                    }
+                    (Reload::Failed(kind), RETRY_PAUSE, false)
+                }
+            };
         if versions.send(message).await.is_err() || done {
             return;
         }
@@ -121,6 +174,20 @@ fn after(list: &MediaPlaylist, query: &mut String) -> Duration {
 mod tests {
     use super::*;
     use crate::m3u8::parse_media;
+
+    #[test]
+    fn equal_bytes_are_read_once_and_old_ones_forgotten() {
+        let known = Known::default();
+        let list = || Arc::new(parse_media("#EXTM3U\n#EXT-X-TARGETDURATION:4\n").unwrap());
+        let first = list();
+        known.keep(b"a".to_vec(), first.clone());
+        assert!(Arc::ptr_eq(&known.get(b"a").unwrap(), &first));
+        assert!(known.get(b"b").is_none());
+        for byte in 0..KNOWN {
+            known.keep(vec![0, u8::try_from(byte).unwrap()], list());
+        }
+        assert!(known.get(b"a").is_none());
+    }
 
     #[test]
     fn the_next_reload_names_the_next_part() {

@@ -6,14 +6,16 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout_at},
 };
 
 use super::{
+    dash,
     media::{self, Event, Job, Watched},
-    reload::load,
+    reload::{Known, load},
+    stream,
 };
 use crate::{
     boxes::Kind,
@@ -33,7 +35,7 @@ const EVENTS: usize = 2048;
 /// Between looks at a channel that isn't live.
 const OFFLINE_PAUSE: Duration = Duration::from_millis(500);
 
-/// What a multivariant playlist's request says of a channel that isn't live.
+/// What a playlist's or manifest's request says of a channel that isn't live.
 const OFFLINE: [&str; 3] = ["404", "503", "ended"];
 
 /// Picture and sound.
@@ -43,6 +45,7 @@ const TRACKS: usize = 2;
 pub struct Plan {
     pub url: Url,
     pub net: Arc<Net>,
+    pub known: Arc<Known>,
     pub mode: Mode,
     pub digits: u8,
     pub deadline: Instant,
@@ -85,8 +88,8 @@ pub async fn run(plan: Plan) -> Seen {
     while Instant::now() < plan.deadline {
         let asked_us = clock::unix_us();
         match tracks(&plan).await {
-            Some(Ok(urls)) => {
-                watch(&plan, urls, asked_us, &mut seen).await;
+            Some(Ok(sources)) => {
+                watch_all(&plan, sources, asked_us, &mut seen).await;
             }
             Some(Err(kind)) if OFFLINE.contains(&kind.as_str()) => {
                 seen.counts.offline_answers += 1;
@@ -102,8 +105,45 @@ pub async fn run(plan: Plan) -> Seen {
     seen
 }
 
+/// What a track is read from.
+enum Source {
+    Playlist(Url),
+    Stream(Url),
+    /// The representations of a kind.
+    Dash(&'static str, watch::Receiver<dash::Seen>),
+}
+
+/// What the viewer plays together; `None` at the deadline.
+async fn tracks(plan: &Plan) -> Option<Result<Vec<Source>, String>> {
+    let path = plan.url.path.split('?').next().unwrap_or_default();
+    if path.ends_with("/stream.mp4") {
+        return Some(Ok(vec![Source::Stream(plan.url.clone())]));
+    }
+    if path.ends_with(".mpd") {
+        return manifest(plan).await;
+    }
+    let urls = playlists(plan).await?;
+    Some(urls.map(|urls| urls.into_iter().map(Source::Playlist).collect()))
+}
+
+async fn manifest(plan: &Plan) -> Option<Result<Vec<Source>, String>> {
+    let mut lane = Lane::new(plan.net.clone());
+    let loading = dash::load(&mut lane, &plan.url);
+    let manifest = match timeout_at(plan.deadline, loading).await.ok()? {
+        Ok(manifest) if manifest.is_final() => return Some(Err("ended".to_owned())),
+        Ok(manifest) => manifest,
+        Err(kind) => return Some(Err(kind)),
+    };
+    let kinds = ["video", "audio"].map(|kind| (kind, manifest.of_kind(kind).next().is_some()));
+    let seen = dash::follow(plan.net.clone(), plan.url.clone(), manifest);
+    let kinds = kinds.into_iter().filter(|(_, has)| *has);
+    Some(Ok(kinds
+        .map(|(kind, _)| Source::Dash(kind, seen.clone()))
+        .collect()))
+}
+
 /// The media playlists of the first variant; `None` at the deadline.
-async fn tracks(plan: &Plan) -> Option<Result<Vec<Url>, String>> {
+async fn playlists(plan: &Plan) -> Option<Result<Vec<Url>, String>> {
     let mut lane = Lane::new(plan.net.clone());
     let loading = load(&mut lane, &plan.url);
     let list = match timeout_at(plan.deadline, loading).await.ok()? {
@@ -142,20 +182,28 @@ fn choose(list: &Multivariant, base: &Url) -> Option<Vec<Url>> {
     Some(urls)
 }
 
-async fn watch(plan: &Plan, urls: Vec<Url>, asked_us: i64, seen: &mut Seen) {
+async fn watch_all(plan: &Plan, sources: Vec<Source>, asked_us: i64, seen: &mut Seen) {
     let (events, mut arrivals) = mpsc::channel(EVENTS);
     let mut tasks = JoinSet::new();
-    let count = urls.len();
-    for (index, url) in urls.into_iter().enumerate() {
-        tasks.spawn(media::run(Job {
+    let count = sources.len();
+    for (index, source) in sources.into_iter().enumerate() {
+        let job = |url: Url| Job {
             index,
             url,
             net: plan.net.clone(),
+            known: plan.known.clone(),
             mode: plan.mode,
             digits: plan.digits,
             deadline: plan.deadline,
             events: events.clone(),
-        }));
+        };
+        match source {
+            Source::Playlist(url) => tasks.spawn(media::run(job(url))),
+            Source::Stream(url) => tasks.spawn(stream::run(job(url))),
+            Source::Dash(kind, manifests) => {
+                tasks.spawn(dash::run(job(plan.url.clone()), kind, manifests))
+            }
+        };
     }
     drop(events);
     let mut terms: Option<(u64, u64)> = None;

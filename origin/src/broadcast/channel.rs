@@ -324,7 +324,7 @@ impl Actor {
             return;
         };
         info!(broadcast = %current.id, "the broadcast has ended");
-        current.end();
+        current.end(&self.shared.archive);
         match &current.broadcast {
             Some(broadcast) if current.offered => {
                 self.shown.ended(broadcast, current.held, Instant::now());

@@ -7,13 +7,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use common::{
-    live::{Broadcast, Log, LogError, Record, SegmentHead, TrackWindow, UnixMs},
+    live::{Archive, Broadcast, Log, LogError, Plan, Record, SegmentHead, TrackWindow, UnixMs},
     media::Ticks,
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, TrackName},
 };
 
 use super::{
     BroadcastMetrics,
+    dvr::archive_past,
     journal::{Bookmark, TrackBookmark},
     metrics::Counted,
 };
@@ -105,6 +106,11 @@ impl Current {
         (self.newest, self.discontinuity_sequence)
     }
 
+    /// `None` before it is frozen.
+    pub(super) fn plan(&self) -> Option<Plan> {
+        self.broadcast.as_ref().map(|broadcast| broadcast.plan)
+    }
+
     pub(super) fn track(&self, name: TrackName) -> Result<&Arc<TrackWindow>, ApplyError> {
         let broadcast = self.broadcast.as_ref();
         let track = broadcast.and_then(|broadcast| broadcast.track(name));
@@ -129,13 +135,26 @@ impl Current {
         Ok(self.track(name)?.window.apply(record)?)
     }
 
-    /// A segment is complete, and its window lets go of what is too old.
-    pub(super) fn complete(&mut self, name: TrackName) -> Result<(), ApplyError> {
-        self.track(name)?.window.complete()?;
+    /// A segment is complete, and its window lets go of what is too old: to the
+    /// archive what is still listed.
+    pub(super) fn complete(
+        &mut self,
+        name: TrackName,
+        archive: &Archive,
+    ) -> Result<(), ApplyError> {
+        let track = self.track(name)?;
+        track.window.complete()?;
+        if let Some(plan) = self.plan().filter(Plan::has_past) {
+            archive_past(archive, track, plan.recent_ms());
+        }
+        self.count_held();
+        Ok(())
+    }
+
+    fn count_held(&mut self) {
         let tracks = self.broadcast.iter().flat_map(|it| &it.tracks);
         let held = tracks.map(|known| known.window.look(Log::held_bytes)).sum();
         self.held.set(held);
-        Ok(())
     }
 
     /// A segment opens. Tells whether the journal has to hear of it first: a
@@ -178,13 +197,19 @@ impl Current {
         })
     }
 
-    /// Nothing follows.
-    pub(super) fn end(&mut self) {
+    /// Nothing follows. Where it stays on show for long, all of it counts against
+    /// the budgets of the past from now on.
+    pub(super) fn end(&mut self, archive: &Archive) {
         self.handover = None;
+        let past = self.plan().is_some_and(|plan| plan.has_past());
         for known in self.broadcast.iter().flat_map(|it| &it.tracks) {
             // Open only after a bug of ours: what is cut off is not listed.
             known.window.abort();
             known.window.end();
+            if past {
+                archive_past(archive, known, 0);
+            }
         }
+        self.count_held();
     }
 }

@@ -1,6 +1,7 @@
 //! Channels' tasks in virtual time, fed by hand with real FLV bodies.
 
 mod bounds;
+mod dvr;
 mod lifecycle;
 mod restart;
 mod rig;

@@ -274,7 +274,7 @@ impl Gather {
         };
         let tracks = self.tracks(&names, known);
         let target_duration_s = plan::target_duration_s(longest);
-        let plan = plan::plan(target_duration_s, config.window_target_durations, &tracks);
+        let plan = plan::plan(target_duration_s, config, &tracks);
         let mut inits = Vec::new();
         let mut lanes = Vec::new();
         for track in &tracks {
@@ -283,7 +283,11 @@ impl Gather {
             };
             inits.push((track.name, InitId(0), codec.init.clone(), true));
             let shape = self.shape(track.name, known, &names);
-            lanes.push(Lane::new(track, shape, InitId(0), 0, fresh.first_msn));
+            let mut lane = Lane::new(track, shape, InitId(0), 0, fresh.first_msn);
+            // Nothing of this broadcast comes before it. A player that comes from
+            // another origin's, whose end nobody could write, learns of the break.
+            lane.discontinuity = true;
+            lanes.push(lane);
         }
         let live = Live {
             epoch: fresh.epoch,
@@ -390,7 +394,9 @@ impl Gather {
             epoch,
             plan: broadcast.plan,
             anchor: Anchor {
-                media: Ticks(base),
+                // A whole millisecond: programme time less media time is then one
+                // number for the whole epoch, and can be had from any segment.
+                media: Ticks(base - base % MS),
                 at,
             },
             shift: base.cast_signed().saturating_sub(start),

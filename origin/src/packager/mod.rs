@@ -49,6 +49,8 @@ pub struct PackagerConfig {
     /// The listed window in target durations; 8 by default, so that delta
     /// updates have something to skip.
     pub window_target_durations: u32,
+    /// A longer window, for viewers who go back (`--dvr`); 0 for none.
+    pub dvr_window_ms: u32,
     /// What may wait for the plan. 64 MiB are 12 s of 44 Mbit/s.
     pub buffer_budget_bytes: usize,
 }
@@ -58,6 +60,7 @@ impl Default for PackagerConfig {
         Self {
             max_gop_ms: 12_000,
             window_target_durations: 8,
+            dvr_window_ms: 0,
             buffer_budget_bytes: 64 << 20,
         }
     }

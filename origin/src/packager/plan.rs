@@ -6,7 +6,7 @@ use common::{
     names::Kind,
 };
 
-use super::rate::Rate;
+use super::{PackagerConfig, rate::Rate};
 use crate::sample::CodecConfig;
 
 /// A segment is cut at the first sync sample from here on (less half a frame).
@@ -110,7 +110,7 @@ pub(super) fn target_duration_s(longest: u64) -> u32 {
     narrow(longest.max(2 * second).div_ceil(second) + 1)
 }
 
-pub(super) fn plan(target_duration_s: u32, window_target_durations: u32, tracks: &[Track]) -> Plan {
+pub(super) fn plan(target_duration_s: u32, config: &PackagerConfig, tracks: &[Track]) -> Plan {
     let hold_back = |track: &Track| {
         // 3.2 targets, rounded up to the millisecond (H6).
         (track.part_target.0 * 3_200).div_ceil(u64::from(track.timescale.hz())) * 1_000
@@ -128,7 +128,8 @@ pub(super) fn plan(target_duration_s: u32, window_target_durations: u32, tracks:
         part_hold_back_ms: narrow(longest / 1_000),
         window_ms: target_duration_s
             .saturating_mul(1_000)
-            .saturating_mul(window_target_durations),
+            .saturating_mul(config.window_target_durations)
+            .max(config.dvr_window_ms),
     }
 }
 

@@ -199,7 +199,7 @@ fn ask(mut fields: Fields) -> Result<Chat, WireError> {
         }
         op => Ask::Do(command(op, &mut fields)?),
     };
-    let request = Request { id, sender, ask };
+    let request = Box::new(Request { id, sender, ask });
     Ok(Chat::Ask { room, request })
 }
 
@@ -311,7 +311,7 @@ fn event(mut fields: Fields) -> Result<Chat, WireError> {
         7 => Body::Gap,
         _ => return Err(fields.invalid("event")),
     };
-    let event = Event { stamp, body };
+    let event = Box::new(Event { stamp, body });
     Ok(Chat::Event { room, event })
 }
 

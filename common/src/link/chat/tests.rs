@@ -81,7 +81,7 @@ fn golden_bytes() {
         (
             Chat::Ask {
                 room: demo(),
-                request: Request {
+                request: Box::new(Request {
                     id: MessageId(1),
                     sender: Sender {
                         user: ann(),
@@ -94,7 +94,7 @@ fn golden_bytes() {
                         action: false,
                         reply_to: None,
                     },
-                },
+                }),
             },
             format!("4044 2e 0464656d6f {ID} {ann_hex} 02 00 00 00 026869 00"),
         ),
@@ -118,7 +118,7 @@ fn golden_bytes() {
         (
             Chat::Event {
                 room: demo(),
-                event: Event {
+                event: Box::new(Event {
                     stamp: stamp(),
                     body: Body::Post(Post {
                         author: Author {
@@ -129,7 +129,7 @@ fn golden_bytes() {
                         action: true,
                         reply: None,
                     }),
-                },
+                }),
             },
             format!("4047 32 0464656d6f 05 09 {ID} 4046 4047 00 {ann_hex} 02 026869 01"),
         ),
@@ -386,7 +386,7 @@ fn chat() -> impl Strategy<Value = Chat> {
         }),
         (channel(), any::<u128>(), sender, ask()).prop_map(|(room, id, sender, ask)| {
             let id = MessageId(id);
-            let request = Request { id, sender, ask };
+            let request = Box::new(Request { id, sender, ask });
             Chat::Ask { room, request }
         }),
         (any::<u128>(), verdict).prop_map(|(id, verdict)| Chat::Verdict {
@@ -402,7 +402,7 @@ fn chat() -> impl Strategy<Value = Chat> {
         }),
         (channel(), any_stamp(), body()).prop_map(|(room, stamp, body)| Chat::Event {
             room,
-            event: Event { stamp, body }
+            event: Box::new(Event { stamp, body })
         }),
         vec("[a-z0-9-]{1,63}", 0..8).prop_map(|names| Chat::Origins {
             nodes: names

@@ -76,7 +76,7 @@ impl Peer {
         writer: &mut Writer,
         reader: &mut Reader,
     ) -> Result<(), Failure> {
-        let Some(port) = self.chat.clone() else {
+        let Some(port) = self.shared.chat.clone() else {
             return Err(refused(Code::NotFound, "this node carries no chat"));
         };
         let (verdicts, decided) = mpsc::channel(VERDICTS);
@@ -132,7 +132,7 @@ impl Rooms<'_> {
                     };
                     let asked = Asked::Request {
                         from: self.peer.identity.node.clone(),
-                        request: Box::new(request),
+                        request,
                         reply,
                     };
                     self.ask(&room, asked);

@@ -5,10 +5,14 @@
 //! connection, one a request stream; each owns its streams and its place in a
 //! window. Nothing here is waited for by a packager: a follower reads the
 //! window at its own pace and is told what it missed. Requests, subscriptions
-//! and fetches of one connection are counted, and refused past their bound.
+//! and fetches of one connection are counted, and refused past their bound. What
+//! is not here yet is asked of the node itself ([`Demand`]).
 
 mod chat;
+pub mod config;
+mod demand;
 mod metrics;
+mod past;
 mod request;
 mod start;
 mod track;
@@ -17,7 +21,7 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
@@ -30,18 +34,21 @@ use super::{
 };
 use crate::{
     live::Directory,
-    quic::{Connection, Handshake, Listener, RecvStream},
+    quic::{Connection, Handshake, Listener, RecvStream, RequestLimit},
     shutdown::Shutdown,
     tls::{Identity, Role},
 };
 
 pub use chat::{ChatPort, OpenRoom};
+pub use config::NodeConfig;
+use demand::Node;
+pub use demand::{Demand, Fetched, demands};
 use metrics::Counted;
 pub use metrics::LinkServerMetrics;
 
-/// Subscriptions of one connection: manifest and four tracks of a hundred
-/// channels, as many as the transport lets it open request streams.
-const MAX_SUBSCRIPTIONS: usize = 512;
+/// Subscriptions of one connection: manifest and four tracks of eight hundred
+/// channels, as many as the transport lets it open request streams at most.
+const MAX_SUBSCRIPTIONS: usize = crate::quic::MAX_REQUEST_STREAMS as usize;
 
 /// Fetches of one connection under way; more wait on the child, which shares
 /// one among all its viewers anyway.
@@ -59,19 +66,26 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// When a child that met a bound should ask again.
 const RETRY_MS: u32 = 1_000;
 
+/// Whether a node that pulls knows what there is.
+pub type Synced = tokio::sync::watch::Receiver<bool>;
+
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {
     hello: Hello,
     directory: Arc<Directory>,
     metrics: LinkServerMetrics,
+    node: Node,
+    /// Whether this node knows what there is; `None` where it makes it itself.
+    synced: Option<Synced>,
+    alternatives: Vec<String>,
+    chat: Option<ChatPort>,
 }
 
 /// See the module's text.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LinkServer {
-    shared: Arc<Shared>,
-    chat: Option<ChatPort>,
+    shared: Shared,
 }
 
 /// What the tasks of one connection share.
@@ -83,7 +97,6 @@ struct Peer {
     subscriptions: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
     watches: Arc<Semaphore>,
-    chat: Option<ChatPort>,
 }
 
 impl LinkServer {
@@ -91,19 +104,38 @@ impl LinkServer {
     #[must_use]
     pub fn new(hello: Hello, directory: Arc<Directory>, metrics: LinkServerMetrics) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Shared {
                 hello,
                 directory,
                 metrics,
-            }),
-            chat: None,
+                node: Node::default(),
+                synced: None,
+                alternatives: Vec::new(),
+                chat: None,
+            },
         }
     }
 
     /// Carries the rooms behind `port` to children that ask.
     #[must_use]
     pub fn with_chat(mut self, port: ChatPort) -> Self {
-        self.chat = Some(port);
+        self.shared.chat = Some(port);
+        self
+    }
+
+    /// For a node that pulls what its children ask for. They hear SNAPSHOT once
+    /// `synced` holds: what it has not heard of before that may yet be there.
+    #[must_use]
+    pub fn pulling(mut self, demands: mpsc::Sender<Demand>, synced: Synced) -> Self {
+        self.shared.node = Node(Some(demands));
+        self.shared.synced = Some(synced);
+        self
+    }
+
+    /// Where children are sent when this node drains, as `host:port`.
+    #[must_use]
+    pub fn leaving_to(mut self, alternatives: Vec<String>) -> Self {
+        self.shared.alternatives = alternatives;
         self
     }
 
@@ -111,14 +143,14 @@ impl LinkServer {
     /// listener closes.
     pub async fn run(self, listener: Listener, shutdown: Shutdown) {
         let _guard = shutdown.guard();
+        let shared = Arc::new(self.shared);
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 handshake = listener.accept() => match handshake {
                     Some(handshake) => {
-                        let server = self.clone();
-                        let shutdown = shutdown.clone();
-                        connections.spawn(async move { server.admit(handshake, shutdown).await });
+                        let admitted = shared.clone().admit(handshake, shutdown.clone());
+                        connections.spawn(admitted);
                     }
                     None => break,
                 },
@@ -131,30 +163,31 @@ impl LinkServer {
         listener.close(u32::from(Code::Ok.number()).into(), b"drained");
         listener.wait_idle().await;
     }
+}
 
-    async fn admit(self, handshake: Handshake, shutdown: Shutdown) {
+impl Shared {
+    async fn admit(self: Arc<Self>, handshake: Handshake, shutdown: Shutdown) {
         let (connection, identity) = match handshake.finish().await {
             Ok(peer) => peer,
             Err(error) => {
-                self.shared.metrics.refuse(Code::Unauthorised);
+                self.metrics.refuse(Code::Unauthorised);
                 warn!(%error, "child refused");
                 return;
             }
         };
         if identity.role != Role::Edge {
-            self.shared.metrics.refuse(Code::Unauthorised);
+            self.metrics.refuse(Code::Unauthorised);
             warn!(node = %identity.node, "child refused: only an edge pulls");
             stream::close(&connection, Code::Unauthorised, "only an edge pulls");
             return;
         }
         let peer = Peer {
-            shared: self.shared,
+            shared: self,
             connection,
             identity,
             subscriptions: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
-            chat: self.chat,
         };
         peer.serve(shutdown).await;
     }
@@ -168,6 +201,7 @@ impl Peer {
         let mut tasks = JoinSet::new();
         let hello = self.clone();
         tasks.spawn(async move { hello.hello().await });
+        let mut limit = RequestLimit::default();
         let mut drained_at = None;
         let why = loop {
             tokio::select! {
@@ -175,6 +209,7 @@ impl Peer {
                     Ok((send, receive)) => {
                         let peer = self.clone();
                         let writer = Writer::new(send, priority::CONTROL);
+                        limit.keep_ahead(&self.connection, tasks.len());
                         tasks.spawn(async move { peer.request(writer, Reader::new(receive)).await });
                     }
                     Err(error) => break error.to_string(),
@@ -228,7 +263,7 @@ impl Peer {
     async fn go_away(self) {
         let message = Message::GoAway {
             drain_ms: u32::try_from(DRAIN.as_millis()).unwrap_or(u32::MAX),
-            alternatives: Vec::new(),
+            alternatives: self.shared.alternatives.clone(),
         };
         match stream::request(&self.connection, &message, priority::CONTROL).await {
             Ok((writer, _)) => writer.finish(),

@@ -12,6 +12,7 @@ use tracing::debug;
 use super::{
     Peer, REQUEST_DEADLINE, RETRY_MS,
     metrics::Counted,
+    past,
     start::is_held,
     track::{Follow, Pieces},
 };
@@ -19,17 +20,20 @@ use crate::{
     link::{
         chat::Chat,
         message::{
-            Accepted, Code, Fetch, Index, List, Message, Refusal, SegmentStart, Subscribe, Target,
+            Accepted, Code, Fetch, Index, List, Message, Refusal, SegmentStart, Start, Subscribe,
+            Target,
         },
         priority,
         stream::{Reader, StreamError, Writer},
     },
-    live::{Broadcast, BroadcastState, Cursor, Record, Stage, Step, TrackWindow},
-    names::{BroadcastId, ChannelName, Epoch, InitId, Msn, TrackName},
+    live::{Broadcast, BroadcastState, Cursor, Place, Record, Stage, Step, TrackWindow},
+    names::{BroadcastId, ChannelName, Epoch, InitId, Msn, NodeId, TrackName},
 };
 
 /// A channel that starts is ready within the longest GOP and three seconds.
 const READY_WITHIN: Duration = Duration::from_secs(15);
+
+const NOT_READY: &str = "the channel is not ready yet";
 
 /// How a request went wrong.
 #[derive(Debug)]
@@ -111,23 +115,24 @@ impl Peer {
         if subscribe.hops.contains(&self.shared.hello.node) {
             return Err(refused(Code::Loop, "this node pulls through you"));
         }
-        let ready = self.ready(&subscribe.channel, subscribe.broadcast);
-        let (broadcast, epoch) = tokio::select! {
-            ready = timeout(READY_WITHIN, ready) => match ready {
-                Ok(ready) => ready?,
-                Err(_) => return Err(busy("the channel is not ready yet")),
-            },
-            // The child gave up.
-            message = reader.next() => {
-                message?;
-                return Ok(());
-            }
+        let hops = &subscribe.hops;
+        let ready = self.ready(&subscribe.channel, subscribe.broadcast, hops);
+        let Some((broadcast, epoch)) = unless_given_up(reader, ready).await? else {
+            return Ok(());
         };
         match subscribe.target {
             Target::Manifest => self.manifest(&broadcast, epoch, writer, reader).await,
             Target::Track(name) => {
                 let Some(track) = broadcast.track(name).cloned() else {
                     return Err(refused(Code::NotFound, "no such track"));
+                };
+                let node = &self.shared.node;
+                let followed = async {
+                    let followed = node.track(&broadcast, name, subscribe.start, hops).await;
+                    followed.map_err(|code| refused(code, "this node can't follow it"))
+                };
+                let Some(_lease) = unless_given_up(reader, followed).await? else {
+                    return Ok(());
                 };
                 let follow = Follow::new(self, &subscribe, broadcast, track, epoch);
                 Ok(follow.run(writer, reader).await?)
@@ -140,8 +145,10 @@ impl Peer {
         &self,
         channel: &ChannelName,
         wanted: Option<BroadcastId>,
+        hops: &[NodeId],
     ) -> Result<(Arc<Broadcast>, Epoch), Failure> {
         let mut changes = self.shared.directory.changes();
+        let mut demanded = false;
         loop {
             changes.mark_unchanged();
             let Some(known) = self.shared.directory.get(channel) else {
@@ -154,6 +161,13 @@ impl Peer {
                 }
                 _ if !fits(known.announcement.broadcast) => {
                     return Err(refused(Code::EpochMismatch, "another broadcast is on"));
+                }
+                // An edge builds it up once somebody asks.
+                Stage::Starting if !demanded => {
+                    demanded = true;
+                    let asked = self.shared.node.channel(channel, hops).await;
+                    asked.map_err(|code| refused(code, "the node stops"))?;
+                    continue;
                 }
                 _ => {}
             }
@@ -216,18 +230,29 @@ impl Peer {
         }
     }
 
-    fn held(
+    /// A track of the channel's current broadcast, waiting for it where this
+    /// node has not built it up yet.
+    async fn held(
         &self,
         channel: &ChannelName,
         broadcast: BroadcastId,
         name: TrackName,
-    ) -> Result<Arc<TrackWindow>, Failure> {
+    ) -> Result<(Arc<Broadcast>, Arc<TrackWindow>), Failure> {
+        if self.shared.node.pulls() {
+            let ready = self.ready(channel, Some(broadcast), &[]);
+            let ready = timeout(READY_WITHIN, ready).await;
+            let (broadcast, _) = ready.unwrap_or_else(|_| Err(busy(NOT_READY)))?;
+            return match broadcast.track(name).cloned() {
+                Some(track) => Ok((broadcast, track)),
+                None => Err(refused(Code::NotFound, "no such track")),
+            };
+        }
         let Some(known) = self.shared.directory.get(channel) else {
             return Err(refused(Code::NotFound, "no such channel"));
         };
         match known.stage {
-            Stage::Ready(held) if held.id == broadcast => match held.track(name) {
-                Some(track) => Ok(track.clone()),
+            Stage::Ready(held) if held.id == broadcast => match held.track(name).cloned() {
+                Some(track) => Ok((held, track)),
                 None => Err(refused(Code::NotFound, "no such track")),
             },
             _ => Err(refused(Code::EpochMismatch, "another broadcast is on")),
@@ -239,11 +264,21 @@ impl Peer {
         let _place = place(&self.fetches)?;
         self.shared.metrics.fetches.inc();
         writer.set_priority(priority::PAST);
-        let track = self.held(&fetch.channel, fetch.broadcast, fetch.track)?;
-        let held = track.window.look(|log| log.segment(fetch.msn).map(is_held));
+        let (broadcast, track) = self
+            .held(&fetch.channel, fetch.broadcast, fetch.track)
+            .await?;
+        let held = track.window.look(|log| {
+            let segment = log.segment(fetch.msn)?;
+            let place = segment.place().clone();
+            Some((is_held(segment), place, segment.head, segment.sum()))
+        });
         match held {
-            Some(true) => {}
-            Some(false) => return Err(refused(Code::NotHere, "known by its index only")),
+            Some((true, ..)) => {}
+            Some((false, Place::Archive(kept), head, sum)) => {
+                return past::send(&kept, head, sum, writer, &self.shared.metrics).await;
+            }
+            _ if self.shared.node.pulls() => return self.fetched(fetch, &broadcast, writer).await,
+            Some((false, ..)) => return Err(refused(Code::NotHere, "known by its index only")),
             None => return Err(refused(Code::Expired, "not held any more")),
         }
         let mut appended = track.window.appended();
@@ -284,8 +319,32 @@ impl Peer {
         }
     }
 
+    /// Passes on what this node's own parent has.
+    async fn fetched(
+        &self,
+        fetch: &Fetch,
+        broadcast: &Arc<Broadcast>,
+        writer: &mut Writer,
+    ) -> Result<(), Failure> {
+        let node = &self.shared.node;
+        let found = timeout(
+            READY_WITHIN,
+            node.segment(broadcast, fetch.track, fetch.msn),
+        )
+        .await
+        .map_err(|_| busy("this node's parent does not answer"))?;
+        let found = found.map_err(|code| refused(code, "this node's parents don't have it"))?;
+        past::pass_on(found, writer, &self.shared.metrics).await
+    }
+
     async fn list(&self, list: &List, writer: &mut Writer) -> Result<(), Failure> {
-        let track = self.held(&list.channel, list.broadcast, list.track)?;
+        let (broadcast, track) = self.held(&list.channel, list.broadcast, list.track).await?;
+        // Only what is followed is listed as of now.
+        let node = &self.shared.node;
+        let followed = node.track(&broadcast, list.track, Start::Live, &[]);
+        let followed = timeout(READY_WITHIN, followed).await;
+        let followed = followed.map_err(|_| busy("this node's parent does not answer"))?;
+        let _lease = followed.map_err(|code| refused(code, "this node can't follow it"))?;
         let index = track.window.look(|log| {
             let listed = log.index(list.to);
             Index::of(
@@ -314,6 +373,24 @@ impl Inits {
                 let track = name;
                 pieces.push(Message::Init { track, id, bytes }.encode());
             }
+        }
+    }
+}
+
+/// What `work` comes to within [`READY_WITHIN`]; `None` when the child ends its
+/// request first.
+async fn unless_given_up<T>(
+    reader: &mut Reader,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<Option<T>, Failure> {
+    tokio::select! {
+        done = timeout(READY_WITHIN, work) => match done {
+            Ok(done) => Ok(Some(done?)),
+            Err(_) => Err(busy(NOT_READY)),
+        },
+        message = reader.next() => {
+            message?;
+            Ok(None)
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     names::Msn,
 };
 
-/// A log holds some hundred segments; a request may not make us count further.
+/// A log holds some thousand segments; a request may not make us count further.
 const MAX_STEPS: usize = 4096;
 
 /// The first segment to stream and its first chunk.
@@ -72,7 +72,7 @@ pub(super) fn choose(log: &Log, start: Start, max_age: Ticks) -> First {
 pub(super) fn is_held(segment: &Segment) -> bool {
     match segment.state {
         SegmentState::Open => true,
-        SegmentState::Complete(end) => segment.chunks.len() == end.chunks as usize,
+        SegmentState::Complete(_) => segment.is_held() && !segment.is_summed(),
         SegmentState::Aborted => false,
     }
 }

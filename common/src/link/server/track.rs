@@ -65,7 +65,7 @@ impl Pieces {
         }
     }
 
-    fn chunk(&mut self, chunk: Chunk) {
+    pub(super) fn chunk(&mut self, chunk: Chunk) {
         self.piece(chunk_header(&chunk));
         self.piece(chunk.data);
     }

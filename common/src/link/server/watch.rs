@@ -3,9 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::Peer;
+use super::{Peer, Synced};
 use crate::{
     link::{
+        decode::MAX_HOPS,
         message::{GoneReason, Live, Message},
         stream::{Reader, StreamError, Writer},
     },
@@ -36,13 +37,17 @@ impl Peer {
                 .iter()
                 .map(Message::encode)
                 .collect();
-            if std::mem::take(&mut snapshot_due) {
+            let synced = self.shared.synced.clone();
+            let knows = synced.as_ref().is_none_or(|synced| *synced.borrow());
+            if snapshot_due && knows {
+                snapshot_due = false;
                 let channels = now.len() as u64;
                 pieces.push(Message::Snapshot { channels }.encode());
             }
             told = now;
             writer.send_all(&mut pieces).await?;
             tokio::select! {
+                () = holds(synced), if snapshot_due => {}
                 changed = changes.changed() => if changed.is_err() {
                     return Ok(());
                 },
@@ -60,6 +65,8 @@ impl Peer {
         all.filter(|channel| channel.announcement.channel.as_str().starts_with(prefix))
             // A path that leads through the child is none for it.
             .filter(|channel| !channel.announcement.hops.contains(&self.identity.node))
+            // One hop more would not fit into a LIVE.
+            .filter(|channel| channel.announcement.hops.len() < MAX_HOPS)
             .map(|channel| (channel.announcement.channel.clone(), self.told(channel)))
             .collect()
     }
@@ -86,6 +93,16 @@ impl Peer {
             broadcast,
         }
     }
+}
+
+/// Resolves once this node knows what there is.
+async fn holds(synced: Option<Synced>) {
+    if let Some(mut synced) = synced
+        && synced.wait_for(|synced| *synced).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 fn differences(

@@ -41,7 +41,9 @@ impl Served {
         let metrics = HttpMetrics::register(&Registry::new());
         let listeners = listeners.with_chat(rig.chat.clone());
         let shutdown = rig.shutdown.clone();
-        tokio::spawn(http::serve(config, listeners, upstream, metrics, shutdown));
+        tokio::spawn(http::serve(
+            config, listeners, upstream, None, metrics, shutdown,
+        ));
         let bound = listen::bind(&rig.chat.0.config, None).await.unwrap();
         let irc = bound.irc_address().unwrap();
         tokio::spawn(listen::serve(bound, rig.chat.clone()));

@@ -12,9 +12,9 @@ const MEDIA: &str = "/live/demo/v0.m3u8";
 
 #[tokio::test]
 async fn connections_are_bounded() {
-    for (flag, why) in [
-        ("--max-connections", Rejected::Connections),
-        ("--max-connections-per-address", Rejected::Address),
+    for (flag, why, status) in [
+        ("--max-connections", Rejected::Connections, 503),
+        ("--max-connections-per-address", Rejected::Address, 429),
     ] {
         let rig = Rig::live(&[flag, "2"]).await;
         let mut first = rig.connect().await;
@@ -23,7 +23,7 @@ async fn connections_are_bounded() {
         assert_eq!(second.get(MEDIA, &[]).await.status, 200);
         let mut third = rig.connect().await;
         let reply = third.reply(false).await.unwrap();
-        assert_eq!(reply.status, 503);
+        assert_eq!(reply.status, status);
         assert_eq!(reply.header("retry-after"), "2");
         assert_eq!(rig.metrics.rejections(why), 1);
         // The others go on, and a place given back is used again.
@@ -201,6 +201,61 @@ async fn a_viewer_that_reads_slowly_but_well_is_not() {
     assert_eq!(rig.metrics.slow_viewers.get(), 0);
     // Nor is it idle while its answer is on the way.
     assert_eq!(rig.metrics.rejections(Rejected::Idle), 0);
+}
+
+/// Whoever asks for media and reads none of it holds a bounded number of bytes,
+/// alone and together with others, and gives them back.
+#[tokio::test]
+async fn unread_answers_are_bounded_in_all() {
+    let mut rig = Rig::start(&["--max-queued", "100000000"], 4).await;
+    rig.studio.open(V, 100);
+    rig.studio.chunk(V, Bytes::from(vec![7; 40 << 20]));
+    rig.studio.part(V, 100, 0);
+    rig.studio.announce(&rig.directory);
+    let path = "/live/demo/7/v0/100.0.m4s";
+    let mut unread = Vec::new();
+    for _ in 0..2 {
+        let mut client = rig.connect().await;
+        client.ask("GET", path, &[]).await;
+        assert_eq!(client.reply_head().await.unwrap().status, 200);
+        unread.push(client);
+    }
+    assert!(rig.metrics.queued_bytes.get() > 80 << 20);
+    let refused = rig.get(path).await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.header("cache-control"), "no-store");
+    assert_eq!(rig.metrics.rejections(Rejected::QueuedInAll), 1);
+    drop(unread);
+    while rig.metrics.queued_bytes.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.get(path).await.status, 200);
+}
+
+/// A page may load nothing from elsewhere, run nothing inline and be in nobody's
+/// frame.
+#[tokio::test]
+async fn pages_have_a_strict_policy() {
+    let rig = Rig::live(&[]).await;
+    for path in ["/", "/watch/demo", "/watch/demo?token=a.b.c"] {
+        let reply = rig.get(path).await;
+        let policy = reply.header("content-security-policy");
+        for part in [
+            "default-src 'none'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(
+            !policy.contains("unsafe") && !policy.contains('*'),
+            "{policy}"
+        );
+        assert_eq!(reply.header("x-content-type-options"), "nosniff");
+        // The address of a page may hold a token.
+        assert_eq!(reply.header("referrer-policy"), "no-referrer");
+    }
 }
 
 #[tokio::test]

@@ -14,12 +14,15 @@ use super::super::{HttpConfig, HttpMetrics, bind, serve};
 use crate::{
     fixture::{Studio, audio, plan, video},
     upstream::Upstream,
+    view::{ViewConfig, ViewMetrics, Viewing},
 };
 
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]
     http: HttpConfig,
+    #[command(flatten)]
+    view: ViewConfig,
 }
 
 pub(super) fn config(flags: &[&str]) -> HttpConfig {
@@ -66,7 +69,10 @@ impl Rig {
 
     /// Nothing announced yet.
     pub(super) async fn start(flags: &[&str], target_duration_s: u32) -> Self {
-        let config = config(flags);
+        let base = ["edge", "--http-listen", "127.0.0.1:0"];
+        let Cli { http: config, view } = Cli::parse_from([&base, flags].concat());
+        let view_metrics = ViewMetrics::register(&Registry::new());
+        let viewing = Viewing::from_config(&view, view_metrics).unwrap();
         let listeners = bind(&config).await.unwrap();
         let address = listeners.http_address().unwrap();
         let directory = Arc::new(Directory::default());
@@ -77,6 +83,7 @@ impl Rig {
             config,
             listeners,
             upstream,
+            viewing,
             metrics.clone(),
             shutdown.clone(),
         );

@@ -160,6 +160,33 @@ async fn held_requests_are_bounded_by_connection() {
     }
 }
 
+/// A viewer that grants no window can't make this edge hold more than its budget.
+#[tokio::test]
+async fn unread_answers_are_bounded_by_connection() {
+    let rig = with_segment(&["--max-queued-per-connection", "3000000"], 1 << 20).await;
+    let mut client = H2::to(rig.address).await;
+    let path = "/live/demo/7/v0/100.0.m4s";
+    let mut unread = Vec::new();
+    for _ in 0..2 {
+        let answer = client.ask("GET", path).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        unread.push(answer);
+    }
+    let third = client.ask("GET", path).await.unwrap();
+    assert_eq!(third.status(), 429);
+    assert_eq!(third.headers()["retry-after"], "1");
+    assert_eq!(rig.metrics.rejections(Rejected::QueuedByConnection), 1);
+    // A playlist is small enough not to count.
+    assert_eq!(client.get(MEDIA).await.0, 200);
+    let read = unread.pop().unwrap().into_body().collect().await.unwrap();
+    assert!(read.to_bytes().len() > 1 << 20);
+    assert_eq!(client.get(path).await.0, 200);
+    drop((client, unread));
+    while rig.metrics.queued_bytes.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A cancelled stream ends its wait.
 #[tokio::test]
 async fn a_reset_stream_is_forgotten() {
@@ -273,24 +300,58 @@ async fn rapid_reset_is_sent_away() {
     }
     let _ = stream.write_all(&flood).await;
     assert!(goes_away(stream).await);
+    assert_eq!(rig.metrics.rejections(Rejected::Resets), 1);
     assert_eq!(rig.get(MEDIA).await.status, 200);
 }
 
-/// CVE-2025-8671: what makes the server reset its own streams, without end.
+/// CVE-2025-8671: streams that this side has to reset, for a frame that is wrong
+/// on each of them.
 #[tokio::test]
 async fn made_you_reset_is_sent_away() {
     let rig = Rig::live(&[]).await;
+    let path = b"/live/demo/7/v0/106.2.m4s";
+    let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend(path);
+    block.extend([0x01, 4]);
+    block.extend(b"edge");
     let mut stream = raw_h2(&rig).await;
     let mut flood = Vec::new();
-    for n in 0..4_000_u32 {
+    for n in 0..2_000_u32 {
         let id = 2 * n + 1;
-        // A request without its end, and a window that grows by nothing.
-        flood.extend(frame(1, 0x4, id, &request_block()));
-        flood.extend(frame(8, 0, id, &0_u32.to_be_bytes()));
+        // A request that waits, then more window than there may be (RFC 9113, 6.9.1).
+        flood.extend(frame(1, 0x5, id, &block));
+        flood.extend(frame(8, 0, id, &0x7fff_ffff_u32.to_be_bytes()));
     }
     let _ = stream.write_all(&flood).await;
     assert!(goes_away(stream).await);
+    rig.until_held(0).await;
+    assert_eq!(rig.metrics.rejections(Rejected::Resets), 1);
     assert_eq!(rig.get(MEDIA).await.status, 200);
+}
+
+/// Frames that cost their sender nothing: PING, SETTINGS, PRIORITY, WINDOW_UPDATE.
+#[tokio::test]
+async fn floods_of_cheap_frames_leave_others_alone() {
+    let rig = Rig::live(&[]).await;
+    for one in [
+        frame(6, 0, 0, &[0; 8]),
+        frame(4, 0, 0, &[]),
+        frame(2, 0, 1, &[0; 5]),
+        frame(8, 0, 0, &1_u32.to_be_bytes()),
+    ] {
+        let mut stream = raw_h2(&rig).await;
+        // Not read: what is answered has to be bounded as well.
+        let _ = tokio::time::timeout(
+            Duration::from_millis(500),
+            stream.write_all(&one.repeat(1 << 18)),
+        )
+        .await;
+        assert_eq!(rig.get(MEDIA).await.status, 200);
+        drop(stream);
+    }
+    while rig.metrics.connections.get() > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Header blocks that never end, in CONTINUATION frames.
@@ -365,6 +426,29 @@ async fn draining_finishes_what_waits_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn who_comes_to_a_draining_edge_is_told_where_to_go() {
+    let other = "http://127.0.0.1:1";
+    let rig = Rig::live(&["--alternative", other]).await;
+    let list = format!("{{\"alternatives\":[\"{other}\"]}}");
+    let mut before = rig.connect().await;
+    let reply = before.get("/api/v1/alternatives", &[]).await;
+    assert_eq!((reply.status, reply.body), (200, list.clone().into()));
+    rig.shutdown.drain();
+    before.ended().await;
+    rig.shutdown.drained(Duration::from_secs(5)).await.unwrap();
+    for path in [MEDIA, "/"] {
+        let mut late = rig.connect().await;
+        let reply = late.get(path, &[]).await;
+        assert_eq!(reply.status, 503);
+        assert_eq!(reply.header("retry-after"), "1");
+        assert_eq!(reply.header("connection"), "close");
+        assert_eq!(reply.header("access-control-allow-origin"), "*");
+        assert_eq!(reply.body, list.as_bytes());
+        late.ended().await;
+    }
+}
+
+#[tokio::test]
 async fn a_playlist_does_not_keep_a_drain_waiting_for_its_connection() {
     let rig = Rig::live(&[]).await;
     let mut client = H2::to(rig.address).await;
@@ -415,6 +499,7 @@ async fn t1_tls_offers_http2_and_http1() {
         config,
         listeners,
         upstream,
+        None,
         metrics.clone(),
         rig.shutdown.clone(),
     );

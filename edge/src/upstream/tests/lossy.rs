@@ -18,8 +18,8 @@ use super::{any, stage::*};
 const DATAGRAM_BYTES: usize = 65_536;
 
 /// Forwards datagrams both ways between children and one parent.
-struct Path {
-    address: SocketAddr,
+pub struct Path {
+    pub address: SocketAddr,
     /// Of 1,000 datagrams, how many are lost.
     lost_per_mille: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
@@ -46,7 +46,7 @@ impl Coin {
 }
 
 impl Path {
-    async fn to(parent: SocketAddr, seed: u64, lost_per_mille: u64) -> Self {
+    pub async fn to(parent: SocketAddr, seed: u64, lost_per_mille: u64) -> Self {
         let near = Arc::new(UdpSocket::bind(any()).await.unwrap());
         let address = near.local_addr().unwrap();
         let lost_per_mille = Arc::new(AtomicU64::new(lost_per_mille));
@@ -85,7 +85,7 @@ impl Path {
         }
     }
 
-    fn lose(&self, per_mille: u64) {
+    pub fn lose(&self, per_mille: u64) {
         self.lost_per_mille.store(per_mille, Ordering::Relaxed);
     }
 }

@@ -6,14 +6,15 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use common::{
     certs::{CertsArgs, run},
-    link::{Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES},
+    link::{Demand, Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES, demands},
     live::{
         Announcement, Broadcast, Channel, Chunk, Directory, Hint, PartEnd, PartFlags, Plan,
-        Position, Record, SegmentFlags, SegmentHead, Stage, Track, UnixMs, Version, Window,
+        Position, Record, SegmentFlags, SegmentHead, SegmentState, Stage, Track, UnixMs, Version,
+        Window,
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, NodeId, TrackName},
-    quic::{Congestion, LinkConfig, Switch, client_endpoint, server_endpoint},
+    quic::{Congestion, LinkBudget, LinkConfig, Switch, client_endpoint, server_endpoint},
     shutdown::Shutdown,
     tls::Role,
 };
@@ -21,6 +22,7 @@ use prometheus::Registry;
 use tempfile::TempDir;
 use tokio::{
     runtime::{Builder, Runtime},
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 
@@ -50,7 +52,7 @@ impl Certs {
         let args = CertsArgs {
             out: dir.path().to_owned(),
             origin: node("origin"),
-            edges: vec![node("edge-1"), node("edge-2")],
+            edges: vec![node("edge-1"), node("edge-2"), node("edge-3")],
             web_names: Vec::new(),
             force: false,
         };
@@ -63,6 +65,17 @@ impl Certs {
     }
 }
 
+pub fn hello(stem: &str) -> Hello {
+    Hello {
+        node: node(stem),
+        role: Role::Edge,
+        region: String::new(),
+        location: String::new(),
+        cost: 1,
+        max_chunk_bytes: u32::try_from(MAX_CHUNK_BYTES).unwrap(),
+    }
+}
+
 fn config(dir: &Path, stem: &str) -> LinkConfig {
     LinkConfig {
         link_ca: dir.join("ca.pem"),
@@ -70,6 +83,7 @@ fn config(dir: &Path, stem: &str) -> LinkConfig {
         link_key: dir.join(format!("{stem}.key")),
         link_congestion: Congestion::Bbr,
         link_gso: Switch::On,
+        link_budget: LinkBudget::default(),
     }
 }
 
@@ -92,6 +106,27 @@ impl Drop for Parent {
 
 impl Parent {
     pub fn start(certs: &Certs, directory: &Arc<Directory>, listen: SocketAddr) -> Self {
+        Self::serve(certs, directory, listen, "origin", Vec::new(), None)
+    }
+
+    /// An edge that is a parent; it ends with what it holds.
+    pub fn of(edge: &Edge, certs: &Certs, listen: SocketAddr) -> Self {
+        let (demands, demanded) = demands();
+        let directory = edge.upstream.directory().clone();
+        tokio::spawn(edge.upstream.clone().serve(demanded));
+        let stem = edge.node.as_str();
+        let pulls = Some((demands, edge.upstream.sync()));
+        Self::serve(certs, &directory, listen, stem, Vec::new(), pulls)
+    }
+
+    pub fn serve(
+        certs: &Certs,
+        directory: &Arc<Directory>,
+        listen: SocketAddr,
+        stem: &str,
+        alternatives: Vec<String>,
+        pulls: Option<(mpsc::Sender<Demand>, watch::Receiver<bool>)>,
+    ) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -99,20 +134,24 @@ impl Parent {
             .unwrap();
         let entered = runtime.enter();
         let registry = Registry::new();
-        let link = certs.config("origin");
+        let link = certs.config(stem);
         let listener =
             server_endpoint(listen, &link, &link.credentials().unwrap(), &registry).unwrap();
         let address = listener.local_addr().unwrap();
         let hello = Hello {
-            node: node("origin"),
-            role: Role::Origin,
-            region: String::new(),
-            location: String::new(),
-            cost: 1,
-            max_chunk_bytes: u32::try_from(MAX_CHUNK_BYTES).unwrap(),
+            role: if stem == "origin" {
+                Role::Origin
+            } else {
+                Role::Edge
+            },
+            ..hello(stem)
         };
         let metrics = LinkServerMetrics::register(&registry);
-        let server = LinkServer::new(hello, directory.clone(), metrics);
+        let mut server =
+            LinkServer::new(hello, directory.clone(), metrics).leaving_to(alternatives);
+        if let Some((demands, synced)) = pulls {
+            server = server.pulling(demands, synced);
+        }
         let shutdown = Shutdown::new();
         let task = runtime.spawn(server.run(listener, shutdown.clone()));
         drop(entered);
@@ -142,27 +181,54 @@ impl Parent {
 }
 
 pub struct Edge {
+    pub node: NodeId,
     pub upstream: Arc<Upstream>,
     pub registry: Registry,
 }
 
 impl Edge {
     pub fn start(certs: &Certs, stem: &str, parent: SocketAddr) -> Self {
+        Self::under(certs, stem, &[parent])
+    }
+
+    pub fn under(certs: &Certs, stem: &str, parents: &[SocketAddr]) -> Self {
+        let parents = parents.iter().map(ToString::to_string).collect();
+        Self::of(certs, stem, watch::channel(parents).1, 1 << 30)
+    }
+
+    /// Whose windows may hold so many bytes.
+    pub fn holding(certs: &Certs, stem: &str, parent: SocketAddr, window_bytes: u64) -> Self {
+        let (_, parents) = watch::channel(vec![parent.to_string()]);
+        Self::of(certs, stem, parents, window_bytes)
+    }
+
+    /// Whose parents may change.
+    pub fn of(
+        certs: &Certs,
+        stem: &str,
+        parents: watch::Receiver<Vec<String>>,
+        window_bytes: u64,
+    ) -> Self {
         let registry = Registry::new();
         let link = certs.config(stem);
         let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
         let config = UpstreamConfig {
-            parents: vec![parent.to_string()],
+            parents: Vec::new(),
+            parents_file: None,
+            warm_parents: 2,
+            window_bytes,
             cache_bytes: 1 << 20,
         };
         let upstream = Upstream::start(
             &config,
-            node(stem),
+            parents,
+            hello(stem),
             dialer,
             Arc::new(Directory::default()),
             UpstreamMetrics::register(&registry),
         );
         Self {
+            node: node(stem),
             upstream: Arc::new(upstream),
             registry,
         }
@@ -170,8 +236,27 @@ impl Edge {
 
     pub async fn disconnected(&self) {
         let shared = &self.upstream.pulled.as_ref().unwrap().shared;
-        let mut sessions = shared.session.subscribe();
-        within(sessions.wait_for(Option::is_none)).await.unwrap();
+        let mut changes = shared.changes();
+        while shared.is_connected() {
+            within(changes.changed()).await.unwrap();
+        }
+    }
+
+    pub async fn connected(&self) {
+        let shared = &self.upstream.pulled.as_ref().unwrap().shared;
+        let mut changes = shared.changes();
+        while !shared.is_connected() {
+            within(changes.changed()).await.unwrap();
+        }
+    }
+
+    /// Waits until so many parents have told what they carry.
+    pub async fn has_paths(&self, broadcast: u64, count: usize) {
+        let shared = &self.upstream.pulled.as_ref().unwrap().shared;
+        let mut changes = shared.changes();
+        while shared.paths(&channel(), BroadcastId(broadcast)).len() < count {
+            within(changes.changed()).await.unwrap();
+        }
     }
 
     pub async fn broadcast(&self) -> Arc<Broadcast> {
@@ -223,10 +308,14 @@ pub fn track(name: TrackName) -> Track {
 
 /// A broadcast with two tracks, in the directory and ready.
 pub fn publish(directory: &Directory, id: u64) -> Arc<Broadcast> {
+    publish_as(directory, id, plan())
+}
+
+pub fn publish_as(directory: &Directory, id: u64, plan: Plan) -> Arc<Broadcast> {
     let broadcast = Arc::new(Broadcast::new(
         channel(),
         BroadcastId(id),
-        plan(),
+        plan,
         vec![track(V0), track(A0)],
     ));
     for track in &broadcast.tracks {
@@ -338,16 +427,25 @@ pub async fn equals(child: &Window, parent: &Window) {
     assert_eq!(child.listing(), parent.listing());
 }
 
-/// Every chunk that the child holds is the parent's; how many there are.
+/// Every chunk that the child was sent is the parent's; how many there are. What
+/// it let go since was held against its sums before.
 pub fn same_bytes(child: &Window, parent: &Window, msns: impl Iterator<Item = u64>) -> usize {
-    let chunks = |window: &Window, msn| {
-        window.look(|log| log.segment(Msn(msn)).map(|segment| segment.chunks.clone()))
+    let looked = |window: &Window, msn| {
+        window.look(|log| {
+            let segment = log.segment(Msn(msn)).unwrap();
+            let held = segment.is_held().then(|| segment.chunks.clone());
+            (segment.state, held)
+        })
     };
     let mut count = 0;
     for msn in msns {
-        let held = chunks(child, msn).unwrap();
-        count += held.len();
-        assert_eq!(Some(held), chunks(parent, msn), "{msn}");
+        let (here, there) = (looked(child, msn), looked(parent, msn));
+        assert_eq!(here.0, there.0, "{msn}");
+        match (here.1, there.1) {
+            (Some(held), theirs) => assert!(Some(held) == theirs, "{msn}"),
+            (None, _) => assert!(matches!(here.0, SegmentState::Complete(_)), "{msn}"),
+        }
+        count += parent.look(|log| log.segment(Msn(msn)).unwrap().chunks.len());
     }
     count
 }

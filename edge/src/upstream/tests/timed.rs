@@ -3,18 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    link::{GoneReason, Live},
+    link::{GoneReason, Live, Start},
     live::{BroadcastState, Directory},
     names::BroadcastId,
     quic::client_endpoint,
 };
 use prometheus::Registry;
-use tokio::time::advance;
+use tokio::{sync::watch, time::advance};
 
 use super::stage::*;
 use crate::upstream::{
     Shared, Unavailable, UpstreamMetrics,
-    parent::{GRACE, Parents, Watch},
+    parent::{GRACE, Parents},
     tracks::IDLE,
 };
 
@@ -25,13 +25,15 @@ fn shared() -> Arc<Shared> {
         Arc::new(Directory::default()),
         metrics,
         1 << 20,
+        1 << 30,
     ))
 }
 
 fn parents(certs: &Certs, shared: &Arc<Shared>) -> Parents {
     let link = certs.config("edge-1");
     let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
-    Parents::new(shared.clone(), dialer, node("edge-1"), Vec::new())
+    let addresses = watch::channel(Vec::new()).1;
+    Parents::new(shared.clone(), dialer, hello("edge-1"), addresses, 2)
 }
 
 async fn settle() {
@@ -60,6 +62,48 @@ async fn a_track_nobody_asks_for_is_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_track_that_a_child_follows_is_kept() {
+    let shared = shared();
+    let broadcast = publish(&shared.directory, 7);
+    let leased = shared.lease(&broadcast, V0, Start::Live, Vec::new());
+    let leased = leased.unwrap();
+    let followed = || shared.tracks.lock().len();
+    for _ in 0..5 {
+        advance(IDLE * 2).await;
+        settle().await;
+        assert_eq!(followed(), 1);
+    }
+    drop(leased);
+    advance(IDLE - Duration::from_secs(1)).await;
+    settle().await;
+    assert_eq!(followed(), 1, "it may come back");
+    advance(IDLE).await;
+    settle().await;
+    assert_eq!(followed(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_that_stays_keeps_its_track() {
+    let shared = shared();
+    let broadcast = publish(&shared.directory, 7);
+    let _ = shared.followed(&broadcast, V0).await;
+    let staying = shared.following(&broadcast, V0).unwrap();
+    for _ in 0..5 {
+        advance(IDLE * 2).await;
+        settle().await;
+        assert_eq!(shared.tracks.lock().len(), 1);
+    }
+    drop(staying);
+    advance(IDLE - Duration::from_secs(1)).await;
+    settle().await;
+    assert_eq!(shared.tracks.lock().len(), 1);
+    advance(Duration::from_secs(1) + Duration::from_millis(1)).await;
+    settle().await;
+    assert_eq!(shared.tracks.lock().len(), 0);
+    assert!(shared.following(&broadcast, V0).is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_channel_missing_from_a_snapshot_is_lost_and_has_its_grace() {
     let (certs, shared) = (Certs::new(), shared());
     let mut parents = parents(&certs, &shared);
@@ -69,14 +113,17 @@ async fn a_channel_missing_from_a_snapshot_is_lost_and_has_its_grace() {
         ended: false,
     };
     let known = || shared.directory.get(&channel()).is_some();
-    let missing = |parents: &mut Parents| parents.snapshot(&mut Watch::default());
+    let missing = |parents: &mut Parents| {
+        shared.routes.lock().speaks(0);
+        parents.snapshot(0);
+    };
 
     missing(&mut parents);
     advance(GRACE - Duration::from_secs(1)).await;
     parents.leave();
     assert!(known());
     // It came back in time; then it does not.
-    parents.live(live(), &mut Watch::default());
+    parents.live(0, live());
     advance(GRACE * 2).await;
     parents.leave();
     assert!(known());
@@ -91,7 +138,7 @@ async fn an_ended_channel_stays_for_one_window() {
     let (certs, shared) = (Certs::new(), shared());
     let mut parents = parents(&certs, &shared);
     let broadcast = publish(&shared.directory, 7);
-    parents.gone(&channel(), BroadcastId(7), GoneReason::Ended);
+    parents.gone(0, &channel(), BroadcastId(7), GoneReason::Ended);
     assert_eq!(broadcast.state(), BroadcastState::Ended);
     advance(Duration::from_millis(u64::from(plan().window_ms) - 1)).await;
     parents.leave();
@@ -122,7 +169,8 @@ async fn a_loop_is_passed_over() {
         announcement: looped,
         ended: false,
     };
-    parents.live(live, &mut Watch::default());
+    shared.routes.lock().speaks(0);
+    parents.live(0, live);
     assert!(shared.directory.is_empty());
 }
 
@@ -130,7 +178,7 @@ async fn a_loop_is_passed_over() {
 async fn without_a_parent_what_is_held_answers_for_the_grace() {
     let shared = shared();
     let broadcast = publish(&shared.directory, 7);
-    shared.disconnected();
+    shared.disconnected(0);
     let held = shared.broadcast(&channel()).await.unwrap();
     assert!(Arc::ptr_eq(&held, &broadcast));
     advance(GRACE + Duration::from_millis(1)).await;

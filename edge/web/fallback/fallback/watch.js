@@ -4,7 +4,10 @@
 const RETRY_MS = 3000;
 const RETRY_SPREAD_MS = 2000;
 const channel = location.pathname.slice('/watch/'.length);
-const url = `/live/${channel}/index.m3u8`;
+// As core/source.js does.
+const token = new URLSearchParams(location.search).get('token') ?? '';
+const prefix = /^[\w-]{1,512}\.[\w-]{1,512}\.[\w-]{1,512}$/.test(token) ? `/s/${token}` : '';
+const url = `${prefix}/live/${channel}/index.m3u8`;
 const video = document.getElementById('video');
 const state = document.getElementById('state');
 
@@ -26,7 +29,8 @@ async function load() {
       video.src = url;
       return;
     }
-    say(status === 404 ? 'This channel is not live. Leave the page open: it starts by itself.' : 'Getting ready\u2026');
+    if (status === 403) say('The link to this page has expired or is for another channel. Ask for a new one.');
+    else say(status === 404 ? 'This channel is not live. Leave the page open: it starts by itself.' : 'Getting ready\u2026');
   } catch {
     say('The server does not answer. The page keeps trying.');
   }

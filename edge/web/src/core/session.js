@@ -6,7 +6,8 @@
 // DOM nor hls.js nor a clock.
 //
 // States: starting (asked for, no picture yet), live, interrupted (was live, no
-// picture now, expected back), ended (ENDLIST played out), offline (404).
+// picture now, expected back), ended (ENDLIST played out), offline (404, or 403 where the
+// viewer's token is no good).
 // Invariant: there is always either a source loaded, or a probe asked for, so
 // that the page comes back without a reload whatever happened.
 
@@ -18,6 +19,8 @@ export const INTERRUPTED_MS = 1500;
 // and if that did not help either, its source is loaded afresh.
 export const SEEK_MS = 3000;
 export const RELOAD_MS = 9000;
+// Loading the past afresh would begin at live: it gets time to come from afar.
+export const PAST_RELOAD_MS = 20_000;
 // A source that shows no first frame although its playlist goes on.
 export const FIRST_FRAME_MS = 15_000;
 // A source that played for so long was good: back-off starts again from zero.
@@ -67,6 +70,9 @@ export class Session {
         return this.#endlist ? this.#giveUp('ended', null) : [];
       case 'disjoint':
         return this.#reload('player', nowMs);
+      // A moment that nobody keeps any more: back to the live edge.
+      case 'past-gone':
+        return this.#reload('past', nowMs);
       case 'fatal':
         return this.#fatal(event, nowMs);
       case 'probed':
@@ -153,6 +159,7 @@ export class Session {
     // A page that slept asks for media that is long gone; the channel may be live.
     const gone = status === 404 && media;
     if (status === 404 && !gone) return this.#giveUp('offline', null);
+    if (status === 403) return this.#giveUp('offline', 'forbidden');
     if (status === 400 || gone) return this.#reload('player', nowMs);
     const reason = status ? 'server' : 'network';
     return this.#giveUp(this.#everLive ? 'interrupted' : 'starting', reason);
@@ -172,6 +179,9 @@ export class Session {
         if (this.state === 'ended') this.reason = null;
         else this.#set('offline', null);
         break;
+      case 'forbidden':
+        this.#set('offline', 'forbidden');
+        break;
       case 'unavailable':
         if (this.state === 'interrupted') this.reason = 'server';
         else if (this.state === 'ended') this.reason = null;
@@ -184,11 +194,12 @@ export class Session {
   }
 
   // `stuckMs`: since the position last moved, 0 while idle. `lagS`: how far the
-  // picture is behind its target, null where the viewer chose to be behind.
+  // picture is behind its target, null where the viewer chose to be behind, and
+  // `following` is false then: nobody is taken from the past for waiting on it.
   // `playlistAgeMs`: since the playlist last advanced, null before it was read.
   // `playlistSlowMs`: the age beyond which it stands still. `failing`: the status
   // of the last request where it failed (0 without an answer), null otherwise.
-  #tick({ stuckMs, idle, moved, lagS, playlistAgeMs, playlistSlowMs, failing }, nowMs) {
+  #tick({ stuckMs, idle, moved, following = true, lagS, playlistAgeMs, playlistSlowMs, failing }, nowMs) {
     if (!this.#loaded) return [];
     if (moved) return [...this.#frame(nowMs), ...this.#keepUp(lagS, nowMs)];
     if (idle) return [];
@@ -200,8 +211,8 @@ export class Session {
       if (stuckMs >= INTERRUPTED_MS) this.#set('interrupted', reasonOf(failing));
       return [];
     }
-    if (stuckMs >= RELOAD_MS) return this.#reload('player', nowMs);
-    return stuckMs >= SEEK_MS ? this.#seekLive(SEEK_MS, nowMs) : [];
+    if (stuckMs >= (following ? RELOAD_MS : PAST_RELOAD_MS)) return this.#reload('player', nowMs);
+    return following && stuckMs >= SEEK_MS ? this.#seekLive(SEEK_MS, nowMs) : [];
   }
 
   #keepUp(lagS, nowMs) {

@@ -13,10 +13,12 @@ const WORDS = {
     server: ['Interrupted', 'The server lost its source. The picture comes back by itself.'],
     network: ['Connection lost', 'No answer from the server. The page keeps trying.'],
     player: ['One moment', 'The player is starting over.'],
+    past: ['Back to live', 'That moment is not kept any more.'],
   },
   offline: {
     default: ['Offline', 'This channel is not live. Leave the page open: it starts by itself.'],
     network: ['No answer from the server', 'Check your connection. The page keeps trying.'],
+    forbidden: ['Not for this link', 'The link to this page has expired or is for another channel. Ask for a new one.'],
   },
   ended: {
     default: ['The broadcast has ended', 'Leave the page open: the next one starts by itself.'],
@@ -31,6 +33,12 @@ export const BADGES = {
   offline: 'Offline',
   ended: 'Ended',
 };
+
+// What plays, for the strip of figures.
+export function modeWords({ mode, native, unfit }) {
+  if (mode === 'fast') return 'Fast';
+  return unfit ? 'LL-HLS (slow network)' : native ? 'HLS' : 'LL-HLS';
+}
 
 export function words(state, reason) {
   const choices = WORDS[state];

@@ -149,7 +149,7 @@ impl Actor {
 
     fn complete(&mut self, name: TrackName) -> Result<(), ApplyError> {
         let current = self.current.as_mut().ok_or(ApplyError::NoBroadcast)?;
-        current.complete(name)?;
+        current.complete(name, &self.shared.archive)?;
         self.shared.metrics.segments.inc();
         Ok(())
     }

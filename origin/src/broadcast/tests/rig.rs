@@ -4,7 +4,7 @@ use std::{cell::Cell, net::SocketAddr, path::Path};
 
 use bytes::Bytes;
 use common::{
-    live::{Broadcast, BroadcastState, Channel, Listing, SegmentState, Stage},
+    live::{ArchiveMetrics, Broadcast, BroadcastState, Channel, Listing, SegmentState, Stage},
     names::TrackName,
     rtmp::MediaKind,
 };
@@ -57,6 +57,7 @@ pub struct Origin {
     pub publishes: mpsc::Sender<Publish>,
     pub directory: Arc<Directory>,
     pub metrics: BroadcastMetrics,
+    pub registry: Registry,
     pub shutdown: Shutdown,
     task: JoinHandle<()>,
 }
@@ -67,20 +68,33 @@ impl Origin {
     }
 
     pub fn with(journal: Option<&Path>) -> Self {
+        Self::with_dvr(journal, None, 1 << 30)
+    }
+
+    pub fn with_dvr(journal: Option<&Path>, dvr: Option<&str>, memory_bytes: u64) -> Self {
         clock();
         let config = BroadcastConfig {
             grace: 10,
             max_gop: 12,
             max_window_bytes: MAX_WINDOW_BYTES,
             journal: journal.map(Path::to_owned),
+            dvr: DvrConfig {
+                dvr: dvr.map(|window| window.parse().unwrap()),
+                dvr_memory_bytes: memory_bytes,
+                dvr_dir: None,
+                dvr_disk_bytes: 0,
+            },
         };
-        let metrics = BroadcastMetrics::register(&Registry::new());
+        let registry = Registry::new();
+        let archive = config.dvr.open(ArchiveMetrics::register(&registry));
+        let metrics = BroadcastMetrics::register(&registry);
         let (directory, shutdown) = (Arc::new(Directory::default()), Shutdown::new());
         let node = NodeId::parse("origin").unwrap();
         let mut broadcasts = Broadcasts::new(
             config,
             node,
             directory.clone(),
+            archive.unwrap(),
             metrics.clone(),
             shutdown.clone(),
         )
@@ -91,6 +105,7 @@ impl Origin {
             publishes,
             directory,
             metrics,
+            registry,
             shutdown,
             task: tokio::spawn(broadcasts.run(arriving)),
         }
@@ -147,6 +162,22 @@ impl Origin {
             Stage::Ready(broadcast) => broadcast,
             Stage::Starting => panic!("nothing is offered yet"),
         }
+    }
+
+    /// What a gauge or a counter says now.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole numbers of this test"
+    )]
+    pub fn metric(&self, name: &str) -> u64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let values = family.into_iter().flat_map(|family| family.get_metric());
+        let value = |of: &prometheus::proto::Metric| {
+            of.get_gauge().get_value() + of.get_counter().get_value()
+        };
+        values.map(value).sum::<f64>() as u64
     }
 
     pub fn refused(&self, label: &str) -> u64 {

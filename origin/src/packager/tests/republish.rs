@@ -1,6 +1,6 @@
 //! A publisher that comes back within the grace window.
 
-use common::{live::UnixMs, names::Epoch};
+use common::{live::UnixMs, media::Timescale, names::Epoch};
 
 use super::{
     publisher::{A0, EPOCH_MS, Script, V0, Video, publish},
@@ -42,8 +42,7 @@ fn h10_h11_a_republish_continues_with_one_discontinuity() {
         let replay = again(&usual(30), &usual(30), journal);
         let broadcast = replay.only();
         for track in broadcast.tracks.values() {
-            let marked: Vec<_> = track
-                .segments
+            let marked: Vec<_> = track.segments[1..]
                 .iter()
                 .filter(|s| s.head.flags.discontinuity)
                 .collect();
@@ -58,6 +57,25 @@ fn h10_h11_a_republish_continues_with_one_discontinuity() {
                     .windows(2)
                     .all(|w| w[0].end <= w[1].head.dts.0)
             );
+        }
+    }
+}
+
+#[test]
+fn h11_programme_time_less_media_time_is_one_number_an_epoch() {
+    for cut_ms in [5_000, 5_034, 5_067, 5_101] {
+        let first = usual(30).without(|s| s.dts_ms > cut_ms);
+        let replay = again(&first, &usual(30), false);
+        for track in replay.only().tracks.values() {
+            let scale = track.track.timescale;
+            let mut zeros = std::collections::BTreeMap::new();
+            for segment in &track.segments {
+                let on_video = scale.convert(segment.head.dts, Timescale::VIDEO);
+                let zero_ms = segment.head.program_time.0 - Timescale::VIDEO.to_ms(on_video);
+                let known = *zeros.entry(segment.head.epoch).or_insert(zero_ms);
+                assert_eq!(zero_ms, known, "cut at {cut_ms}");
+            }
+            assert_eq!(zeros.len(), 2);
         }
     }
 }

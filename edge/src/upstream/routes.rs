@@ -1,0 +1,450 @@
+//! Who carries what: the tables of all parents, and the choice between them.
+//! Pure: what a parent said goes in, the best announcement and the order of
+//! the paths come out.
+//!
+//! A channel is pulled from the highest epoch that is still produced. Paths to
+//! one origin's broadcast are twins, byte for byte; among them a parent that
+//! stays comes first, then one that was steady of late, then the lowest cost,
+//! then the order in which the parents were given. Being steady is what keeps
+//! the choice from flapping: a fault costs a parent its place for a time that
+//! doubles with each further one.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use common::{
+    link::Live,
+    names::{BroadcastId, ChannelName, NodeId},
+};
+use tokio::time::Instant;
+
+/// How long a channel that no parent knows any more may stay away, and how long
+/// the word of a parent holds whose link is lost.
+pub(super) const GRACE: Duration = Duration::from_secs(15);
+
+/// How long a parent comes last after its first fault, and after many.
+const FIRST_DISTRUST: Duration = Duration::from_secs(10);
+const LAST_DISTRUST: Duration = Duration::from_secs(300);
+
+/// A parent without fault for that long begins anew.
+const FORGIVEN: Duration = Duration::from_secs(600);
+
+/// Channels of one parent. Each costs a few hundred bytes here.
+pub(super) const MAX_CHANNELS: usize = 65_536;
+
+/// A parent's place in the order given.
+pub(super) type Rank = usize;
+
+/// `S` is a link to a parent.
+#[derive(Debug)]
+pub(super) struct Routes<S> {
+    node: NodeId,
+    parents: BTreeMap<Rank, Parent<S>>,
+}
+
+#[derive(Debug)]
+struct Parent<S> {
+    link: Option<S>,
+    lost_at: Option<Instant>,
+    /// It said GOAWAY.
+    leaving: bool,
+    told: HashMap<ChannelName, Live>,
+    /// Channels told on this link before its SNAPSHOT.
+    fresh: Option<HashSet<ChannelName>>,
+    trust: Trust,
+}
+
+impl<S> Default for Parent<S> {
+    fn default() -> Self {
+        Self {
+            link: None,
+            lost_at: None,
+            leaving: false,
+            told: HashMap::new(),
+            fresh: None,
+            trust: Trust::default(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Trust {
+    faults: u32,
+    until: Option<Instant>,
+}
+
+impl Trust {
+    fn steady(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    /// Further faults while it is not trusted are the same one.
+    fn fault(&mut self, now: Instant) {
+        if !self.steady(now) {
+            return;
+        }
+        let recent = self
+            .until
+            .is_some_and(|until| now.duration_since(until) < FORGIVEN);
+        self.faults = if recent {
+            self.faults.saturating_add(1)
+        } else {
+            1
+        };
+        let doubled = FIRST_DISTRUST.saturating_mul(1 << (self.faults - 1).min(16));
+        self.until = Some(now + doubled.min(LAST_DISTRUST));
+    }
+}
+
+impl<S: Clone> Routes<S> {
+    pub(super) fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            parents: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn connected(&mut self, rank: Rank, link: S) {
+        self.begins(rank).link = Some(link);
+    }
+
+    /// What comes from this parent is its word on a new link.
+    fn begins(&mut self, rank: Rank) -> &mut Parent<S> {
+        let parent = self.parents.entry(rank).or_default();
+        parent.lost_at = None;
+        parent.leaving = false;
+        parent.fresh = Some(HashSet::new());
+        parent
+    }
+
+    /// A parent that speaks without a link, where only its words matter.
+    #[cfg(test)]
+    pub(super) fn speaks(&mut self, rank: Rank) {
+        self.begins(rank);
+    }
+
+    /// Its word holds on for [`GRACE`].
+    pub(super) fn lost(&mut self, rank: Rank, now: Instant) {
+        if let Some(parent) = self.parents.get_mut(&rank)
+            && parent.link.take().is_some()
+        {
+            parent.lost_at = Some(now);
+            parent.trust.fault(now);
+        }
+    }
+
+    pub(super) fn leaving(&mut self, rank: Rank) {
+        if let Some(parent) = self.parents.get_mut(&rank) {
+            parent.leaving = true;
+        }
+    }
+
+    pub(super) fn fault(&mut self, rank: Rank, now: Instant) {
+        if let Some(parent) = self.parents.get_mut(&rank) {
+            parent.trust.fault(now);
+        }
+    }
+
+    /// Takes a LIVE; `false` for one that leads back here or is one too many,
+    /// which also takes back what the parent said of the channel before.
+    pub(super) fn live(&mut self, rank: Rank, live: Live) -> bool {
+        let Some(parent) = self.parents.get_mut(&rank) else {
+            return false;
+        };
+        let channel = live.announcement.channel.clone();
+        let full = parent.told.len() >= MAX_CHANNELS && !parent.told.contains_key(&channel);
+        if full || live.announcement.hops.contains(&self.node) {
+            parent.told.remove(&channel);
+            return false;
+        }
+        if let Some(fresh) = &mut parent.fresh {
+            fresh.insert(channel.clone());
+        }
+        parent.told.insert(channel, live);
+        true
+    }
+
+    /// The channels that this parent does not know any more.
+    pub(super) fn snapshot(&mut self, rank: Rank) -> Vec<ChannelName> {
+        let Some(parent) = self.parents.get_mut(&rank) else {
+            return Vec::new();
+        };
+        let Some(fresh) = parent.fresh.take() else {
+            return Vec::new();
+        };
+        let missing = parent.told.keys().filter(|told| !fresh.contains(*told));
+        let missing: Vec<_> = missing.cloned().collect();
+        parent.told.retain(|channel, _| fresh.contains(channel));
+        missing
+    }
+
+    pub(super) fn gone(&mut self, rank: Rank, channel: &ChannelName) {
+        if let Some(parent) = self.parents.get_mut(&rank) {
+            parent.told.remove(channel);
+        }
+    }
+
+    /// Channels whose parents have been away too long to be believed.
+    pub(super) fn expired(&mut self, now: Instant) -> BTreeSet<ChannelName> {
+        let mut gone = BTreeSet::new();
+        for parent in self.parents.values_mut() {
+            if parent.lost_at.is_some_and(|at| at + GRACE <= now) {
+                parent.lost_at = None;
+                gone.extend(parent.told.drain().map(|(channel, _)| channel));
+            }
+        }
+        gone
+    }
+
+    /// When something changes by time alone.
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
+        let parents = self.parents.values();
+        parents
+            .flat_map(|parent| [parent.lost_at.map(|at| at + GRACE), parent.trust.until])
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
+    }
+
+    /// What this node believes of the channel.
+    pub(super) fn best(&self, channel: &ChannelName, now: Instant) -> Option<&Live> {
+        let chosen = self.chosen(channel)?;
+        let twins = self
+            .told(channel)
+            .filter(|(_, _, live)| is_twin(live, chosen));
+        twins
+            .min_by_key(|(rank, parent, live)| place(*rank, parent, live, now))
+            .map(|(_, _, live)| live)
+    }
+
+    /// The links to pull a broadcast through, best first.
+    pub(super) fn paths(
+        &self,
+        channel: &ChannelName,
+        broadcast: BroadcastId,
+        now: Instant,
+    ) -> Vec<S> {
+        let of_broadcast = |live: &Live| live.announcement.broadcast == broadcast;
+        let chosen = self.chosen(channel).filter(|live| of_broadcast(live));
+        let twin = |live: &Live| match chosen {
+            Some(chosen) => is_twin(live, chosen),
+            None => of_broadcast(live),
+        };
+        let mut paths: Vec<_> = self
+            .told(channel)
+            .filter(|(_, _, live)| twin(live))
+            .filter_map(|(rank, parent, live)| {
+                Some((place(rank, parent, live, now), parent.link.clone()?))
+            })
+            .collect();
+        paths.sort_by_key(|(place, _)| *place);
+        paths.into_iter().map(|(_, link)| link).collect()
+    }
+
+    /// Whether there is a parent, and each has told all that it carries.
+    pub(super) fn all_told(&self) -> bool {
+        let mut linked = self
+            .parents
+            .values()
+            .filter(|p| p.link.is_some())
+            .peekable();
+        linked.peek().is_some() && linked.all(|parent| parent.fresh.is_none())
+    }
+
+    pub(super) fn links(&self) -> impl Iterator<Item = (Rank, &S)> {
+        let links = self.parents.iter();
+        links.filter_map(|(rank, parent)| Some((*rank, parent.link.as_ref()?)))
+    }
+
+    fn told(&self, channel: &ChannelName) -> impl Iterator<Item = (Rank, &Parent<S>, &Live)> {
+        let parents = self.parents.iter();
+        parents.filter_map(move |(rank, parent)| {
+            parent.told.get(channel).map(|live| (*rank, parent, live))
+        })
+    }
+
+    /// The youngest broadcast that still goes on, or the youngest that ended.
+    fn chosen(&self, channel: &ChannelName) -> Option<&Live> {
+        let all = self.told(channel).map(|(_, _, live)| live);
+        all.max_by_key(|live| {
+            let announcement = &live.announcement;
+            let origin = announcement.hops.first();
+            (
+                !live.ended,
+                announcement.broadcast,
+                Reverse(origin),
+                announcement.epoch,
+            )
+        })
+    }
+}
+
+/// Two origins may give one number to their broadcasts: then they are no twins.
+fn is_twin(one: &Live, other: &Live) -> bool {
+    let (one, other) = (&one.announcement, &other.announcement);
+    one.broadcast == other.broadcast && one.hops.first() == other.hops.first()
+}
+
+type Place = (bool, bool, bool, u32, Rank);
+
+/// The lowest comes first.
+fn place<S>(rank: Rank, parent: &Parent<S>, live: &Live, now: Instant) -> Place {
+    (
+        parent.link.is_none(),
+        parent.leaving,
+        !parent.trust.steady(now),
+        live.announcement.cost,
+        rank,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{live::Announcement, names::Epoch};
+
+    use super::*;
+
+    fn channel() -> ChannelName {
+        ChannelName::parse("demo").unwrap()
+    }
+
+    fn node(name: &str) -> NodeId {
+        NodeId::parse(name).unwrap()
+    }
+
+    fn live(epoch: u64, hops: &[&str], cost: u32) -> Live {
+        Live {
+            announcement: Announcement {
+                channel: channel(),
+                broadcast: BroadcastId(epoch),
+                epoch: Epoch(epoch),
+                lost: false,
+                hops: hops.iter().map(|name| node(name)).collect(),
+                cost,
+            },
+            ended: false,
+        }
+    }
+
+    /// Two parents that carry one origin's broadcast at one cost.
+    fn twins() -> (Routes<char>, Instant) {
+        let mut routes = Routes::new(node("leaf"));
+        for (rank, link, hops) in [(0, 'a', ["o", "m1"]), (1, 'b', ["o", "m2"])] {
+            routes.connected(rank, link);
+            assert!(routes.live(rank, live(7, &hops, 2)));
+            assert!(routes.snapshot(rank).is_empty());
+        }
+        (routes, Instant::now())
+    }
+
+    fn paths(routes: &Routes<char>, now: Instant) -> String {
+        routes
+            .paths(&channel(), BroadcastId(7), now)
+            .iter()
+            .collect()
+    }
+
+    #[test]
+    fn the_lowest_cost_wins_then_the_order_given() {
+        let (mut routes, now) = twins();
+        assert_eq!(paths(&routes, now), "ab");
+        routes.live(1, live(7, &["o", "m2"], 1));
+        assert_eq!(paths(&routes, now), "ba");
+        let best = &routes.best(&channel(), now).unwrap().announcement;
+        assert_eq!((best.cost, best.hops.len()), (1, 2));
+    }
+
+    #[test]
+    fn the_highest_epoch_wins_whatever_it_costs() {
+        let (mut routes, now) = twins();
+        routes.live(1, live(9, &["o2", "m2"], 50));
+        let best = routes.best(&channel(), now).unwrap();
+        assert_eq!(best.announcement.epoch, Epoch(9));
+        // Who still reads the old one is led to where it is.
+        assert_eq!(paths(&routes, now), "a");
+        assert_eq!(routes.paths(&channel(), BroadcastId(9), now), ['b']);
+        // One that ended is no reason to leave one that goes on.
+        let ended = Live {
+            ended: true,
+            ..live(9, &["o2", "m2"], 50)
+        };
+        routes.live(1, ended);
+        let best = routes.best(&channel(), now).unwrap();
+        assert_eq!(best.announcement.epoch, Epoch(7));
+    }
+
+    #[test]
+    fn broadcasts_of_two_origins_are_no_twins() {
+        let (mut routes, now) = twins();
+        routes.live(1, live(7, &["z", "m2"], 1));
+        assert_eq!(paths(&routes, now), "a");
+    }
+
+    #[test]
+    fn a_lost_link_is_no_path_and_its_word_holds_for_the_grace() {
+        let (mut routes, now) = twins();
+        routes.lost(0, now);
+        assert_eq!(paths(&routes, now), "b");
+        routes.lost(1, now);
+        assert_eq!(paths(&routes, now), "");
+        assert!(routes.best(&channel(), now).is_some());
+        assert!(routes.expired(now + GRACE / 2).is_empty());
+        assert_eq!(routes.expired(now + GRACE).len(), 1);
+        assert!(routes.best(&channel(), now).is_none());
+    }
+
+    #[test]
+    fn a_parent_that_faults_comes_back_later_each_time() {
+        let (mut routes, mut now) = twins();
+        let mut away = Vec::new();
+        for _ in 0..7 {
+            routes.fault(0, now);
+            routes.fault(0, now + Duration::from_millis(1));
+            assert_eq!(paths(&routes, now), "ba");
+            let back = routes.next_change(now).unwrap();
+            away.push((back - now).as_secs());
+            assert_eq!(paths(&routes, back), "ab");
+            now = back;
+        }
+        assert_eq!(away, [10, 20, 40, 80, 160, 300, 300]);
+        now += FORGIVEN;
+        routes.fault(0, now);
+        assert_eq!(routes.next_change(now), Some(now + FIRST_DISTRUST));
+    }
+
+    #[test]
+    fn a_parent_that_leaves_comes_last_and_is_still_a_path() {
+        let (mut routes, now) = twins();
+        routes.leaving(0);
+        routes.fault(1, now);
+        assert_eq!(paths(&routes, now), "ba");
+        routes.lost(1, now);
+        assert_eq!(paths(&routes, now), "a");
+    }
+
+    #[test]
+    fn a_path_that_comes_to_lead_back_here_is_taken_away() {
+        let (mut routes, now) = twins();
+        assert!(!routes.live(0, live(7, &["o", "leaf", "m1"], 1)));
+        assert_eq!(paths(&routes, now), "b");
+    }
+
+    #[test]
+    fn a_new_snapshot_tells_what_a_parent_no_longer_has() {
+        let (mut routes, now) = twins();
+        routes.lost(0, now);
+        routes.connected(0, 'c');
+        assert_eq!(
+            paths(&routes, now),
+            "bc",
+            "just lost: it comes last for a while"
+        );
+        assert_eq!(routes.snapshot(0), [channel()]);
+        assert_eq!(paths(&routes, now), "b");
+        routes.gone(1, &channel());
+        assert!(routes.best(&channel(), now).is_none());
+    }
+}
