@@ -5,7 +5,9 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     error::Error,
+    future::Future,
     net::IpAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -14,7 +16,7 @@ use std::{
 };
 
 use common::shutdown::Shutdown;
-use hyper::{Request, body::Incoming, service::service_fn};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -312,34 +314,38 @@ impl Protocol {
     }
 }
 
-/// The protocol's limits, set once for all connections.
+/// The protocol's limits, set once for all connections. Only HTTP/1.1 has
+/// upgrades, and what waits to learn the protocol takes room for as long as the
+/// connection lives: each protocol that is known is served as itself.
 #[derive(Debug)]
 pub(super) struct Builders {
-    http1: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
     http2: auto::Builder<TokioExecutor>,
     either: auto::Builder<TokioExecutor>,
 }
 
 impl Builders {
     pub(super) fn new(config: &HttpConfig) -> Self {
-        let either = builder(config);
+        let either = either(config);
+        let mut http1 = http1::Builder::new();
+        http1
+            .header_read_timeout(None)
+            .max_buf_size(buffer_bytes(config));
         Self {
-            http1: either.clone().http1_only(),
+            http1,
             http2: either.clone().http2_only(),
             either,
         }
     }
-
-    const fn of(&self, protocol: Protocol) -> &auto::Builder<TokioExecutor> {
-        match protocol {
-            Protocol::Http1 => &self.http1,
-            Protocol::Http2 => &self.http2,
-            Protocol::Unknown => &self.either,
-        }
-    }
 }
 
-fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
+/// The limit is the service's, whose answer is a viewer's; this is where one
+/// that goes on for ever is cut off.
+const fn buffer_bytes(config: &HttpConfig) -> usize {
+    2 * config.max_header_bytes as usize
+}
+
+fn either(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let header_bytes = config.max_header_bytes;
     builder
@@ -347,9 +353,7 @@ fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
         // The deadline on a header's bytes is this module's; hyper's own would
         // also run while a connection idles, and be set for every request.
         .header_read_timeout(None)
-        // The limit is the service's, whose answer is a viewer's; this is where
-        // one that goes on for ever is cut off.
-        .max_buf_size(2 * header_bytes as usize);
+        .max_buf_size(buffer_bytes(config));
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -394,19 +398,64 @@ pub(super) async fn run<I>(
         let (server, connection) = (server.clone(), connection.clone());
         async move { Ok::<_, Infallible>(service::serve(server, connection, request).await) }
     });
-    let mut served = std::pin::pin!(
-        server
-            .builders
-            .of(protocol)
-            .serve_connection_with_upgrades(TokioIo::new(io), service)
-    );
+    let io = TokioIo::new(io);
+    let builders = &server.builders;
+    match protocol {
+        Protocol::Http1 => {
+            let served = builders.http1.serve_connection(io, service);
+            let served = served.with_upgrades();
+            drive(
+                served,
+                |one| one.graceful_shutdown(),
+                &server,
+                &connection,
+                &shutdown,
+            )
+            .await;
+        }
+        Protocol::Http2 => {
+            let served = builders.http2.serve_connection(io, service);
+            drive(
+                served,
+                |one| one.graceful_shutdown(),
+                &server,
+                &connection,
+                &shutdown,
+            )
+            .await;
+        }
+        Protocol::Unknown => {
+            let served = builders.either.serve_connection_with_upgrades(io, service);
+            drive(
+                served,
+                |one| one.graceful_shutdown(),
+                &server,
+                &connection,
+                &shutdown,
+            )
+            .await;
+        }
+    }
+}
+
+async fn drive<C, E>(
+    served: C,
+    finish: impl Fn(Pin<&mut C>),
+    server: &Server,
+    connection: &Connection,
+    shutdown: &Shutdown,
+) where
+    C: Future<Output = Result<(), E>>,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut served = std::pin::pin!(served);
     let mut draining = std::pin::pin!(shutdown.draining());
     let mut timer = std::pin::pin!(sleep_until(connection.expiry(&server.config).0));
     let (mut drains, mut closing) = (false, false);
     loop {
         tokio::select! {
             ended = served.as_mut() => {
-                if ended.is_err_and(|error| is_sent_away(&*error)) {
+                if ended.is_err_and(|error| is_sent_away(&*error.into())) {
                     server.metrics.rejected(Rejected::Resets);
                 }
                 return;
@@ -414,7 +463,7 @@ pub(super) async fn run<I>(
             () = draining.as_mut(), if !drains => {
                 drains = true;
                 connection.draining.store(true, Relaxed);
-                served.as_mut().graceful_shutdown();
+                finish(served.as_mut());
             }
             () = timer.as_mut() => {
                 let (expiry, why) = connection.expiry(&server.config);
@@ -433,7 +482,7 @@ pub(super) async fn run<I>(
                     return;
                 }
                 closing = true;
-                served.as_mut().graceful_shutdown();
+                finish(served.as_mut());
                 timer.as_mut().reset(Instant::now() + GOODBYE);
             }
         }
