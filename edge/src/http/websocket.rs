@@ -8,7 +8,8 @@ use hyper::{
     header::{HeaderValue, SEC_WEBSOCKET_VERSION},
     upgrade::Upgraded,
 };
-use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
@@ -60,17 +61,30 @@ pub(super) fn answer(
 /// Takes the socket out of hyper's buffers, so that none of them stay, into a task
 /// that is as small as a chat connection.
 fn serve(chat: &Chat, upgraded: Upgraded, admitted: Admitted, framing: Framing) {
-    match downcast::<TokioIo<Socket>>(upgraded) {
-        Ok(parts) => {
-            let (socket, early): (Socket, Bytes) = (parts.io.into_inner(), parts.read_buf);
+    match taken::<Socket>(upgraded) {
+        Ok((socket, early)) => {
             tokio::spawn(chat.serve(socket, admitted, framing, early));
         }
         Err(upgraded) => {
             // Listeners make no third kind.
-            if let Ok(parts) = downcast::<TokioIo<TlsStream<Socket>>>(upgraded) {
-                let (socket, early) = (parts.io.into_inner(), parts.read_buf);
+            if let Ok((socket, early)) = taken::<TlsStream<Socket>>(upgraded) {
                 tokio::spawn(chat.serve(socket, admitted, framing, early));
             }
+        }
+    }
+}
+
+/// The socket and what was read ahead of it, whether its connection was known to
+/// be HTTP/1.1 or found to be.
+fn taken<I>(upgraded: Upgraded) -> Result<(I, Bytes), Upgraded>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match upgraded.downcast::<TokioIo<I>>() {
+        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+        Err(upgraded) => {
+            let parts = auto::upgrade::downcast::<TokioIo<I>>(upgraded)?;
+            Ok((parts.io.into_inner(), parts.read_buf))
         }
     }
 }
