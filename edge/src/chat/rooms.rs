@@ -16,9 +16,13 @@ use common::{
     names::{ChannelName, NodeId},
 };
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::{form::FORMS, mailbox::Mailbox};
+use super::{
+    form::FORMS,
+    mailbox::Mailbox,
+    pace::{Pace, Turn},
+};
 
 /// Rooms that one edge reads: as many as a parent lets a child have.
 pub const MAX_ROOMS: usize = common::link::chat::MAX_ROOMS;
@@ -43,6 +47,7 @@ pub struct Room {
     /// Where the room stood when it was first heard.
     heard: OnceLock<(RoomEpoch, Offset)>,
     shards: [Mutex<Shard>; SHARDS],
+    pace: Mutex<Pace>,
     readers: AtomicU32,
     chatters: AtomicU32,
     /// What edges behind this one told, at most [`MAX_CHILDREN`].
@@ -79,6 +84,7 @@ impl Room {
             feed: Arc::new(feed),
             heard: OnceLock::new(),
             shards: Default::default(),
+            pace: Mutex::default(),
             readers: AtomicU32::new(0),
             chatters: AtomicU32::new(0),
             children: Mutex::default(),
@@ -130,8 +136,28 @@ impl Room {
         }
     }
 
-    /// Wakes everybody who reads it.
-    pub fn wake(&self) {
+    /// Wakes everybody who reads it, in their turn. Where many read it needs a tokio
+    /// runtime.
+    pub fn wake(self: &Arc<Self>) {
+        let turn = self
+            .pace
+            .lock()
+            .moved(Instant::now(), self.readers.load(Relaxed));
+        match turn {
+            Turn::Due => {}
+            Turn::Now => self.wake_all(),
+            Turn::At(when) => {
+                let room = self.clone();
+                tokio::spawn(async move {
+                    sleep_until(when).await;
+                    room.pace.lock().begins(Instant::now());
+                    room.wake_all();
+                });
+            }
+        }
+    }
+
+    fn wake_all(&self) {
         for shard in &self.shards {
             for member in shard.lock().members.iter().flatten() {
                 member.mailbox.wake();
