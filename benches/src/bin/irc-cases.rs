@@ -52,7 +52,12 @@ fn split(line: &str) -> Option<Atoms> {
             .collect(),
         source: parsed.prefix.map(str::to_owned),
         verb: parsed.command.to_owned(),
-        params: parsed.params.as_slice().iter().map(|param| (*param).to_owned()).collect(),
+        params: parsed
+            .params
+            .as_slice()
+            .iter()
+            .map(|param| (*param).to_owned())
+            .collect(),
     })
 }
 

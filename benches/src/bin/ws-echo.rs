@@ -29,7 +29,8 @@ struct Cli {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    let listener = TcpListener::bind(cli.listen).with_context(|| format!("--listen {}", cli.listen))?;
+    let listener =
+        TcpListener::bind(cli.listen).with_context(|| format!("--listen {}", cli.listen))?;
     println!("listening on {}", listener.local_addr()?);
     for stream in listener.incoming() {
         let stream = stream?;

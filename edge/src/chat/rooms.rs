@@ -310,6 +310,36 @@ mod tests {
         assert!(rooms.get(&room("demo")).is_none());
     }
 
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl std::task::Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What is said while a turn is due is read in that turn, by everybody.
+    #[tokio::test(start_paused = true)]
+    async fn many_readers_are_woken_in_turns() {
+        let rooms = Rooms::default();
+        let (demo, _) = rooms.open(&room("demo")).unwrap();
+        let wakes = Arc::new(Wakes::default());
+        let mailbox = Arc::new(Mailbox::default());
+        mailbox.register(&wakes.clone().into());
+        let seats: Vec<_> = (0..300)
+            .map(|_| demo.enter(mailbox.clone(), None))
+            .collect();
+        let count = || wakes.0.load(Relaxed);
+        demo.wake();
+        assert_eq!(count(), 300);
+        (0..3).for_each(|_| demo.wake());
+        assert_eq!(count(), 300);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(count(), 600);
+        drop(seats);
+    }
+
     #[test]
     fn rooms_are_bounded() {
         let rooms = Rooms::default();

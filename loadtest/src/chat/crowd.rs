@@ -74,7 +74,9 @@ impl<'a> Crowd<'a> {
         let count = args.rooms as usize;
         let rooms = match count {
             1 => vec![args.room.clone()],
-            _ => (0..count).map(|room| format!("{}{room}", args.room)).collect(),
+            _ => (0..count)
+                .map(|room| format!("{}{room}", args.room))
+                .collect(),
         };
         let member = |index: usize| {
             let speaks = index < args.speakers as usize;
@@ -121,9 +123,15 @@ impl<'a> Crowd<'a> {
         let joined = self.look()?;
         let own_before = clock::cpu_used().unwrap_or_default();
         let talking = self.talk()?;
-        let own = clock::cpu_used().unwrap_or_default().saturating_sub(own_before);
+        let own = clock::cpu_used()
+            .unwrap_or_default()
+            .saturating_sub(own_before);
         let after = self.look()?;
-        let pids = self.args.server_pid.iter().zip(before.iter().zip(joined.iter().zip(&after)));
+        let pids = self
+            .args
+            .server_pid
+            .iter()
+            .zip(before.iter().zip(joined.iter().zip(&after)));
         let servers = pids.map(|(pid, (before, (joined, after)))| Taken {
             pid: *pid,
             rss_before_kib: before.rss_kib,
@@ -137,7 +145,11 @@ impl<'a> Crowd<'a> {
     }
 
     fn look(&self) -> Result<Vec<Look>> {
-        self.args.server_pid.iter().map(|pid| process::look(*pid)).collect()
+        self.args
+            .server_pid
+            .iter()
+            .map(|pid| process::look(*pid))
+            .collect()
     }
 
     fn outcome(
@@ -149,7 +161,9 @@ impl<'a> Crowd<'a> {
         servers: Vec<Taken>,
     ) -> Outcome {
         let readers = self.members.iter().filter(|member| !member.speaks);
-        let misplaced = readers.map(|member| u64::from(member.reader.misplaced)).sum();
+        let misplaced = readers
+            .map(|member| u64::from(member.reader.misplaced))
+            .sum();
         let cpu: f64 = servers.iter().map(|server| server.talking_cpu_s).sum();
         #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 messages")]
         let delivered = self.delivered as f64;
@@ -187,7 +201,11 @@ impl<'a> Crowd<'a> {
                 true => total,
                 false => {
                     let share = passed.as_secs_f64() / ramp.as_secs_f64();
-                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32")]
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "a share of a u32"
+                    )]
                     let due = (f64::from(total) * share) as u32;
                     due
                 }
@@ -249,7 +267,9 @@ impl<'a> Crowd<'a> {
             }
         }
         let joining = self.members.iter();
-        let joining = joining.filter(|member| member.stage == Stage::Joining).count();
+        let joining = joining
+            .filter(|member| member.stage == Stage::Joining)
+            .count();
         let gone_before = self.gone_count();
         while ((self.joined + self.gone_count() - gone_before) as usize) < joining {
             if began.elapsed() > self.args.patience() {
@@ -265,9 +285,15 @@ impl<'a> Crowd<'a> {
         let began = Instant::now();
         let began_us = clock::unix_us();
         let length = Duration::from_secs(self.args.seconds);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "checked flags")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "checked flags"
+        )]
         let total = (self.args.rate * self.args.seconds as f64).round() as u32;
-        let due = |number: u32| Duration::from_secs_f64(f64::from(number) / self.args.rate.max(1e-9));
+        let due =
+            |number: u32| Duration::from_secs_f64(f64::from(number) / self.args.rate.max(1e-9));
         let mut number = 0;
         self.last_read = began;
         loop {
@@ -300,7 +326,10 @@ impl<'a> Crowd<'a> {
         let Some(member) = self.members.get_mut(index) else {
             return;
         };
-        let others = self.sizes.get(member.room).map_or(0, |size| size.saturating_sub(1));
+        let others = self
+            .sizes
+            .get(member.room)
+            .map_or(0, |size| size.saturating_sub(1));
         self.expected += u64::from(others);
         if let Some(server) = self.servers.get(member.server)
             && let Some(room) = self.rooms.get(member.room)
@@ -468,7 +497,8 @@ impl<'a> Crowd<'a> {
                 if member.speaks {
                     member.heard += 1;
                 } else {
-                    self.ledger.read(member.room, mark.number, &mut member.reader);
+                    self.ledger
+                        .read(member.room, mark.number, &mut member.reader);
                 }
             }
             Heard::Line(line) => match member.told(server, line) {

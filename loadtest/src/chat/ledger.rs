@@ -91,14 +91,19 @@ mod tests {
             }
         }
         let counts = readers.iter();
-        counts.map(|reader| (reader.read, reader.misplaced)).collect()
+        counts
+            .map(|reader| (reader.read, reader.misplaced))
+            .collect()
     }
 
     #[test]
     fn one_order_is_any_order_that_all_agree_on() {
         assert_eq!(after(&[&[2, 0, 1], &[2, 0, 1]]), [(3, 0), (3, 0)]);
         // Whoever is ahead says where things stand.
-        assert_eq!(after(&[&[2], &[2, 0, 1], &[2, 0]]), [(1, 0), (3, 0), (2, 0)]);
+        assert_eq!(
+            after(&[&[2], &[2, 0, 1], &[2, 0]]),
+            [(1, 0), (3, 0), (2, 0)]
+        );
     }
 
     #[test]

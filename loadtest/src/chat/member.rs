@@ -273,7 +273,10 @@ mod tests {
             tags: false,
         };
         ann.greet(&server, &name);
-        assert_eq!(said(&mut ann), "PASS oauth:x\r\nNICK ann\r\nUSER ann 0 * :ann\r\n");
+        assert_eq!(
+            said(&mut ann),
+            "PASS oauth:x\r\nNICK ann\r\nUSER ann 0 * :ann\r\n"
+        );
         assert_eq!(ann.told(&server, b":x NOTICE * :looking up"), Told::Nothing);
         ann.told(&server, b":x 001 ann :Welcome");
         assert_eq!(ann.stage, Stage::SignedIn);

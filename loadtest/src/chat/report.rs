@@ -60,9 +60,17 @@ impl Outcome {
         let latency = self.latency;
         most("p50 ms", latency.map(|all| all.p50_ms), args.max_p50_ms);
         most("p99 ms", latency.map(|all| all.p99_ms), args.max_p99_ms);
-        most("join ms", Some(float(self.join_ms)), args.max_join_ms.map(float));
+        most(
+            "join ms",
+            Some(float(self.join_ms)),
+            args.max_join_ms.map(float),
+        );
         most("lost", Some(float(self.lost)), args.max_lost.map(float));
-        most("misplaced", Some(float(self.misplaced)), args.max_misplaced.map(float));
+        most(
+            "misplaced",
+            Some(float(self.misplaced)),
+            args.max_misplaced.map(float),
+        );
         failed
     }
 }
@@ -88,7 +96,9 @@ pub fn print(outcome: &Outcome, failed: &[String], json: bool) -> Result<()> {
         misplaced,
         ..
     } = outcome;
-    println!("  connections  {joined} of {connections}, signed in after {sign_in_ms} ms, in their rooms {join_ms} ms later");
+    println!(
+        "  connections  {joined} of {connections}, signed in after {sign_in_ms} ms, in their rooms {join_ms} ms later"
+    );
     for (why, count) in &outcome.gone {
         println!("               {count} gone: {why}");
     }
@@ -117,7 +127,10 @@ pub fn print(outcome: &Outcome, failed: &[String], json: bool) -> Result<()> {
     if let Some(per_cpu) = outcome.deliveries_per_server_cpu_s {
         println!("  {per_cpu:.0} deliveries per CPU second of the servers");
     }
-    println!("{:.1} s, own CPU {:.2} s", outcome.talking_s, outcome.own_cpu_s);
+    println!(
+        "{:.1} s, own CPU {:.2} s",
+        outcome.talking_s, outcome.own_cpu_s
+    );
     for line in failed {
         println!("FAILED {line}");
     }

@@ -49,7 +49,10 @@ impl Server {
             speech,
             address,
             authority: format!("{host}:{port}"),
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            path: uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
             text: text.to_owned(),
         })
     }
@@ -68,13 +71,25 @@ mod tests {
     #[test]
     fn each_scheme_says_what_is_spoken() {
         let of = |text| Server::parse(text).map(|server| (server.carrier, server.speech));
-        assert_eq!(of("ws://127.0.0.1:8080/chat"), Ok((Carrier::WebSocket, Speech::Irc)));
+        assert_eq!(
+            of("ws://127.0.0.1:8080/chat"),
+            Ok((Carrier::WebSocket, Speech::Irc))
+        );
         assert_eq!(of("irc://127.0.0.1"), Ok((Carrier::Tcp, Speech::Irc)));
         assert_eq!(of("nats://127.0.0.1"), Ok((Carrier::Tcp, Speech::Nats)));
-        assert_eq!(of("nats+ws://127.0.0.1"), Ok((Carrier::WebSocket, Speech::Nats)));
+        assert_eq!(
+            of("nats+ws://127.0.0.1"),
+            Ok((Carrier::WebSocket, Speech::Nats))
+        );
         let server = Server::parse("ws://127.0.0.1:81/chat?a=b").unwrap();
-        assert_eq!((server.address.port(), server.path.as_str()), (81, "/chat?a=b"));
-        assert_eq!(Server::parse("irc://[::1]").unwrap().address.to_string(), "[::1]:6667");
+        assert_eq!(
+            (server.address.port(), server.path.as_str()),
+            (81, "/chat?a=b")
+        );
+        assert_eq!(
+            Server::parse("irc://[::1]").unwrap().address.to_string(),
+            "[::1]:6667"
+        );
         for text in ["http://127.0.0.1", "wss://127.0.0.1", "127.0.0.1", "ws://"] {
             assert!(Server::parse(text).is_err(), "{text}");
         }

@@ -68,9 +68,7 @@ impl Inbox {
             (Carrier::Tcp, Speech::Irc) => {
                 through(lines, bytes, |bytes| Ok(irc_lines(bytes, &mut take)))
             }
-            (Carrier::Tcp, Speech::Nats) => {
-                through(lines, bytes, |bytes| nats(bytes, &mut take))
-            }
+            (Carrier::Tcp, Speech::Nats) => through(lines, bytes, |bytes| nats(bytes, &mut take)),
             (Carrier::WebSocket, speech) => through(frames, bytes, |bytes| {
                 unframed(bytes, |opcode, payload| match (opcode, speech) {
                     (0x9, _) => {

@@ -119,7 +119,10 @@ async function twurple(login) {
   client.onMessage((_, user, text) => made.texts.push(`${user}: ${text}`));
   client.onTimeout((_, user) => { made.timeouts += user === login; });
   client.onBan((_, user) => { made.bans += user === login; });
-  client.onMessageFailed(() => { made.refusals += 1; });
+  // It takes msg_banned for a join that failed, and tells nobody.
+  client.irc.onNamedMessage('NOTICE', (message) => {
+    made.refusals += /^msg_(banned|timedout)$/.test(message.tags.get('msg-id') ?? '');
+  });
   client.onJoin(() => { made.joined = true; });
   client.connect();
   return made;
@@ -139,7 +142,7 @@ async function dank(login) {
   });
   client.on('NOTICE', (message) => { made.refusals += /^msg_(banned|timedout)$/.test(message.messageID ?? ''); });
   client.on('JOIN', (message) => { made.joined ||= message.joinedUsername === login; });
-  client.on('error', () => {});
+  client.on('error', (error) => { if (process.env.ONLY) console.error(error); });
   client.connect();
   client.join(CHANNEL).catch(() => {});
   return made;

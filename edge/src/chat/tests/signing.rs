@@ -105,7 +105,10 @@ fn bad_tokens_are_all_told_the_same() {
             "oauth:{}",
             token_by(&KEYS.replace("AAEC", "AAED"), "ann", |_| {})
         ),
-        format!("oauth:{}", token_by(&KEYS.replace("k ", "x "), "ann", |_| {})),
+        format!(
+            "oauth:{}",
+            token_by(&KEYS.replace("k ", "x "), "ann", |_| {})
+        ),
     ] {
         let mut client = rig.client();
         client.says(&format!("PASS {pass}"));

@@ -278,7 +278,10 @@ async fn compression_is_never_agreed_to() {
     web.write_all(&frame(0xc1, &[0; 1_000])).await.unwrap();
     let rest = ended(web).await;
     let code = ws::code::PROTOCOL.to_be_bytes();
-    assert!(rest.windows(4).any(|four| four[0] == 0x88 && four[2..] == code));
+    assert!(
+        rest.windows(4)
+            .any(|four| four[0] == 0x88 && four[2..] == code)
+    );
 }
 
 /// A peer that vanished without a word looks like one that says none: it is asked,

@@ -43,7 +43,14 @@ impl Secure {
         let file = |name| dir.path().join(name).display().to_string();
         let flags = [&["--ircs-listen", "127.0.0.1:0"], flags].concat();
         let (cert, key) = (file("cert.pem"), file("key.pem"));
-        let http = ["--https-listen", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key];
+        let http = [
+            "--https-listen",
+            "127.0.0.1:0",
+            "--tls-cert",
+            &cert,
+            "--tls-key",
+            &key,
+        ];
         Self {
             served: Served::with(Rig::new, &flags, &http).await,
             trusting,
@@ -76,7 +83,11 @@ async fn both_kinds_of_tls_meet_in_one_room() {
     while secure.served.rig.say_all() == 0 {
         tokio::task::yield_now().await;
     }
-    until(&mut web, &[":ann!ann@ann.tmi.twitch.tv PRIVMSG #demo :hello\r\n"]).await;
+    until(
+        &mut web,
+        &[":ann!ann@ann.tmi.twitch.tv PRIVMSG #demo :hello\r\n"],
+    )
+    .await;
     // A room that pours, in more than one record.
     let text = "x".repeat(480);
     for id in 1..=500 {
@@ -99,7 +110,10 @@ async fn who_speaks_no_tls_is_let_go() {
     let secure = Secure::start(&["--chat-sign-in-deadline", "5"]).await;
     let address = secure.served.ircs.unwrap();
     let mut plain = TcpStream::connect(address).await.unwrap();
-    plain.write_all(b"NICK ann\r\nJOIN #demo\r\n").await.unwrap();
+    plain
+        .write_all(b"NICK ann\r\nJOIN #demo\r\n")
+        .await
+        .unwrap();
     let mut rest = Vec::new();
     // An alert, or the mere end.
     let _ = plain.read_to_end(&mut rest).await;
@@ -125,7 +139,10 @@ async fn a_client_over_tls_that_stops_reading_is_dropped() {
     let fill = async {
         while room.counts().readers > 0 {
             for _ in 0..200 {
-                secure.served.rig.tell("demo", MessageId(id), post("eve", &text));
+                secure
+                    .served
+                    .rig
+                    .tell("demo", MessageId(id), post("eve", &text));
                 id += 1;
             }
             // Twenty thousand messages a second are enough to fill any socket.
