@@ -17,13 +17,14 @@ mod limits;
 mod listen;
 mod mailbox;
 mod metrics;
+mod pace;
 mod relay;
 mod rooms;
 mod session;
 mod show;
 mod upgrade;
 mod uplink;
-mod ws;
+pub mod ws;
 
 use std::{
     fs,

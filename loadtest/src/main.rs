@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod boxes;
+mod chat;
 mod check;
 mod client;
 mod clock;
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Publish over RTMP in real time, each frame stamped with the time of its write
     Publish(Box<publish::PublishArgs>),
+    /// Fill chat rooms over IRC or NATS, talk at a steady rate, and compare what everybody read
+    Chat(Box<chat::ChatArgs>),
     /// Hold any vendor's low-latency HLS or DASH to the conformance rules
     Check(check::CheckArgs),
     /// Compare two edges' playlists byte for byte at equal versions
@@ -67,6 +70,8 @@ fn start(command: &Command) -> Result<bool> {
         .build()?;
     runtime.block_on(async {
         match command {
+            // A loop of its own, on this thread.
+            Command::Chat(args) => chat::run(args),
             Command::Publish(args) => publish::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::CompareEdges(args) => compare::run(args).await,

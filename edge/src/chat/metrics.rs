@@ -143,6 +143,11 @@ impl ChatMetrics {
         self.closed.with_label_values(&[why.as_str()]).inc();
     }
 
+    #[cfg(test)]
+    pub(super) fn closings(&self, why: Broken) -> u64 {
+        self.closed.with_label_values(&[why.as_str()]).get()
+    }
+
     pub(super) fn connections(&self, framing: Framing) -> IntGauge {
         self.connections.with_label_values(&[framing.as_str()])
     }

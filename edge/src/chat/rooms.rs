@@ -16,9 +16,13 @@ use common::{
     names::{ChannelName, NodeId},
 };
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::{form::FORMS, mailbox::Mailbox};
+use super::{
+    form::FORMS,
+    mailbox::Mailbox,
+    pace::{Pace, Turn},
+};
 
 /// Rooms that one edge reads: as many as a parent lets a child have.
 pub const MAX_ROOMS: usize = common::link::chat::MAX_ROOMS;
@@ -43,6 +47,7 @@ pub struct Room {
     /// Where the room stood when it was first heard.
     heard: OnceLock<(RoomEpoch, Offset)>,
     shards: [Mutex<Shard>; SHARDS],
+    pace: Mutex<Pace>,
     readers: AtomicU32,
     chatters: AtomicU32,
     /// What edges behind this one told, at most [`MAX_CHILDREN`].
@@ -79,6 +84,7 @@ impl Room {
             feed: Arc::new(feed),
             heard: OnceLock::new(),
             shards: Default::default(),
+            pace: Mutex::default(),
             readers: AtomicU32::new(0),
             chatters: AtomicU32::new(0),
             children: Mutex::default(),
@@ -130,8 +136,28 @@ impl Room {
         }
     }
 
-    /// Wakes everybody who reads it.
-    pub fn wake(&self) {
+    /// Wakes everybody who reads it, in their turn. Where many read it needs a tokio
+    /// runtime.
+    pub fn wake(self: &Arc<Self>) {
+        let turn = self
+            .pace
+            .lock()
+            .moved(Instant::now(), self.readers.load(Relaxed));
+        match turn {
+            Turn::Due => {}
+            Turn::Now => self.wake_all(),
+            Turn::At(when) => {
+                let room = self.clone();
+                tokio::spawn(async move {
+                    sleep_until(when).await;
+                    room.pace.lock().begins(Instant::now());
+                    room.wake_all();
+                });
+            }
+        }
+    }
+
+    fn wake_all(&self) {
         for shard in &self.shards {
             for member in shard.lock().members.iter().flatten() {
                 member.mailbox.wake();
@@ -282,6 +308,36 @@ mod tests {
         drop(seat);
         assert!(rooms.close(&demo));
         assert!(rooms.get(&room("demo")).is_none());
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl std::task::Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What is said while a turn is due is read in that turn, by everybody.
+    #[tokio::test(start_paused = true)]
+    async fn many_readers_are_woken_in_turns() {
+        let rooms = Rooms::default();
+        let (demo, _) = rooms.open(&room("demo")).unwrap();
+        let wakes = Arc::new(Wakes::default());
+        let mailbox = Arc::new(Mailbox::default());
+        mailbox.register(&wakes.clone().into());
+        let seats: Vec<_> = (0..300)
+            .map(|_| demo.enter(mailbox.clone(), None))
+            .collect();
+        let count = || wakes.0.load(Relaxed);
+        demo.wake();
+        assert_eq!(count(), 300);
+        (0..3).for_each(|_| demo.wake());
+        assert_eq!(count(), 300);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(count(), 600);
+        drop(seats);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn line(server: &str, room: &ChannelName, event: &Event, tagging: Tagging) -
     match tagging {
         Tagging::None => {}
         Tagging::Time => line.tag("time", Time(stamp.at)),
-        Tagging::All => tags(&mut line, stamp, &event.body),
+        Tagging::All => tags(&mut line, room, stamp, &event.body),
     }
     let room = Channel(room);
     match &event.body {
@@ -77,7 +77,7 @@ pub fn line(server: &str, room: &ChannelName, event: &Event, tagging: Tagging) -
     out
 }
 
-fn tags(line: &mut LineWriter<'_>, stamp: &Stamp, body: &Body) {
+fn tags(line: &mut LineWriter<'_>, room: &ChannelName, stamp: &Stamp, body: &Body) {
     match body {
         Body::Post(post) => post_tags(line, stamp.id, post),
         Body::Cleared => {}
@@ -96,6 +96,8 @@ fn tags(line: &mut LineWriter<'_>, stamp: &Stamp, body: &Body) {
         Body::UserNotice(notice) => user_notice_tags(line, stamp.id, notice),
         Body::Gap => line.tag("msg-id", "gap"),
     }
+    // Some clients take no message without it.
+    line.tag("room-id", room);
     line.tag("time", Time(stamp.at));
     line.tag("tmi-sent-ts", stamp.at.0);
     line.tag(
@@ -305,7 +307,7 @@ mod tests {
             shown_line(Body::Post(post("hi")), Tagging::All),
             "@badge-info=;badges=moderator/1;color=#1E90FF;display-name=ann;emotes=;\
              id=00000000-0000-0000-0000-000000000001;msgid=00000000-0000-0000-0000-000000000001;\
-             mod=1;subscriber=0;user-id=ann;user-type=mod;time=2026-11-25T20:50:13.250Z;\
+             mod=1;subscriber=0;user-id=ann;user-type=mod;room-id=demo;time=2026-11-25T20:50:13.250Z;\
              tmi-sent-ts=1795639813250;millrace/offset=7.3;\
              millrace/programme-time=2026-11-25T20:50:13.250Z \
              :ann!ann@ann.tmi.twitch.tv PRIVMSG #demo :hi"

@@ -3,3 +3,4 @@ mod rig;
 mod signing;
 mod sockets;
 mod talking;
+mod tls;

@@ -175,6 +175,11 @@ pub(super) fn channel(name: &str) -> ChannelName {
 }
 
 pub(super) fn token(login: &str, change: impl FnOnce(&mut TokenBody)) -> String {
+    token_by(KEYS, login, change)
+}
+
+/// Signed by the key of another file.
+pub(super) fn token_by(keys: &str, login: &str, change: impl FnOnce(&mut TokenBody)) -> String {
     let mut body = TokenBody {
         sub: format!("id-{login}"),
         aud: Audience::One("chat".to_owned()),
@@ -183,7 +188,7 @@ pub(super) fn token(login: &str, change: impl FnOnce(&mut TokenBody)) -> String 
         ..TokenBody::default()
     };
     change(&mut body);
-    Signer::of_file(KEYS).unwrap().sign(&body).unwrap()
+    Signer::of_file(keys).unwrap().sign(&body).unwrap()
 }
 
 pub(super) fn post(login: &str, text: &str) -> Body {

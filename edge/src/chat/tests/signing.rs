@@ -2,7 +2,7 @@
 
 use common::chat::token::{Audience, base32};
 
-use super::rig::{NOW, Rig, token};
+use super::rig::{KEYS, NOW, Rig, token, token_by};
 
 const WELCOME: [&str; 7] = ["001", "002", "003", "004", "375", "372", "376"];
 
@@ -100,6 +100,15 @@ fn bad_tokens_are_all_told_the_same() {
             token("ann", |body| body.aud = Audience::One("x".to_owned()))
         ),
         format!("oauth:{}", token("justinfan1", |_| {})),
+        // Signed with other keys, under a kid of ours and under none of ours.
+        format!(
+            "oauth:{}",
+            token_by(&KEYS.replace("AAEC", "AAED"), "ann", |_| {})
+        ),
+        format!(
+            "oauth:{}",
+            token_by(&KEYS.replace("k ", "x "), "ann", |_| {})
+        ),
     ] {
         let mut client = rig.client();
         client.says(&format!("PASS {pass}"));

@@ -5,22 +5,24 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use common::{chat::MessageId, live::Directory};
 use prometheus::Registry;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
 use super::rig::{Rig, post};
 use crate::{
-    chat::{drain, listen, ws, ws::tests::frame},
+    chat::{Broken, drain, listen, ws, ws::tests::frame},
     http::{self, HttpConfig, HttpMetrics},
     upstream::Upstream,
 };
 
-struct Served {
-    rig: Rig,
+pub(super) struct Served {
+    pub(super) rig: Rig,
     http: SocketAddr,
-    irc: SocketAddr,
+    pub(super) https: Option<SocketAddr>,
+    pub(super) irc: SocketAddr,
+    pub(super) ircs: Option<SocketAddr>,
 }
 
 #[derive(clap::Parser)]
@@ -30,13 +32,24 @@ struct Cli {
 }
 
 impl Served {
-    async fn start(flags: &[&str]) -> Self {
+    pub(super) async fn start(flags: &[&str]) -> Self {
+        Self::with(Rig::new, flags, &[]).await
+    }
+
+    /// With flags of chat and of HTTP.
+    pub(super) async fn with(
+        rig: impl FnOnce(&[&str]) -> Rig,
+        flags: &[&str],
+        http_flags: &[&str],
+    ) -> Self {
         let flags = [&["--irc-listen", "127.0.0.1:0"], flags].concat();
-        let rig = Rig::new(&flags);
-        let config =
-            <Cli as clap::Parser>::parse_from(["edge", "--http-listen", "127.0.0.1:0"]).http;
+        let rig = rig(&flags);
+        let http_flags = [&["edge", "--http-listen", "127.0.0.1:0"], http_flags].concat();
+        let config = <Cli as clap::Parser>::parse_from(http_flags).http;
         let listeners = http::bind(&config).await.unwrap();
-        let http = listeners.http_address().unwrap();
+        let (http, https) = (listeners.http_address(), listeners.https_address());
+        let http = http.unwrap();
+        let certificate = listeners.certificate();
         let upstream = Arc::new(Upstream::local(Arc::new(Directory::default())));
         let metrics = HttpMetrics::register(&Registry::new());
         let listeners = listeners.with_chat(rig.chat.clone());
@@ -44,12 +57,18 @@ impl Served {
         tokio::spawn(http::serve(
             config, listeners, upstream, None, metrics, shutdown,
         ));
-        let bound = listen::bind(&rig.chat.0.config, None).await.unwrap();
-        let irc = bound.irc_address().unwrap();
+        let bound = listen::bind(&rig.chat.0.config, certificate).await.unwrap();
+        let (irc, ircs) = (bound.irc_address().unwrap(), bound.ircs_address());
         tokio::spawn(listen::serve(bound, rig.chat.clone()));
         tokio::spawn(drain::spread(rig.chat.0.clone()));
         rig.stands("demo");
-        Self { rig, http, irc }
+        Self {
+            rig,
+            http,
+            https,
+            irc,
+            ircs,
+        }
     }
 
     async fn websocket(&self, headers: &str) -> (TcpStream, String) {
@@ -58,22 +77,32 @@ impl Served {
 
     async fn websocket_at(&self, path: &str, headers: &str) -> (TcpStream, String) {
         let mut stream = TcpStream::connect(self.http).await.unwrap();
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        (stream, String::from_utf8(head).unwrap())
+        let head = upgraded(&mut stream, path, headers).await;
+        (stream, head)
     }
 }
 
+/// The head that answers a handshake.
+pub(super) async fn upgraded(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    path: &str,
+    headers: &str,
+) -> String {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
 /// Reads until all of `words` came, in this order.
-async fn until(stream: &mut TcpStream, words: &[&str]) -> String {
+pub(super) async fn until(stream: &mut (impl AsyncRead + Unpin), words: &[&str]) -> String {
     let mut seen = Vec::new();
     let found = |seen: &[u8]| {
         let text = String::from_utf8_lossy(seen);
@@ -98,10 +127,14 @@ async fn until(stream: &mut TcpStream, words: &[&str]) -> String {
     String::from_utf8_lossy(&seen).into_owned()
 }
 
-async fn ended(mut stream: TcpStream) -> Vec<u8> {
+pub(super) async fn ended(stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    ended_in(stream, Duration::from_secs(10)).await
+}
+
+async fn ended_in(mut stream: impl AsyncRead + Unpin, within: Duration) -> Vec<u8> {
     let mut rest = Vec::new();
     let read = stream.read_to_end(&mut rest);
-    let _ = timeout(Duration::from_secs(10), read).await.unwrap();
+    let _ = timeout(within, read).await.unwrap();
     rest
 }
 
@@ -231,6 +264,44 @@ async fn frames_that_break_the_rules_are_closed_with_their_code() {
             .any(|four| four[0] == 0x88 && four[2..] == code.to_be_bytes());
         assert!(close, "{code}: {rest:02x?}");
     }
+}
+
+/// Nothing ever inflates here: an offer of compression is passed over, and a frame
+/// that says that it is compressed breaks the protocol before its bytes are looked at.
+#[tokio::test]
+async fn compression_is_never_agreed_to() {
+    let served = Served::start(&[]).await;
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+    let (mut web, head) = served.websocket(offer).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(!head.to_lowercase().contains("extensions"), "{head}");
+    web.write_all(&frame(0xc1, &[0; 1_000])).await.unwrap();
+    let rest = ended(web).await;
+    let code = ws::code::PROTOCOL.to_be_bytes();
+    assert!(
+        rest.windows(4)
+            .any(|four| four[0] == 0x88 && four[2..] == code)
+    );
+}
+
+/// A peer that vanished without a word looks like one that says none: it is asked,
+/// and given up; its place and its name in the room are free again.
+#[tokio::test(start_paused = true)]
+async fn a_half_open_socket_gives_its_place_back() {
+    let served = Served::start(&[]).await;
+    let (mut web, _) = served.websocket("").await;
+    web.write_all(&frame(0x81, b"NICK ann\r\nJOIN #demo\r\n"))
+        .await
+        .unwrap();
+    until(&mut web, &[" 366 ann #demo"]).await;
+    let room = served.rig.room("demo");
+    assert_eq!(room.counts().readers, 1);
+    let rest = ended_in(web, Duration::from_secs(300)).await;
+    let text = String::from_utf8_lossy(&rest);
+    assert!(text.contains("PING :tmi.twitch.tv\r\n"), "{text}");
+    assert!(text.contains("No sign of life"), "{text}");
+    assert_eq!(room.counts().readers, 0);
+    assert_eq!(served.rig.chat.0.metrics.closings(Broken::Silent), 1);
 }
 
 #[tokio::test]

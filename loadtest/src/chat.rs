@@ -1,0 +1,182 @@
+//! `loadtest chat`: a crowd in chat rooms, and what each of it read.
+//!
+//! In: addresses of servers that speak IRC or NATS, over TCP or WebSocket. Out: an
+//! [`Outcome`] and the thresholds that it failed. One thread holds all connections
+//! and sends on time whatever the server does (open loop); a latency is counted
+//! from when a message was due. What every reader of a room read is compared with
+//! what the others did: one order, nothing lost, nothing twice.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use common::chat::token::{Audience, Signer, TokenBody};
+
+mod crowd;
+mod ledger;
+mod mark;
+mod member;
+mod process;
+mod report;
+mod server;
+mod wire;
+
+use crowd::Crowd;
+use mark::MARK_BYTES;
+use report::Outcome;
+use server::Server;
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct ChatArgs {
+    /// Where to read: ws://HOST:PORT/PATH, irc://HOST:PORT, nats://HOST:PORT or
+    /// nats+ws://HOST:PORT; connections take turns over several
+    #[arg(long, required = true, value_name = "URL", value_parser = Server::parse)]
+    url: Vec<Server>,
+    /// Where those who talk connect [default: as the others]
+    #[arg(long, value_name = "URL", value_parser = Server::parse)]
+    speak_url: Option<Server>,
+    /// Connections that only read
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    readers: u32,
+    /// Connections that talk in turn, and read
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    speakers: u32,
+    /// The room; of several, what their names begin with
+    #[arg(long, default_value = "demo", value_name = "NAME")]
+    room: String,
+    /// Rooms that the connections are dealt out to
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    rooms: u32,
+    /// Messages a second, of all rooms together, at even distances; 0: readers idle
+    #[arg(long, default_value_t = 10.0, value_name = "N")]
+    rate: f64,
+    /// Bytes of a message's text
+    #[arg(long, default_value_t = 100, value_name = "BYTES")]
+    bytes: usize,
+    /// Time that messages are sent for
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    seconds: u64,
+    /// Spread the arrivals over this time
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    ramp_ms: u64,
+    /// Sign in with tokens made with the first key of this file (KID HS256 SECRET, or
+    /// KID EdDSA seed:SEED) in place of bare names
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// The audience of those tokens
+    #[arg(long, default_value = "chat", value_name = "TEXT")]
+    audience: String,
+    /// Readers are anonymous (justinfan)
+    #[arg(long)]
+    anonymous: bool,
+    /// Ask for Twitch's tags and commands
+    #[arg(long)]
+    tags: bool,
+    /// Local addresses to connect from, in turn
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    from: Vec<IpAddr>,
+    /// Seconds to wait for sign-ins, for joins, and at the end for the next message
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    patience: u64,
+    /// A server's process, whose processor time and memory are read
+    #[arg(long, value_name = "PID")]
+    server_pid: Vec<u32>,
+    /// One line of JSON in place of the table
+    #[arg(long)]
+    json: bool,
+    /// Fail if the median latency is higher, in milliseconds
+    #[arg(long, value_name = "MS")]
+    max_p50_ms: Option<f64>,
+    /// Fail if the p99 latency is higher, in milliseconds
+    #[arg(long, value_name = "MS")]
+    max_p99_ms: Option<f64>,
+    /// Fail if all were not in their rooms sooner after they were let in, in milliseconds
+    #[arg(long, value_name = "MS")]
+    max_join_ms: Option<u64>,
+    /// Fail if more messages were missing, summed over all readers
+    #[arg(long, value_name = "N")]
+    max_lost: Option<u64>,
+    /// Fail if more messages came twice, or in another order than to others
+    #[arg(long, value_name = "N")]
+    max_misplaced: Option<u64>,
+}
+
+/// The most that a message may hold (Twitch's 500 characters).
+const MAX_TEXT_BYTES: usize = 500;
+
+impl ChatArgs {
+    fn total(&self) -> u32 {
+        self.readers.saturating_add(self.speakers)
+    }
+
+    const fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+
+    fn checked(&self) -> Result<()> {
+        if !(MARK_BYTES..=MAX_TEXT_BYTES).contains(&self.bytes) {
+            bail!("--bytes is {MARK_BYTES} to {MAX_TEXT_BYTES}, for example --bytes 100");
+        }
+        if !(0.0..=1e6).contains(&self.rate) {
+            bail!("--rate is 0 to 1000000 messages a second, for example --rate 20");
+        }
+        if self.rooms == 0 || self.total() == 0 {
+            bail!("--rooms and the connections are at least 1");
+        }
+        if self.rate > 0.0 && self.speakers < self.rooms {
+            bail!("--speakers is at least --rooms: each room has its own");
+        }
+        Ok(())
+    }
+}
+
+/// The tokens that connections sign in with.
+struct Tokens {
+    signer: Signer,
+    audience: String,
+    expires: u64,
+}
+
+/// Longer than any run.
+const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+impl Tokens {
+    fn read(args: &ChatArgs) -> Result<Option<Self>> {
+        let Some(path) = &args.keys else {
+            return Ok(None);
+        };
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("--keys {shown}"))?;
+        let signer = Signer::of_file(&text)
+            .with_context(|| format!("--keys {shown}: the first line holds no key that signs"))?;
+        let now = u64::try_from(crate::clock::unix_us() / 1_000_000)?;
+        Ok(Some(Self {
+            signer,
+            audience: args.audience.clone(),
+            expires: now + TOKEN_LIFE.as_secs(),
+        }))
+    }
+
+    fn sign(&self, login: &str) -> Result<String> {
+        let body = TokenBody {
+            sub: login.to_owned(),
+            aud: Audience::One(self.audience.clone()),
+            exp: self.expires,
+            login: login.to_owned(),
+            ..TokenBody::default()
+        };
+        Ok(self.signer.sign(&body)?)
+    }
+}
+
+/// Chats, prints, and says whether everything was as asked for.
+///
+/// # Errors
+/// A flag that isn't what it should be.
+pub fn run(args: &ChatArgs) -> Result<bool> {
+    args.checked()?;
+    let tokens = Tokens::read(args)?;
+    let outcome: Outcome = Crowd::new(args, tokens)?.run()?;
+    let failed = outcome.failures(args);
+    report::print(&outcome, &failed, args.json)?;
+    Ok(failed.is_empty())
+}

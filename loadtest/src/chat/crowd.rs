@@ -1,0 +1,567 @@
+//! All connections and the one loop that serves them: they arrive, join, talk, and
+//! read what is left.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind},
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{
+    ChatArgs, Tokens,
+    ledger::Ledger,
+    mark::Mark,
+    member::{Member, Name, Stage, Told},
+    process::{self, Look, Taken},
+    report::Outcome,
+    server::Server,
+    wire::Heard,
+};
+use crate::{clock, figures::Latency};
+
+/// Connections that are being made at once: fewer than a server's backlog.
+const MAX_ARRIVING: u32 = 256;
+
+/// What one read takes: hundreds of messages, of a reader that fell behind.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Sockets that one look at the kernel tells of.
+const EVENTS: usize = 1024;
+
+/// How often the loop looks at its clock at least.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Linux' EINPROGRESS: a socket that is being connected.
+const IN_PROGRESS: i32 = 115;
+
+/// See the module's text.
+pub struct Crowd<'a> {
+    args: &'a ChatArgs,
+    tokens: Option<Tokens>,
+    /// Where readers connect, then where speakers do.
+    servers: Vec<Server>,
+    rooms: Vec<String>,
+    poll: Poll,
+    events: Events,
+    buffer: Vec<u8>,
+    /// Speakers first.
+    members: Vec<Member>,
+    ledger: Ledger,
+    latency: Latency,
+    arriving: u32,
+    signed_in: u32,
+    joined: u32,
+    /// Messages read, of which so many were expected, and when the last was.
+    delivered: u64,
+    expected: u64,
+    last_read: Instant,
+    refused: u64,
+    gone: BTreeMap<String, u64>,
+    /// Members of each room.
+    sizes: Vec<u32>,
+}
+
+impl<'a> Crowd<'a> {
+    pub fn new(args: &'a ChatArgs, tokens: Option<Tokens>) -> Result<Self> {
+        let mut servers = args.url.clone();
+        servers.extend(args.speak_url.clone());
+        let readers_at = args.url.len();
+        let count = args.rooms as usize;
+        let rooms = match count {
+            1 => vec![args.room.clone()],
+            _ => (0..count)
+                .map(|room| format!("{}{room}", args.room))
+                .collect(),
+        };
+        let member = |index: usize| {
+            let speaks = index < args.speakers as usize;
+            let server = match &args.speak_url {
+                Some(_) if speaks => readers_at,
+                _ => index % readers_at,
+            };
+            Member::new(server, index % count, speaks)
+        };
+        let members: Vec<_> = (0..args.total() as usize).map(member).collect();
+        let mut sizes = vec![0; count];
+        for member in &members {
+            if let Some(size) = sizes.get_mut(member.room) {
+                *size += 1;
+            }
+        }
+        Ok(Self {
+            args,
+            tokens,
+            servers,
+            rooms,
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS),
+            buffer: vec![0; READ_BYTES],
+            members,
+            ledger: Ledger::new(count),
+            latency: Latency::new(3),
+            arriving: 0,
+            signed_in: 0,
+            joined: 0,
+            delivered: 0,
+            expected: 0,
+            last_read: Instant::now(),
+            refused: 0,
+            gone: BTreeMap::new(),
+            sizes,
+        })
+    }
+
+    pub fn run(mut self) -> Result<Outcome> {
+        let before = self.look()?;
+        let sign_in = self.arrive()?;
+        let join = self.join()?;
+        let joined = self.look()?;
+        let own_before = clock::cpu_used().unwrap_or_default();
+        let talking = self.talk()?;
+        let own = clock::cpu_used()
+            .unwrap_or_default()
+            .saturating_sub(own_before);
+        let after = self.look()?;
+        let pids = self
+            .args
+            .server_pid
+            .iter()
+            .zip(before.iter().zip(joined.iter().zip(&after)));
+        let servers = pids.map(|(pid, (before, (joined, after)))| Taken {
+            pid: *pid,
+            rss_before_kib: before.rss_kib,
+            rss_joined_kib: joined.rss_kib,
+            rss_after_kib: after.rss_kib,
+            arriving_cpu_s: joined.cpu.saturating_sub(before.cpu).as_secs_f64(),
+            talking_cpu_s: after.cpu.saturating_sub(joined.cpu).as_secs_f64(),
+        });
+        let servers: Vec<_> = servers.collect();
+        Ok(self.outcome(sign_in, join, talking, own, servers))
+    }
+
+    fn look(&self) -> Result<Vec<Look>> {
+        self.args
+            .server_pid
+            .iter()
+            .map(|pid| process::look(*pid))
+            .collect()
+    }
+
+    fn outcome(
+        self,
+        sign_in: Duration,
+        join: Duration,
+        talking: Duration,
+        own: Duration,
+        servers: Vec<Taken>,
+    ) -> Outcome {
+        let readers = self.members.iter().filter(|member| !member.speaks);
+        let misplaced = readers
+            .map(|member| u64::from(member.reader.misplaced))
+            .sum();
+        let cpu: f64 = servers.iter().map(|server| server.talking_cpu_s).sum();
+        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 messages")]
+        let delivered = self.delivered as f64;
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Outcome {
+            connections: self.args.total(),
+            joined: self.joined,
+            gone: self.gone,
+            sign_in_ms: ms(sign_in),
+            join_ms: ms(join),
+            sent: self.ledger.total(),
+            refused: self.refused,
+            delivered: self.delivered,
+            expected: self.expected,
+            lost: self.expected.saturating_sub(self.delivered),
+            misplaced,
+            latency: self.latency.summary(),
+            talking_s: talking.as_secs_f64(),
+            deliveries_per_s: delivered / talking.as_secs_f64().max(0.001),
+            own_cpu_s: own.as_secs_f64(),
+            deliveries_per_server_cpu_s: (cpu > 0.0).then(|| delivered / cpu),
+            servers,
+        }
+    }
+
+    /// Connects everybody and signs them in; how long that took.
+    fn arrive(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        let ramp = Duration::from_millis(self.args.ramp_ms);
+        let total = self.args.total();
+        let mut next = 0;
+        loop {
+            let passed = began.elapsed();
+            let due = match ramp.is_zero() || passed >= ramp {
+                true => total,
+                false => {
+                    let share = passed.as_secs_f64() / ramp.as_secs_f64();
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "a share of a u32"
+                    )]
+                    let due = (f64::from(total) * share) as u32;
+                    due
+                }
+            };
+            while next < due && self.arriving < MAX_ARRIVING {
+                self.connect(next as usize)?;
+                next += 1;
+            }
+            let settled = self.signed_in + self.gone_count();
+            if next == total && settled >= total || passed > ramp + self.args.patience() {
+                return Ok(began.elapsed());
+            }
+            self.turn(TICK)?;
+        }
+    }
+
+    fn gone_count(&self) -> u32 {
+        let count: u64 = self.gone.values().sum();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn connect(&mut self, index: usize) -> Result<()> {
+        let from = match self.args.from.len() {
+            0 => None,
+            count => self.args.from.get(index % count).copied(),
+        };
+        let Some(member) = self.members.get_mut(index) else {
+            return Ok(());
+        };
+        let Some(server) = self.servers.get(member.server) else {
+            return Ok(());
+        };
+        match open(server.address, from) {
+            Ok(mut stream) => {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                self.poll.registry().register(&mut stream, Token(index), both)?;
+                member.stream = Some(stream);
+                self.arriving += 1;
+                Ok(())
+            }
+            // Descriptors or ports ran out: nothing of this run would mean anything.
+            Err(error) => Err(error).with_context(|| {
+                format!("connection {index} to {server}: raise `ulimit -n`, or give more addresses to --from")
+            }),
+        }
+    }
+
+    /// Everybody joins at once; how long it took until all were in.
+    fn join(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        for index in 0..self.members.len() {
+            if let (Some(member), servers) = (self.members.get_mut(index), &self.servers)
+                && member.stage == Stage::SignedIn
+                && let Some(server) = servers.get(member.server)
+                && let Some(room) = self.rooms.get(member.room)
+            {
+                member.join(server, room);
+                self.flush(index);
+            }
+        }
+        let joining = self.members.iter();
+        let joining = joining
+            .filter(|member| member.stage == Stage::Joining)
+            .count();
+        let gone_before = self.gone_count();
+        while ((self.joined + self.gone_count() - gone_before) as usize) < joining {
+            if began.elapsed() > self.args.patience() {
+                break;
+            }
+            self.turn(TICK)?;
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Sends on time until the time is over, then reads what is left.
+    fn talk(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        let began_us = clock::unix_us();
+        let length = Duration::from_secs(self.args.seconds);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "checked flags"
+        )]
+        let total = (self.args.rate * self.args.seconds as f64).round() as u32;
+        let due =
+            |number: u32| Duration::from_secs_f64(f64::from(number) / self.args.rate.max(1e-9));
+        let mut number = 0;
+        self.last_read = began;
+        loop {
+            let passed = began.elapsed();
+            while number < total && due(number) <= passed {
+                let due_us = i64::try_from(due(number).as_micros()).unwrap_or(i64::MAX);
+                self.post(Mark {
+                    number,
+                    due_us: began_us.saturating_add(due_us),
+                });
+                number += 1;
+            }
+            let quiet = self.last_read.elapsed().min(passed.saturating_sub(length));
+            let over = number == total && passed >= length;
+            if over && (self.delivered >= self.expected || quiet > self.args.patience()) {
+                return Ok(began.elapsed());
+            }
+            let wait = match number < total {
+                true => due(number).saturating_sub(passed).min(TICK),
+                false => TICK,
+            };
+            self.turn(wait)?;
+        }
+    }
+
+    fn post(&mut self, mark: Mark) {
+        let speakers = self.args.speakers.max(1);
+        let index = (mark.number % speakers) as usize;
+        self.ledger.sent();
+        let Some(member) = self.members.get_mut(index) else {
+            return;
+        };
+        let others = self
+            .sizes
+            .get(member.room)
+            .map_or(0, |size| size.saturating_sub(1));
+        self.expected += u64::from(others);
+        if let Some(server) = self.servers.get(member.server)
+            && let Some(room) = self.rooms.get(member.room)
+            && member.stage == Stage::Joined
+        {
+            member.post(server, room, &mark.text(self.args.bytes));
+            self.flush(index);
+        }
+    }
+
+    /// Waits for sockets at most so long and serves those that have something.
+    fn turn(&mut self, wait: Duration) -> Result<()> {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let polled = self.poll.poll(&mut events, Some(wait));
+        let outcome = match polled {
+            Ok(()) => {
+                for event in &events {
+                    self.serve(event);
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        self.events = events;
+        outcome
+    }
+
+    fn serve(&mut self, event: &Event) {
+        let index = event.token().0;
+        let Some(member) = self.members.get_mut(index) else {
+            return;
+        };
+        if event.is_writable() {
+            if member.stage == Stage::Connecting && !self.connected(index) {
+                return;
+            }
+            self.flush(index);
+        }
+        if event.is_readable() {
+            self.read(index);
+        }
+    }
+
+    /// The socket said that it is writable: it is connected, or never will be.
+    fn connected(&mut self, index: usize) -> bool {
+        let Some(member) = self.members.get_mut(index) else {
+            return false;
+        };
+        self.arriving = self.arriving.saturating_sub(1);
+        let error = match &member.stream {
+            Some(stream) => stream.take_error().unwrap_or_else(Some),
+            None => None,
+        };
+        if let Some(error) = error {
+            self.leave(index, &error.to_string());
+            return false;
+        }
+        let name = match self.name(index) {
+            Ok(name) => name,
+            Err(error) => {
+                self.leave(index, &error.to_string());
+                return false;
+            }
+        };
+        if let Some(member) = self.members.get_mut(index)
+            && let Some(server) = self.servers.get(member.server)
+        {
+            member.greet(server, &name);
+        }
+        true
+    }
+
+    fn name(&self, index: usize) -> Result<Name> {
+        let speaks = index < self.args.speakers as usize;
+        let tags = self.args.tags;
+        if self.args.anonymous && !speaks {
+            return Ok(Name {
+                nick: format!("justinfan{index}"),
+                pass: None,
+                tags,
+            });
+        }
+        let nick = format!("load{index}");
+        let pass = match &self.tokens {
+            Some(tokens) => Some(format!("oauth:{}", tokens.sign(&nick)?)),
+            None => None,
+        };
+        Ok(Name { nick, pass, tags })
+    }
+
+    fn read(&mut self, index: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        loop {
+            let Some(member) = self.members.get_mut(index) else {
+                break;
+            };
+            match member.read(&mut buffer) {
+                Ok(0) => {
+                    self.leave(index, "closed by the server");
+                    break;
+                }
+                Ok(count) => {
+                    self.heard(index, buffer.get(..count).unwrap_or_default());
+                    // A stream that gave less than was asked for is empty, and says
+                    // so again when it is not (epoll(7)).
+                    if count < READ_BYTES {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.leave(index, &error.to_string());
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+        self.flush(index);
+    }
+
+    fn heard(&mut self, index: usize, bytes: &[u8]) {
+        let Some(member) = self.members.get_mut(index) else {
+            return;
+        };
+        if member.stage != Stage::Upgrading {
+            self.lines(index, bytes);
+            return;
+        }
+        match member.upgraded(bytes) {
+            Ok(None) => {}
+            Ok(Some(rest)) => {
+                let name = self.name(index);
+                if let Some(member) = self.members.get_mut(index)
+                    && let Some(server) = self.servers.get(member.server)
+                    && let Ok(name) = name
+                {
+                    member.sign_in(server, &name);
+                }
+                self.lines(index, &rest);
+            }
+            Err(why) => self.leave(index, &why),
+        }
+    }
+
+    /// The hot path: half a million messages a second come through here.
+    fn lines(&mut self, index: usize, bytes: &[u8]) {
+        let Some(member) = self.members.get_mut(index) else {
+            return;
+        };
+        let Some(server) = self.servers.get(member.server) else {
+            return;
+        };
+        let now_us = clock::unix_us();
+        let before = member.stage;
+        let mut inbox = std::mem::take(&mut member.inbox);
+        let mut ending = None;
+        let mut refused = 0;
+        let mut read = 0;
+        let fed = inbox.feed(server.carrier, server.speech, bytes, |heard| match heard {
+            Heard::Said(mark) => {
+                read += 1;
+                self.latency.record(now_us - mark.due_us);
+                if member.speaks {
+                    member.heard += 1;
+                } else {
+                    self.ledger
+                        .read(member.room, mark.number, &mut member.reader);
+                }
+            }
+            Heard::Line(line) => match member.told(server, line) {
+                Told::Nothing => {}
+                Told::Refused => refused += 1,
+                Told::Ending(why) => ending = Some(why),
+            },
+            Heard::Ping(payload) => member.pong(payload),
+            Heard::Close => {
+                ending.get_or_insert_with(|| "closed by the server".to_owned());
+            }
+        });
+        member.inbox = inbox;
+        let stage = member.stage;
+        if read > 0 {
+            self.delivered += read;
+            self.last_read = Instant::now();
+        }
+        self.refused += refused;
+        if before != stage {
+            self.signed_in += u32::from(stage == Stage::SignedIn);
+            self.joined += u32::from(stage == Stage::Joined);
+        }
+        match (fed, ending) {
+            (Err(error), _) => self.leave(index, &error.to_string()),
+            (Ok(()), Some(why)) => self.leave(index, &why),
+            (Ok(()), None) => {}
+        }
+    }
+
+    fn flush(&mut self, index: usize) {
+        if let Some(member) = self.members.get_mut(index)
+            && let Err(error) = member.flush()
+        {
+            self.leave(index, &error.to_string());
+        }
+    }
+
+    fn leave(&mut self, index: usize, why: &str) {
+        let Some(member) = self.members.get_mut(index) else {
+            return;
+        };
+        if let Some(mut stream) = member.stream.take() {
+            // Closing it does as much.
+            let _ = self.poll.registry().deregister(&mut stream);
+            member.stage = Stage::Gone;
+            *self.gone.entry(why.to_owned()).or_default() += 1;
+        }
+    }
+}
+
+/// A socket that is being connected.
+fn open(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(from) = from {
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+    }
+    match socket.connect(&to.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
