@@ -347,8 +347,12 @@ fn done(notice: Notice) -> Decision {
 }
 
 fn refused(id: NoticeId, text: impl Into<String>) -> Decision {
+    told_no(Notice::new(id, text))
+}
+
+fn told_no(why: Notice) -> Decision {
     Decision {
-        verdict: Verdict::Refused(Notice::new(id, text)),
+        verdict: Verdict::Refused(why),
         events: Vec::new(),
         changes: Vec::new(),
     }

@@ -395,7 +395,7 @@ impl Session {
             // Told as USERSTATE, to whom it concerns.
             Body::Roles { .. } => return None,
             Body::Denied { login, .. } if self.is_me(login) => {
-                return Some(self.denied(room));
+                return Some(self.not_said(room));
             }
             Body::Held { .. } | Body::Denied { .. } if !roles.moderates() => return None,
             body if !self.caps.commands && !is_plain_irc(body) => return None,
@@ -415,7 +415,7 @@ impl Session {
     }
 
     /// What the author of a held message is told when it won't be said.
-    fn denied(&self, room: &Room) -> Bytes {
+    fn not_said(&self, room: &Room) -> Bytes {
         let text = "Your message was looked at by moderators and was not sent.";
         let notice = Notice::new(NoticeId::MsgRejectedMandatory, text);
         let mut replies = Replies::default();

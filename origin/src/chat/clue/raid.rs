@@ -11,7 +11,7 @@ use common::{
     names::ChannelName,
 };
 
-use super::{Clue, Decision, done, moderate::Deed, refused};
+use super::{Clue, Decision, done, moderate::Deed, refused, told_no};
 
 /// Raids from one room.
 const RAIDS: Rate = Rate {
@@ -59,8 +59,8 @@ impl Clue {
         from: &ChannelName,
         viewers: u32,
     ) -> Decision {
-        if let Err(refusal) = self.not_banned(now, sender, roles) {
-            return refusal;
+        if let Err(why) = self.not_banned(now, sender, roles) {
+            return told_no(why);
         }
         if *from == self.room {
             return refused(NoticeId::RaidErrorSelf, "A channel cannot raid itself.");

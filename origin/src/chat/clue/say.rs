@@ -3,7 +3,7 @@
 
 use common::{
     chat::{
-        Author, Body, EmoteSpans, Event, MessageId, NoticeId, Post, Reply, Roles, Sender,
+        Author, Body, EmoteSpans, Event, MessageId, Notice, NoticeId, Post, Reply, Roles, Sender,
         TermAction, Text, Verdict,
         limit::{MODERATOR_MESSAGES, USER_MESSAGES},
     },
@@ -11,7 +11,7 @@ use common::{
 };
 
 use super::{
-    Clue, Decision, RECENT, ROOM_MESSAGES, Said, filter, links::has_link, refused, review::Held,
+    Clue, Decision, RECENT, ROOM_MESSAGES, Said, filter, links::has_link, refused, review::Held, told_no,
 };
 
 impl Clue {
@@ -32,8 +32,8 @@ impl Clue {
             .and_then(|()| self.within_limits(now, sender, roles))
             .and_then(|()| self.within_rules(now, sender, roles, text, emotes.only))
             .and_then(|()| self.without_links(now, sender, roles, text));
-        if let Err(refusal) = allowed {
-            return refusal;
+        if let Err(why) = allowed {
+            return told_no(why);
         }
         let wish = Held {
             id,
@@ -138,7 +138,7 @@ impl Clue {
         now: UnixMs,
         sender: &Sender,
         roles: Roles,
-    ) -> Result<(), Decision> {
+    ) -> Result<(), Notice> {
         if roles.broadcaster {
             return Ok(());
         }
@@ -147,11 +147,11 @@ impl Clue {
             return Ok(());
         };
         Err(match ban.until {
-            None => refused(
+            None => Notice::new(
                 NoticeId::MsgBanned,
                 format!("You are permanently banned from talking in {room}."),
             ),
-            Some(until) => refused(
+            Some(until) => Notice::new(
                 NoticeId::MsgTimedOut,
                 format!(
                     "You are timed out for {} more seconds.",
@@ -161,14 +161,9 @@ impl Clue {
         })
     }
 
-    fn within_limits(
-        &mut self,
-        now: UnixMs,
-        sender: &Sender,
-        roles: Roles,
-    ) -> Result<(), Decision> {
+    fn within_limits(&mut self, now: UnixMs, sender: &Sender, roles: Roles) -> Result<(), Notice> {
         let busy = || {
-            refused(
+            Notice::new(
                 NoticeId::MsgRateLimit,
                 "Your message was not sent because the room is too busy.",
             )
@@ -183,7 +178,7 @@ impl Clue {
             USER_MESSAGES
         };
         speaker.taken.take(now.0, rate).map_err(|_| {
-            refused(
+            Notice::new(
                 NoticeId::MsgRateLimit,
                 "Your message was not sent because you are sending messages too quickly.",
             )
@@ -197,7 +192,7 @@ impl Clue {
         roles: Roles,
         text: &Text,
         only_emotes: bool,
-    ) -> Result<(), Decision> {
+    ) -> Result<(), Notice> {
         if roles.moderates() || roles.vip {
             return Ok(());
         }
@@ -207,7 +202,7 @@ impl Clue {
             let again = said.0.saturating_add(u64::from(settings.slow_s) * 1_000);
             if again > now.0 {
                 let wait_s = (again - now.0).div_ceil(1_000);
-                return Err(refused(
+                return Err(Notice::new(
                     NoticeId::MsgSlowMode,
                     format!(
                         "This room is in slow mode and you are sending messages too quickly. You will be able to talk again in {wait_s} seconds."
@@ -216,7 +211,7 @@ impl Clue {
             }
         }
         if settings.subscribers_only && !roles.subscriber {
-            return Err(refused(
+            return Err(Notice::new(
                 NoticeId::MsgSubsOnly,
                 "This room is in subscribers only mode.",
             ));
@@ -227,7 +222,7 @@ impl Clue {
             followed(now, sender.follows_since, minutes)?;
         }
         if settings.emote_only && !only_emotes {
-            return Err(refused(
+            return Err(Notice::new(
                 NoticeId::MsgEmoteOnly,
                 "This room is in emote-only mode.",
             ));
@@ -235,7 +230,7 @@ impl Clue {
         if settings.unique {
             let same = |said: &Said| same_but_for_case(said.text.as_str(), text.as_str());
             if self.recent.iter().any(same) {
-                return Err(refused(
+                return Err(Notice::new(
                     NoticeId::MsgR9k,
                     "This room is in unique-chat mode and the message you attempted to send is not unique.",
                 ));
@@ -250,7 +245,7 @@ impl Clue {
         sender: &Sender,
         roles: Roles,
         text: &Text,
-    ) -> Result<(), Decision> {
+    ) -> Result<(), Notice> {
         let may = !self.settings.no_links
             || roles.moderates()
             || roles.vip
@@ -259,7 +254,7 @@ impl Clue {
             return Ok(());
         }
         let text = "Links are not allowed in this room; a moderator may permit you to post one.";
-        Err(refused(NoticeId::MsgRejectedMandatory, text))
+        Err(Notice::new(NoticeId::MsgRejectedMandatory, text))
     }
 
     /// A message that is still to be seen.
@@ -291,18 +286,18 @@ fn same_but_for_case(one: &str, other: &str) -> bool {
     lower(one).eq(lower(other))
 }
 
-fn followed(now: UnixMs, since: Option<UnixMs>, minutes: u32) -> Result<(), Decision> {
+fn followed(now: UnixMs, since: Option<UnixMs>, minutes: u32) -> Result<(), Notice> {
     let Some(since) = since else {
         let id = if minutes == 0 {
             NoticeId::MsgFollowersOnlyZero
         } else {
             NoticeId::MsgFollowersOnly
         };
-        return Err(refused(id, "This room is in followers-only mode."));
+        return Err(Notice::new(id, "This room is in followers-only mode."));
     };
     let needed = u64::from(minutes) * 60_000;
     if now.0.saturating_sub(since.0) < needed {
-        return Err(refused(
+        return Err(Notice::new(
             NoticeId::MsgFollowersOnlyFollowed,
             format!("This room is in {minutes} minutes followers-only mode."),
         ));
