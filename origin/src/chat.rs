@@ -6,8 +6,11 @@
 //! `store` the disk; [`Rooms`] makes actors and lets them go. Invariant: a
 //! verdict or an event that somebody saw rests on changes that are on disk.
 
+mod api;
 mod clue;
 mod metrics;
+mod policy;
+mod record;
 mod room;
 mod rooms;
 mod store;
@@ -17,8 +20,11 @@ use std::path::PathBuf;
 use clap::Args;
 use common::names::NodeId;
 
-pub use clue::{Change, Clue, Decision, Known};
+pub use api::{ChatApi, ChatApiConfig, TokenError};
+pub use clue::{Change, Clue, Decision, Filter, Known};
 pub use metrics::ChatMetrics;
+pub use policy::{Policies, Policy, PolicyConfig, PolicyError};
+pub use record::{RecordConfig, Recorder};
 pub use rooms::Rooms;
 pub use store::{Store, StoreError};
 
@@ -39,6 +45,15 @@ pub struct ChatConfig {
         value_parser = node
     )]
     pub chat_origins: Vec<NodeId>,
+
+    #[command(flatten)]
+    pub policy: PolicyConfig,
+
+    #[command(flatten)]
+    pub record: RecordConfig,
+
+    #[command(flatten)]
+    pub api: ChatApiConfig,
 }
 
 fn node(text: &str) -> Result<NodeId, String> {

@@ -5,7 +5,7 @@ mod decode;
 mod encode;
 
 use crate::{
-    chat::{Counts, Event, MessageId, Offset, Request, RoomEpoch, Settings, Verdict},
+    chat::{Counts, Event, Login, MessageId, Offset, Request, Roles, RoomEpoch, Settings, Verdict},
     names::{ChannelName, NodeId},
 };
 
@@ -18,6 +18,9 @@ pub const MAX_ROOMS: usize = 4_096;
 
 /// Origins that may share rooms: as many as the hash is asked over at every join.
 pub const MAX_ORIGINS: usize = 64;
+
+/// Users in one ROLES: what fits into a message, at 27 bytes each.
+pub const ROLES_AT_ONCE: usize = 512;
 
 /// Every message of a CHAT stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,14 @@ pub enum Chat {
     },
     Origins {
         nodes: Vec<NodeId>,
+    },
+    /// Who is what in a room by its own word.
+    Roles {
+        room: ChannelName,
+        /// Beside those that were said before.
+        more: bool,
+        /// At most [`ROLES_AT_ONCE`].
+        roles: Vec<(Login, Roles)>,
     },
     /// The room is not to be had on this stream.
     Closed {

@@ -66,11 +66,12 @@
 //! 42 EXIT      room(s)
 //! 43 COUNTS    room(s) readers(i) chatters(i)
 //! 44 ASK       room(s) id(16 bytes) sender ask
-//! 45 VERDICT   id(16 bytes) verdict(i: 0 said stamp, 1 done notice, 2 refused notice)
+//! 45 VERDICT   id(16 bytes) verdict(i: 0 said stamp, 1 done notice, 2 refused notice, 3 raids notice room(s) viewers(i))
 //! 46 ROOM      room(s) epoch(i) next_offset(i) live_offset(i) settings
 //! 47 EVENT     room(s) stamp event
 //! 48 ORIGINS   nodes(s*)
 //! 49 CLOSED    room(s) code(i)
+//! 4c ROLES     room(s) flags(i: 1 beside those said before) { login(s) roles(i) }*
 //!
 //! head     = epoch(i) msn(i) discontinuity_sequence(i) init_id(i) dts(i) programme_time(i)
 //!            flags(i: 1 discontinuity, 2 gap)
@@ -171,7 +172,8 @@
 //! where the numbers do not go on: a new epoch, or events that the parent no
 //! longer has; what is before `live_offset` is the past. COUNTS tells how many read there and who of them may write; it
 //! is said again at least every 15 s and forgotten after 45 s. ASK is a wish of
-//! a user; its VERDICT comes in any order. A child that lost its link before the
+//! a user; its VERDICT comes in any order. ROLES says who is what in the room by
+//! its own word, whatever tokens say: after ROOM and whenever it is another. A child that lost its link before the
 //! VERDICT may ASK again with the same `id` for 60 s, and is told the same; the
 //! `id` of a message is that of its ASK. Said things are EVENTs to all, the asker
 //! too. A relay does all this towards the room's home for its own children.

@@ -72,6 +72,8 @@ async fn pass_on(shared: Arc<Shared>, room: Arc<Room>, mut asked: mpsc::Receiver
     while let Some(asked) = asked.recv().await {
         match asked {
             Asked::Counts { from, counts } => room.child_counts(from, counts),
+            // Its home alone can tell.
+            Asked::Look { .. } => {}
             Asked::Request { request, reply, .. } => {
                 let wish = Wish::Ask {
                     room: room.name().clone(),

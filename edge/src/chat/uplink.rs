@@ -279,6 +279,12 @@ impl Uplink {
                     held.room.wake();
                 }
             }
+            Message::Chat(Chat::Roles { room, more, roles }) => {
+                if let Some(held) = self.held.get(&room) {
+                    held.room.feed.set_roles(more, roles);
+                    held.room.wake();
+                }
+            }
             Message::Chat(Chat::Closed { room, code }) => self.closed(&room, code),
             Message::Chat(Chat::Origins { nodes }) => {
                 self.origins.send_replace(nodes);

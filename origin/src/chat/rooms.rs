@@ -17,9 +17,9 @@ use tokio::{
 use tracing::{error, info};
 
 use super::{
-    ChatConfig, ChatMetrics, Store,
+    ChatConfig, ChatMetrics, Policy, Recorder, Store, StoreError,
     clue::Clue,
-    room::{Counted, Room},
+    room::{Counted, Room, Waiting},
 };
 
 /// Rooms with an actor at once; any stranger can name one.
@@ -61,6 +61,8 @@ pub struct Rooms {
     origins: Vec<NodeId>,
     opens: mpsc::Receiver<OpenRoom>,
     rooms: HashMap<ChannelName, Held>,
+    policy: watch::Receiver<Arc<Policy>>,
+    recorder: Recorder,
 }
 
 impl std::fmt::Debug for Rooms {
@@ -108,8 +110,24 @@ impl Rooms {
             origins,
             opens,
             rooms: HashMap::new(),
+            policy: watch::channel(Arc::default()).1,
+            recorder: Recorder::default(),
         };
         (rooms, port)
+    }
+
+    /// The operator's word in all rooms.
+    #[must_use]
+    pub fn under(mut self, policy: watch::Receiver<Arc<Policy>>) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Keeps what rooms say.
+    #[must_use]
+    pub fn recorded_by(mut self, recorder: Recorder) -> Self {
+        self.recorder = recorder;
+        self
     }
 
     /// Gives out rooms for as long as somebody may ask.
@@ -148,8 +166,15 @@ impl Rooms {
             return refuse(Code::Overloaded);
         }
         let (shared, name) = (self.shared.clone(), room.clone());
-        let begun =
-            tokio::task::spawn_blocking(move || shared.store.begin(&name, (shared.clock)()));
+        let record = self.recorder.of(&room).map(Arc::new);
+        let past = record.clone();
+        let begun = tokio::task::spawn_blocking(move || {
+            let (epoch, mut known) = shared.store.begin(&name, (shared.clock)())?;
+            if let Some(record) = past {
+                known.past = record.past(epoch);
+            }
+            Ok::<_, StoreError>((epoch, known))
+        });
         let (epoch, known) = match begun.await {
             Ok(Ok(begun)) => begun,
             Ok(Err(why)) => {
@@ -160,8 +185,9 @@ impl Rooms {
             Err(_) => return refuse(Code::Internal),
         };
         info!(%room, epoch = epoch.0, bans = known.bans.len(), "room opened");
-        let clue = Clue::new(room.clone(), epoch, known);
         let feed = Arc::new(Feed::new(room.clone(), epoch, FORMS, Limits::default()));
+        feed.recall(known.past.iter().cloned());
+        let clue = Clue::new(room.clone(), epoch, known);
         feed.set_settings(clue.settings());
         let (mailbox, asks) = mpsc::channel(MAILBOX);
         let actor = Room {
@@ -170,6 +196,9 @@ impl Rooms {
             clue,
             asks,
             counted: Counted::new(self.shared.metrics.clone()),
+            policy: self.policy.clone(),
+            record,
+            waiting: Waiting::new(self.shared.metrics.clone()),
         };
         tokio::spawn(actor.run());
         let handle = RoomHandle {

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use common::{
-    chat::{Login, Network, Roles, RoomEpoch, Settings, Text, UserId},
+    chat::{Login, Network, Roles, RoomEpoch, Settings, Term, TermAction, Text, UserId},
     live::UnixMs,
     names::ChannelName,
 };
@@ -17,11 +17,13 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::clue::{Ban, Change, Known, MAX_BANS, MAX_ROLES};
+use super::clue::{Ban, Change, Known, MAX_BANS, MAX_ROLES, MAX_TERMS};
 
 /// By (room, login).
 const BANS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("bans");
 const ROLES: TableDefinition<'_, (&str, &str), u8> = TableDefinition::new("roles");
+/// By (room, term): the word of its action.
+const TERMS: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("terms");
 const ROOMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rooms");
 const EPOCHS: TableDefinition<'_, &str, u64> = TableDefinition::new("epochs");
 
@@ -74,6 +76,7 @@ struct SavedRoom {
     subscribers_only: bool,
     emote_only: bool,
     unique: bool,
+    no_links: bool,
 }
 
 impl Store {
@@ -105,6 +108,7 @@ impl Store {
         write.open_table(BANS)?;
         write.open_table(ROLES)?;
         write.open_table(ROOMS)?;
+        write.open_table(TERMS)?;
         let below = {
             let epochs = write.open_table(EPOCHS)?;
             let below = epochs.get(BELOW)?;
@@ -143,6 +147,7 @@ impl Store {
             subscribers_only: saved.subscribers_only,
             emote_only: saved.emote_only,
             unique: saved.unique,
+            no_links: saved.no_links,
         };
         for entry in read.open_table(BANS)?.range((key, "")..)? {
             let (at, value) = entry?;
@@ -163,6 +168,18 @@ impl Store {
             if let Ok(login) = Login::parse(login) {
                 let roles = Roles::from_bits(value.value().into());
                 known.roles.insert(login, roles);
+            }
+        }
+        for entry in read.open_table(TERMS)?.range((key, "")..)? {
+            let (at, value) = entry?;
+            let (of, term) = at.value();
+            if of != key || known.terms.len() == MAX_TERMS {
+                break;
+            }
+            if let (Some(term), Some(action)) =
+                (Term::parse(term), TermAction::parse(value.value()))
+            {
+                known.terms.insert(term, action);
             }
         }
         drop(read);
@@ -223,6 +240,7 @@ impl Store {
             let mut bans = write.open_table(BANS)?;
             let mut roles = write.open_table(ROLES)?;
             let mut rooms = write.open_table(ROOMS)?;
+            let mut terms = write.open_table(TERMS)?;
             for change in changes {
                 match change {
                     Change::Ban(login, ban) => {
@@ -241,6 +259,12 @@ impl Store {
                     Change::Settings(settings) => {
                         let bytes = room_bytes(*settings);
                         rooms.insert(key, bytes.as_slice())?;
+                    }
+                    Change::Term(term, Some(action)) => {
+                        terms.insert((key, term.as_str()), action.as_str())?;
+                    }
+                    Change::Term(term, None) => {
+                        terms.remove((key, term.as_str()))?;
                     }
                 }
             }
@@ -289,6 +313,7 @@ fn room_bytes(settings: Settings) -> Vec<u8> {
         subscribers_only: settings.subscribers_only,
         emote_only: settings.emote_only,
         unique: settings.unique,
+        no_links: settings.no_links,
     };
     serde_json::to_vec(&saved).unwrap_or_default()
 }

@@ -21,13 +21,14 @@ use super::{
 };
 use crate::{
     chat::{
-        Asked, Body, Feed, MessageId, Notice, NoticeId, Offset, Posted, RoomEpoch, RoomHandle,
-        Verdict,
+        Asked, Body, Feed, Login, MessageId, Notice, NoticeId, Offset, Posted, Roles, RoomEpoch,
+        RoomHandle, Verdict,
     },
     link::{
-        chat::{Chat, MAX_ROOMS, encode_event},
+        chat::{Chat, MAX_ROOMS, ROLES_AT_ONCE, encode_event},
         message::{Code, Message},
         stream::{Reader, StreamError, Writer},
+        wire::VARINT_MAX,
     },
     names::{ChannelName, NodeId},
 };
@@ -235,6 +236,9 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
     // What the child takes for the next event; `None` where it has to be told.
     let mut expects: Option<(RoomEpoch, Offset)> = None;
     let mut told = Vec::with_capacity(EVENTS);
+    // A child that knows the room may know roles of an earlier life of it; to others
+    // a room that never had any is not told of.
+    let mut roles_told = after.is_none().then_some(0);
     loop {
         moves.mark_unchanged();
         let before = cursor;
@@ -254,8 +258,19 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
             told.push(Told::Stands(read.epoch, read.next));
             expects = Some(stands);
         }
+        if read.at_end && expects.is_some() && roles_told != Some(read.roles_version) {
+            let (version, roles) = feed.roles();
+            roles_told = Some(version);
+            told.push(Told::Roles(roles));
+        }
         for told in told.drain(..) {
             let piece = match told {
+                Told::Roles(roles) => {
+                    if tell_roles(&feed.room, &roles, &events).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Told::Event(posted) => {
                     posted.form(LINK_FORM, |event| encode_event(&feed.room, event))
                 }
@@ -263,7 +278,12 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
                     room: feed.room.clone(),
                     epoch,
                     next,
-                    live: read.next.max(next),
+                    // An earlier life is the past, all of it.
+                    live: if epoch == read.epoch {
+                        read.next.max(next)
+                    } else {
+                        Offset(VARINT_MAX)
+                    },
                     settings: read.settings,
                 })
                 .encode(),
@@ -281,4 +301,28 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
 enum Told {
     Stands(RoomEpoch, Offset),
     Event(Arc<Posted>),
+    Roles(Vec<(Login, Roles)>),
+}
+
+/// The first piece replaces what the child knows, the others add to it.
+async fn tell_roles(
+    room: &ChannelName,
+    roles: &[(Login, Roles)],
+    events: &mpsc::Sender<Bytes>,
+) -> Result<(), mpsc::error::SendError<Bytes>> {
+    let mut more = false;
+    let mut pieces = roles.chunks(ROLES_AT_ONCE);
+    // Nobody has a role any more: that is told as well.
+    let mut piece = Some(pieces.next().unwrap_or_default());
+    while let Some(some) = piece {
+        let message = Chat::Roles {
+            room: room.clone(),
+            more,
+            roles: some.to_vec(),
+        };
+        events.send(Message::Chat(message).encode()).await?;
+        more = true;
+        piece = pieces.next();
+    }
+    Ok(())
 }

@@ -104,6 +104,7 @@ impl Home {
             text: text.clone(),
             action: *action,
             reply: None,
+            emotes: common::chat::EmoteSpans::default(),
         });
         self.feed.append(Event { stamp, body });
         stamp
