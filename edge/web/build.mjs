@@ -58,7 +58,7 @@ await bundle('watch.js', { MILLRACE_WORKER: JSON.stringify(workerPath) });
 const wheel = (await readFile(src('wheel.svg'), 'utf8')).trim();
 for (const page of ['index.html', 'watch.html', 'sign-in.html']) {
   const source = await readFile(src(page === 'index.html' ? 'home.html' : page), 'utf8');
-  const html = source.replace(/\{\{([\w.]+)\}\}/g, (_match, name) => {
+  const html = source.replace(/\{\{([\w.-]+)\}\}/g, (_match, name) => {
     if (name === 'wheel') return wheel;
     if (!names.has(name)) throw new Error(`${page} names ${name}, which was not built`);
     return names.get(name);

@@ -26,7 +26,7 @@ const said = (text) => process.stdout.write(`${((Date.now() - began) / 1000).toF
 async function until(page, what, check, argument) {
   const from = Date.now();
   await page.waitForFunction(check, argument, { timeout: WITHIN_MS, polling: 20 }).catch(async () => {
-    const shown = await page.evaluate(() => JSON.stringify({ chat: window.millrace?.chat?.(), lines: [...document.querySelectorAll('.line')].slice(-12).map((line) => line.textContent), state: document.getElementById('chat-state')?.textContent }));
+    const shown = await page.evaluate(() => JSON.stringify({ chat: window.millrace?.chat?.(), lines: [...document.querySelectorAll('.chat-line')].slice(-12).map((line) => line.textContent), state: document.getElementById('chat-state')?.textContent }));
     assert.fail(`${what}: not within ${WITHIN_MS} ms; the page says: ${shown}`);
   });
   return Date.now() - from;
@@ -42,11 +42,11 @@ async function ask(what) {
   }
 }
 
-const texts = (page) => page.evaluate(() => [...document.querySelectorAll('.line .line-text')].map((node) => node.textContent));
+const texts = (page) => page.evaluate(() => [...document.querySelectorAll('.chat-line .line-text')].map((node) => node.textContent));
 const has = (page, text, what = `sees "${text}"`) =>
-  until(page, what, (wanted) => [...document.querySelectorAll('.line .line-text')].some((node) => node.textContent === wanted), text);
+  until(page, what, (wanted) => [...document.querySelectorAll('.chat-line .line-text')].some((node) => node.textContent === wanted), text);
 const hasNot = (page, text, what) =>
-  until(page, what, (wanted) => ![...document.querySelectorAll('.line .line-text')].some((node) => node.textContent === wanted), text);
+  until(page, what, (wanted) => ![...document.querySelectorAll('.chat-line .line-text')].some((node) => node.textContent === wanted), text);
 
 async function say(page, text) {
   await page.fill('#chat-text', text);
@@ -109,12 +109,12 @@ async function isText(pages, writer) {
   await say(writer, evil);
   for (const page of pages) {
     await has(page, evil);
-    const found = await page.evaluate(() => [window.pwned ?? null, document.querySelectorAll('.line img, .line script, .line iframe').length, document.querySelectorAll('.line a').length]);
+    const found = await page.evaluate(() => [window.pwned ?? null, document.querySelectorAll('.chat-line img, .chat-line script, .chat-line iframe').length, document.querySelectorAll('.chat-line a').length]);
     assert.deepEqual(found, [null, 0, 0], 'markup stays text');
   }
   await say(writer, 'see https://example.org/a?b=c wave @Mia');
   await until(pages[0], 'a link, an emote and a mention', () => {
-    const line = [...document.querySelectorAll('.line')].at(-1);
+    const line = [...document.querySelectorAll('.chat-line')].at(-1);
     const link = line.querySelector('a');
     return link?.href === 'https://example.org/a?b=c' && link.rel.includes('noopener') && line.querySelector('.emote-char')?.textContent === '\u{1F44B}';
   });
@@ -122,7 +122,7 @@ async function isText(pages, writer) {
 }
 
 async function moderates(reader, writer, moderator) {
-  await until(moderator, 'the mention is marked', () => [...document.querySelectorAll('.line.spoken-to')].some((line) => line.textContent.includes('@Mia')));
+  await until(moderator, 'the mention is marked', () => [...document.querySelectorAll('.chat-line.spoken-to')].some((line) => line.textContent.includes('@Mia')));
   // By the keyboard: the newest line, its menu, and back.
   await moderator.focus('#chat-lines');
   await moderator.keyboard.press('ArrowUp');

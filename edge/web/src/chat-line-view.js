@@ -80,7 +80,7 @@ function reply({ display, login, text }) {
 
 // `set` of emotes; `login` of the reader or null.
 export function lineNode(line, { set, login }) {
-  const node = element('div', 'line');
+  const node = element('div', 'chat-line');
   node.tabIndex = -1;
   node.dataset.id = line.id;
   node.dataset.kind = line.kind;

@@ -74,7 +74,7 @@ export class ChatList {
 
   // The line next to the one in focus; from the list itself the last.
   neighbour(step) {
-    const at = document.activeElement?.closest('.line');
+    const at = document.activeElement?.closest('.chat-line');
     if (!at) return this.#list.lastElementChild;
     return step < 0 ? at.previousElementSibling : at.nextElementSibling;
   }

@@ -95,7 +95,7 @@ export class Chat {
   // Whether the reader has gone to a line by keyboard: one that was merely pressed
   // is not held on to.
   get #inHand() {
-    return document.activeElement.matches('.line:focus-visible');
+    return document.activeElement.matches('.chat-line:focus-visible');
   }
 
   get #at() {
@@ -232,7 +232,7 @@ export class Chat {
   #bind() {
     const lines = byId('chat-lines');
     lines.addEventListener('click', ({ target }) => {
-      if (target.closest('.line-name')) this.#openMenu(target.closest('.line'));
+      if (target.closest('.line-name')) this.#openMenu(target.closest('.chat-line'));
     });
     lines.addEventListener('keydown', (event) => this.#lineKey(event));
     lines.addEventListener('focusin', () => this.#list.hold(this.#inHand));
@@ -270,7 +270,7 @@ export class Chat {
 
   // The arrows go from line to line, Enter opens what can be done with one.
   #lineKey(event) {
-    const line = document.activeElement.closest('.line');
+    const line = document.activeElement.closest('.chat-line');
     if (event.key === 'ArrowUp' || (event.key === 'ArrowDown' && line)) {
       const next = this.#list.neighbour(event.key === 'ArrowUp' ? -1 : 1);
       next?.focus();

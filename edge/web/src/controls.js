@@ -5,6 +5,8 @@ import { rendition } from './core/format.js';
 import { store } from './store.js';
 
 const HIDE_MS = 3000;
+// A phone has no room for figures unless they are asked for.
+const NARROW = '(max-width: 40rem)';
 const SEEK_S = 5;
 const VOLUME_STEP = 0.05;
 const byId = (id) => document.getElementById(id);
@@ -33,7 +35,7 @@ export class Controls {
     this.#bindButtons();
     this.#bindPointer();
     document.addEventListener('keydown', (event) => this.#key(event));
-    this.showFigures(store.get('figures') !== 'off');
+    this.showFigures((store.get('figures') ?? (matchMedia(NARROW).matches ? 'off' : 'on')) === 'on');
     this.showPlaying();
     this.showVolume();
   }
