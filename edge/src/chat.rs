@@ -11,8 +11,10 @@ mod caps;
 mod config;
 mod connection;
 mod drain;
+mod emotes;
 mod form;
 mod input;
+mod issue;
 mod limits;
 mod listen;
 mod mailbox;
@@ -27,6 +29,7 @@ mod uplink;
 pub mod ws;
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::IpAddr,
     path::Path,
@@ -35,7 +38,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use common::{
@@ -50,6 +53,7 @@ use common::{
     shutdown::{Guard, Shutdown},
 };
 use prometheus::IntGauge;
+use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
@@ -65,6 +69,7 @@ use crate::{
 };
 
 pub use config::ChatConfig;
+pub(crate) use emotes::Emotes;
 pub use form::{Framing, negotiate};
 pub use listen::{IrcBindError, IrcListeners, bind, serve};
 pub use metrics::{Broken, ChatMetrics};
@@ -73,6 +78,7 @@ pub use upgrade::{Upgrade, asks_for_websocket};
 
 use connection::Connection;
 use drain::{Entry, Open};
+use issue::{Issuer, NoToken};
 use limits::Limits;
 use rooms::{Room, Rooms};
 use uplink::{Uplink, Wish};
@@ -92,6 +98,39 @@ pub enum ChatKeysError {
     Parse { path: String, source: KeyFileError },
     #[error("--chat-keys {path}: no key in it")]
     Empty { path: String },
+    #[error("--chat-sign-in-key {path}: {source}")]
+    ReadSignInKey {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error(
+        "--chat-sign-in-key {path}: its first HS256 key is none of --chat-keys; the same file serves both"
+    )]
+    SignInKey { path: String },
+}
+
+/// Why there are no emotes.
+#[derive(Debug, thiserror::Error)]
+pub enum EmotesError {
+    #[error("--chat-emotes {path}: {source}")]
+    Read {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error("--chat-emotes {path}: {source}")]
+    Parse {
+        path: String,
+        source: emotes::EmoteFileError,
+    },
+}
+
+/// Why chat can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    #[error(transparent)]
+    Keys(#[from] ChatKeysError),
+    #[error(transparent)]
+    Emotes(#[from] EmotesError),
 }
 
 /// What all connections share.
@@ -102,6 +141,11 @@ pub(crate) struct Shared {
     key_files: Option<Files>,
     /// `None`: development, anybody is who they say.
     keys: ArcSwapOption<TokenKeys>,
+    /// Signs in whoever comes, in development.
+    issuer: Option<Issuer>,
+    emotes: ArcSwap<Emotes>,
+    /// What the emotes were read from.
+    emote_files: Option<Files>,
     rooms: Arc<Rooms>,
     limits: Limits,
     wishes: mpsc::Sender<Wish>,
@@ -123,13 +167,13 @@ impl Chat {
     /// Starts chat, which reads rooms through `upstream`. Needs a tokio runtime.
     ///
     /// # Errors
-    /// [`ChatKeysError`].
+    /// [`ChatError`].
     pub fn start(
         config: ChatConfig,
         upstream: Arc<Upstream>,
         metrics: ChatMetrics,
         shutdown: Shutdown,
-    ) -> Result<Self, ChatKeysError> {
+    ) -> Result<Self, ChatError> {
         let rooms = Arc::new(Rooms::default());
         let (origins, told) = watch::channel(Vec::new());
         let (uplink, wishes) = Uplink::new(upstream, rooms.clone(), metrics.clone(), origins);
@@ -146,12 +190,18 @@ impl Chat {
         metrics: ChatMetrics,
         shutdown: Shutdown,
         origins: watch::Receiver<Vec<NodeId>>,
-    ) -> Result<Self, ChatKeysError> {
+    ) -> Result<Self, ChatError> {
         let key_files = config.chat_keys.clone().map(|file| Files::seen([file]));
         let keys = keys(&config)?;
         if keys.is_none() {
             warn!("no --chat-keys: anybody may chat under any name");
         }
+        let issuer = issuer(&config, keys.as_deref())?;
+        if issuer.is_some() {
+            warn!("--chat-sign-in-key: anybody gets a token for any name");
+        }
+        let emote_files = config.chat_emotes.clone().map(|file| Files::seen([file]));
+        let emotes = read_emotes(&config)?;
         let admission = Admission::new(
             config.max_chat_connections,
             config.max_chat_connections_per_address,
@@ -159,6 +209,9 @@ impl Chat {
         Ok(Self(Arc::new(Shared {
             key_files,
             keys: ArcSwapOption::new(keys),
+            issuer,
+            emotes: ArcSwap::from_pointee(emotes),
+            emote_files,
             rooms,
             limits: Limits::new(
                 config.max_chat_messages_per_address,
@@ -198,6 +251,56 @@ impl Chat {
             self.0.keys.store(Some(keys));
         }
         Ok(())
+    }
+
+    /// The file that [`Self::reload_emotes`] reads, if there is one.
+    #[must_use]
+    pub fn emote_files(&self) -> Option<Files> {
+        self.0.emote_files.clone()
+    }
+
+    /// Reads the emotes file again. One with a mistake changes nothing.
+    ///
+    /// # Errors
+    /// [`EmotesError`].
+    pub fn reload_emotes(&self) -> Result<(), EmotesError> {
+        let emotes = read_emotes(&self.0.config)?;
+        info!(emotes = emotes.len(), "emotes read");
+        self.0.emotes.store(Arc::new(emotes));
+        Ok(())
+    }
+
+    pub(crate) fn emotes(&self) -> Arc<Emotes> {
+        self.0.emotes.load_full()
+    }
+
+    /// Whether this edge gives tokens to whoever comes.
+    pub(crate) fn signs_in(&self) -> bool {
+        self.0.issuer.is_some()
+    }
+
+    /// What a page has to know before it connects, as JSON.
+    pub(crate) fn about(&self) -> Bytes {
+        let keys = self.0.keys.load();
+        let sign_in = match (&self.0.issuer, &*keys) {
+            (Some(_), _) => "page",
+            (None, Some(_)) => "token",
+            (None, None) => "name",
+        };
+        let emotes = self.0.emotes.load();
+        let about = About {
+            sign_in,
+            emotes: emotes.pictures(),
+        };
+        // Strings always have a JSON form.
+        serde_json::to_vec(&about).unwrap_or_default().into()
+    }
+
+    /// A token as a query asks for it; `None` where this edge gives none.
+    pub(crate) fn issue(&self, query: &str) -> Option<Result<String, NoToken>> {
+        let issuer = self.0.issuer.as_ref()?;
+        let keys = self.0.keys.load_full()?;
+        Some(issuer.issue(query, &keys, (self.0.clock)()))
     }
 
     /// A place for one more connection from `peer`.
@@ -244,6 +347,15 @@ impl Chat {
             _admitted: admitted,
         }
     }
+}
+
+/// `GET /api/v1/chat`.
+#[derive(Serialize)]
+struct About<'a> {
+    /// How a reader becomes a writer: by a `name` of their choice, at this edge's
+    /// sign-in `page`, or with a `token` from elsewhere.
+    sign_in: &'static str,
+    emotes: &'a BTreeMap<String, String>,
 }
 
 /// A connection and its places, given back with it.
@@ -306,6 +418,37 @@ fn keys(config: &ChatConfig) -> Result<Option<Arc<TokenKeys>>, ChatKeysError> {
         return Err(ChatKeysError::Empty { path: path() });
     }
     Ok(Some(Arc::new(keys)))
+}
+
+fn issuer(config: &ChatConfig, keys: Option<&TokenKeys>) -> Result<Option<Issuer>, ChatKeysError> {
+    let Some(file) = &config.chat_sign_in_key else {
+        return Ok(None);
+    };
+    let path = || file.display().to_string();
+    let text = read(file).map_err(|source| ChatKeysError::ReadSignInKey {
+        path: path(),
+        source,
+    })?;
+    let issuer = Issuer::of_file(&text, &config.chat_audience);
+    issuer
+        .filter(|issuer| keys.is_some_and(|keys| issuer.is_believed(keys, now())))
+        .ok_or_else(|| ChatKeysError::SignInKey { path: path() })
+        .map(Some)
+}
+
+fn read_emotes(config: &ChatConfig) -> Result<Emotes, EmotesError> {
+    let Some(file) = &config.chat_emotes else {
+        return Ok(Emotes::default());
+    };
+    let path = || file.display().to_string();
+    let text = common::reload::read(file).map_err(|source| EmotesError::Read {
+        path: path(),
+        source,
+    })?;
+    Emotes::parse(&text).map_err(|source| EmotesError::Parse {
+        path: path(),
+        source,
+    })
 }
 
 fn read(file: &Path) -> std::io::Result<String> {

@@ -41,7 +41,7 @@ const OPS_PORT: u16 = 9101;
         --https-listen 0.0.0.0:443 --tls-cert web.pem --tls-key web.key\n  \
         edge view-key --kid 2026-11 > view-keys\n  \
         edge token --view-keys view-keys --kid 2026-11 --channel demo --ttl 1h\n\n\
-        Certificates, view keys, chat keys, parents and the links' files are read again when they change, and all of\n\
+        Certificates, view keys, chat keys, emotes, parents and the links' files are read again when they change, and all of\n\
         them on SIGHUP. A file with a mistake changes nothing; the log and /metrics say so.\n\
         SIGTERM drains: requests under way are finished, connections are closed."
 )]
@@ -142,8 +142,12 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         directory.clone(),
         UpstreamMetrics::register(&registry),
     ));
+    // An edge that sends its viewers here sends their pages.
+    let mut chat_config = cli.chat;
+    let alternatives = cli.http.alternatives.iter().cloned();
+    chat_config.chat_allow_origins.extend(alternatives);
     let chat = Chat::start(
-        cli.chat,
+        chat_config,
         upstream.clone(),
         ChatMetrics::register(&registry),
         shutdown.clone(),
@@ -151,6 +155,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     if let Some(files) = chat.key_files() {
         let chat = chat.clone();
         reloads.add("chat keys", files, move || chat.reload_keys());
+    }
+    if let Some(files) = chat.emote_files() {
+        let chat = chat.clone();
+        reloads.add("emotes", files, move || chat.reload_emotes());
     }
     if let Some(listener) = children {
         let (demands, demanded) = demands();

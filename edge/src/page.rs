@@ -39,6 +39,26 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-
     media-src 'self' blob:; connect-src 'self'; worker-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
+/// The development sign-in page, which not every edge has.
+pub const SIGN_IN: &str = "/sign-in";
+
+/// The policy of a page that may also show images of other origins, and read from
+/// and chat at other edges: URLs without a path. Each is checked where it comes in.
+#[must_use]
+pub fn policy<'a>(images: impl Iterator<Item = &'a str>, edges: &[String]) -> String {
+    let images: String = images.map(|origin| format!(" {origin}")).collect();
+    let media: String = edges.iter().map(|edge| format!(" {edge}")).collect();
+    // `http` to `ws`, and so `https` to `wss`.
+    let sockets = edges.iter().filter_map(|edge| edge.strip_prefix("http"));
+    let sockets: String = sockets.map(|rest| format!(" ws{rest}")).collect();
+    CSP.replace("img-src 'self'", &format!("img-src 'self'{images}"))
+        .replace("blob:", &format!("blob:{media}"))
+        .replace(
+            "connect-src 'self'",
+            &format!("connect-src 'self'{media}{sockets}"),
+        )
+}
+
 /// The longest channel name.
 const CHANNEL_BYTES: usize = 32;
 
@@ -57,7 +77,8 @@ pub const fn has_bundle() -> bool {
 pub fn lookup(path: &str) -> Option<&'static Asset> {
     let file = match path {
         "/" => "/index.html",
-        "/index.html" | "/watch.html" => return None,
+        SIGN_IN => "/sign-in.html",
+        "/index.html" | "/watch.html" | "/sign-in.html" => return None,
         _ => match path.strip_prefix("/watch/") {
             Some(channel) if is_channel(channel) => "/watch.html",
             Some(_) => return None,
@@ -83,6 +104,13 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+
+    /// The fallback has no sign-in page.
+    fn pages() -> impl Iterator<Item = (&'static str, &'static Asset)> {
+        let all = ["/", "/watch/demo", SIGN_IN].into_iter();
+        all.filter(|path| *path != SIGN_IN || has_bundle())
+            .map(|path| (path, lookup(path).unwrap()))
+    }
 
     fn text(asset: &Asset) -> &str {
         std::str::from_utf8(asset.body).unwrap()
@@ -116,6 +144,8 @@ mod tests {
             "/watch/a%2e",
             "/index.html",
             "/watch.html",
+            "/sign-in.html",
+            "/sign-in/",
             "/assets",
             "/assets/",
             "/assets/../index.html",
@@ -128,8 +158,8 @@ mod tests {
 
     #[test]
     fn what_a_page_names_is_embedded() {
-        for path in ["/", "/watch/demo"] {
-            let html = text(lookup(path).unwrap());
+        for (path, page) in pages() {
+            let html = text(page);
             let named: Vec<&str> = html
                 .split(['"', '\''])
                 .filter(|part| part.starts_with("/assets/") || part.starts_with("/fallback/"))
@@ -141,11 +171,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_policy_is_widened_by_what_is_configured_and_no_further() {
+        assert_eq!(policy([].into_iter(), &[]), CSP);
+        let edges = ["https://e2.example.net".to_owned()];
+        let wider = policy(["https://cdn.example.net"].into_iter(), &edges);
+        let directives: Vec<_> = wider.split("; ").collect();
+        for one in [
+            "script-src 'self'",
+            "img-src 'self' https://cdn.example.net",
+            "media-src 'self' blob: https://e2.example.net",
+            "connect-src 'self' https://e2.example.net wss://e2.example.net",
+            "worker-src 'self'",
+        ] {
+            assert!(directives.contains(&one), "{one}: {wider}");
+        }
+    }
+
     // The policy forbids what is inline; a page that has it would be broken.
     #[test]
     fn pages_have_nothing_inline() {
-        for path in ["/", "/watch/demo"] {
-            let html = text(lookup(path).unwrap());
+        for (path, page) in pages() {
+            let html = text(page);
             for forbidden in ["style=", "onclick=", "onload=", "<style", "javascript:"] {
                 assert!(!html.contains(forbidden), "{path} has {forbidden}");
             }

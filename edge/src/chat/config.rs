@@ -33,6 +33,19 @@ pub struct ChatConfig {
     )]
     pub chat_audience: String,
 
+    /// Development: serve /sign-in, where anybody gets a token for any name and role, signed with the first HS256 key of this file; one of --chat-keys, and the same file serves both
+    #[arg(
+        long,
+        env = "MILLRACE_CHAT_SIGN_IN_KEY",
+        value_name = "FILE",
+        requires = "chat_keys"
+    )]
+    pub chat_sign_in_key: Option<PathBuf>,
+
+    /// File of the emotes that the watch page shows: lines NAME ID PICTURE, a picture being an https:// URL, a path on this edge or an emoji, the ID for origins, which take the same file; read again when it changes and on SIGHUP
+    #[arg(long, env = "MILLRACE_CHAT_EMOTES", value_name = "FILE")]
+    pub chat_emotes: Option<PathBuf>,
+
     /// Scheme and host of a web page that may chat here beside this edge's own; repeat it for more, * allows all
     #[arg(
         long = "chat-allow-origin",

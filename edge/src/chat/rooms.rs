@@ -103,10 +103,12 @@ impl Room {
     }
 
     /// Where the room stood when its home was first heard: what is before it is
-    /// history to whoever joined earlier. `None` before that.
+    /// history to whoever joined earlier. `None` before that, and until that history
+    /// is here: who asks for it as soon as there is a room is to get it.
     #[must_use]
     pub fn heard(&self) -> Option<(RoomEpoch, Offset)> {
-        self.heard.get().copied()
+        let heard = self.heard.get().copied()?;
+        (self.feed.position() >= heard).then_some(heard)
     }
 
     /// Takes a place: `mailbox` is woken at every event from now on.
@@ -267,6 +269,11 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
+    use common::{
+        chat::{Body, Event, MessageId, Stamp},
+        live::UnixMs,
+    };
+
     use super::*;
 
     fn room(name: &str) -> ChannelName {
@@ -297,6 +304,31 @@ mod tests {
                 .all(|shard| shard.lock().members.is_empty())
         );
         assert_eq!(Arc::strong_count(&mailbox), 1);
+    }
+
+    /// Who asks for the past as soon as there is a room would get none of it.
+    #[test]
+    fn a_room_is_heard_once_its_past_is_here() {
+        let (demo, _) = Rooms::default().open(&room("demo")).unwrap();
+        let said = |offset| Event {
+            stamp: Stamp {
+                epoch: RoomEpoch(1),
+                offset: Offset(offset),
+                id: MessageId(offset.into()),
+                at: UnixMs(0),
+                program: UnixMs(0),
+            },
+            body: Body::Cleared,
+        };
+        assert_eq!(demo.heard(), None);
+        demo.stands(RoomEpoch(1), Offset(3), Offset(5), Settings::default());
+        assert_eq!(demo.heard(), None);
+        demo.feed.append(said(3));
+        assert_eq!(demo.heard(), None);
+        demo.feed.append(said(4));
+        assert_eq!(demo.heard(), Some((RoomEpoch(1), Offset(5))));
+        demo.feed.append(said(5));
+        assert_eq!(demo.heard(), Some((RoomEpoch(1), Offset(5))));
     }
 
     #[test]

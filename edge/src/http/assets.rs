@@ -1,4 +1,4 @@
-//! The watch page's files.
+//! The watch page's files, and the policy that goes with them.
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue};
@@ -9,10 +9,14 @@ use super::{
     response::{self, Answer},
     service::{Asked, varies},
 };
-use crate::page;
+use crate::{chat::Chat, page};
 
 /// `None` for a path that names no file.
 pub(super) fn answer(asked: &Asked<'_>, path: &str) -> Option<Answer> {
+    let chat = asked.server.chat.as_ref();
+    if path == page::SIGN_IN && !chat.is_some_and(Chat::signs_in) {
+        return None;
+    }
     let asset = page::lookup(path)?;
     let gzip = asset.gzip.filter(|_| asked.gzip());
     let (body, etag) = match gzip {
@@ -27,7 +31,7 @@ pub(super) fn answer(asked: &Asked<'_>, path: &str) -> Option<Answer> {
     );
     varies(&mut answer);
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(asset.csp));
+    headers.insert(CONTENT_SECURITY_POLICY, policy(asked, asset));
     for (name, value) in page::HEADERS {
         headers.insert(
             HeaderName::from_static(name),
@@ -41,4 +45,16 @@ pub(super) fn answer(asked: &Asked<'_>, path: &str) -> Option<Answer> {
         return Some(response::unchanged(answer));
     }
     Some(answer)
+}
+
+/// A page may also ask other edges, and show emotes that lie elsewhere.
+fn policy(asked: &Asked<'_>, asset: &page::Asset) -> HeaderValue {
+    let plain = HeaderValue::from_static(asset.csp);
+    if !asset.content_type.starts_with("text/html") {
+        return plain;
+    }
+    let emotes = asked.server.chat.as_ref().map(Chat::emotes);
+    let images = emotes.iter().flat_map(|emotes| emotes.origins());
+    let policy = page::policy(images, &asked.server.config.alternatives);
+    HeaderValue::try_from(policy).unwrap_or(plain)
 }

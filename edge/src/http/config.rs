@@ -180,7 +180,7 @@ pub struct HttpConfig {
     )]
     pub start_wait: u64,
 
-    /// Another edge that viewers may turn to when this one drains, as a URL; may be given several times
+    /// Another edge that viewers may turn to when this one drains or does not answer, as a URL; its pages may chat here. May be given several times
     #[arg(
         long = "alternative",
         env = "MILLRACE_ALTERNATIVE",

@@ -28,6 +28,10 @@ pub enum Route<'a> {
     Channels,
     /// `/api/v1/alternatives`
     Alternatives,
+    /// `/api/v1/chat`
+    Chat,
+    /// `/api/v1/chat/token`
+    ChatToken,
     /// `/api/v1/time`
     Time,
     /// Perhaps a file of the watch page.
@@ -52,6 +56,8 @@ impl<'a> Route<'a> {
             Some(rest) => live(rest),
             None if path == "/api/v1/channels" => Some(Self::Channels),
             None if path == "/api/v1/alternatives" => Some(Self::Alternatives),
+            None if path == "/api/v1/chat" => Some(Self::Chat),
+            None if path == "/api/v1/chat/token" => Some(Self::ChatToken),
             None if path == crate::dash::TIME_PATH => Some(Self::Time),
             None => None,
         };
@@ -246,6 +252,8 @@ mod tests {
             ),
             ("/api/v1/channels", Route::Channels),
             ("/api/v1/alternatives", Route::Alternatives),
+            ("/api/v1/chat", Route::Chat),
+            ("/api/v1/chat/token", Route::ChatToken),
             ("/", Route::Other { path: "/" }),
         ] {
             assert_eq!(Route::parse(path), route, "{path}");
@@ -275,6 +283,7 @@ mod tests {
             "/LIVE/demo/v0.m3u8",
             "/api/v1/channels/",
             "/api/v1/time/",
+            "/api/v1/chat/",
             "/live/demo/manifest.mpd/",
             "/live/demo/v00/stream.mp4",
             "/live/demo/v0//stream.mp4",

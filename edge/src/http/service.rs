@@ -27,6 +27,7 @@ use super::{
     assets,
     body::Body,
     cache::Cache,
+    chat,
     config::HttpConfig,
     connection::{Builders, Connection},
     elsewhere, endless, manifest, media,
@@ -296,6 +297,8 @@ async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
             let list = elsewhere::json(&asked.server.config.alternatives);
             (RouteClass::Api, api_answer(list))
         }
+        Route::Chat => (RouteClass::Api, chat::about(asked)),
+        Route::ChatToken => (RouteClass::Api, chat::token(asked)),
         Route::Other { path } => match assets::answer(asked, path) {
             Some(answer) => (RouteClass::Page, answer),
             None => (RouteClass::Other, not_found()),

@@ -2,29 +2,14 @@
 // element alone, and asks the page for what concerns the live edge.
 
 import { rendition } from './core/format.js';
+import { store } from './store.js';
 
 const HIDE_MS = 3000;
+// A phone has no room for figures unless they are asked for.
+const NARROW = '(max-width: 40rem)';
 const SEEK_S = 5;
 const VOLUME_STEP = 0.05;
 const byId = (id) => document.getElementById(id);
-
-// What the viewer chose stays for the next visit, where the browser keeps it.
-const store = {
-  get(key) {
-    try {
-      return localStorage.getItem(`millrace.${key}`);
-    } catch {
-      return null;
-    }
-  },
-  set(key, value) {
-    try {
-      localStorage.setItem(`millrace.${key}`, value);
-    } catch {
-      // Storage is off or full: the choice holds for this page.
-    }
-  },
-};
 
 export class Controls {
   #stage;
@@ -32,23 +17,25 @@ export class Controls {
   #goLive;
   #seekBy;
   #setFast;
+  #goChat;
   #hideTimer = null;
   #levels = '';
   #hls = null;
 
-  constructor({ stage, video, goLive, seekBy, setFast }) {
+  constructor({ stage, video, goLive, seekBy, setFast, goChat }) {
     this.#stage = stage;
     this.#video = video;
     this.#goLive = goLive;
     this.#seekBy = seekBy;
     this.#setFast = setFast;
+    this.#goChat = goChat;
     // A volume is remembered; sound is not, since no page may start with it.
     video.muted = true;
     video.volume = Math.min(1, Math.max(0, Number(store.get('volume') ?? 1) || 0)) || 1;
     this.#bindButtons();
     this.#bindPointer();
     document.addEventListener('keydown', (event) => this.#key(event));
-    this.showFigures(store.get('figures') !== 'off');
+    this.showFigures((store.get('figures') ?? (matchMedia(NARROW).matches ? 'off' : 'on')) === 'on');
     this.showPlaying();
     this.showVolume();
   }
@@ -220,6 +207,8 @@ export class Controls {
 
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('select')) return;
+    // Who writes does not steer.
+    if (event.target.closest('.chat')) return;
     // On a button or a link the space bar keeps its own meaning.
     if (event.key === ' ' && event.target.matches('button, a, summary')) return;
     const onSlider = event.target.matches('.volume');
@@ -234,6 +223,7 @@ export class Controls {
       s: () => this.#toggleFigures(),
       d: () => this.#toggleFast(),
       l: () => this.#goLive(),
+      c: () => this.#goChat(),
       ArrowUp: () => onSlider || this.#setVolume(volume + VOLUME_STEP),
       ArrowDown: () => onSlider || this.#setVolume(volume - VOLUME_STEP),
       ArrowLeft: () => onSlider || this.#seekBy(-SEEK_S),

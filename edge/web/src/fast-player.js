@@ -4,7 +4,8 @@
 
 import { expired, FastPace, jump } from './core/fast.js';
 import { readManifest } from './core/manifest.js';
-import { StallMeter } from './core/stall.js';
+import { withViewer } from './core/source.js';
+import { ranges, READY, Sampler } from './sampler.js';
 
 const MANIFEST_MS = 4000;
 const RETRY_MS = 300;
@@ -18,9 +19,6 @@ const MAX_QUEUED_BYTES = 8 << 20;
 const SILENT_MS = 1500;
 // A picture that stands still for less is no stall that anybody sees.
 const STALL_MS = 120;
-const READY = 3; // HTMLMediaElement.HAVE_FUTURE_DATA
-
-const ranges = (buffered) => Array.from({ length: buffered.length }, (_, i) => [buffered.start(i), buffered.end(i)]);
 
 function joined(chunks, length) {
   if (chunks.length === 1) return chunks[0];
@@ -86,33 +84,35 @@ export class FastPlayer {
   hls = null;
   native = false;
   loads = 0;
-  stalls = new StallMeter();
 
   #video;
-  #base;
+  #source;
   #report;
+  #sampler;
   #pace = new FastPace();
   #abort = null;
   #lanes = [];
   #zeroMs = null;
   #clockMs = 0;
   #failing = null;
-  #position = 0;
   #movedMs = null;
   #stuck = false;
-  #jumped = false;
 
   static isSupported() {
     return typeof MediaSource === 'function' && typeof ReadableStream === 'function';
   }
 
-  // `base` is `/live/{channel}/`, behind a token where there is one. The frames
+  // `source` says where the channel is: `live`, `edge` and `viewer`. The frames
   // and the end of the video are told by whoever owns it.
-  constructor(video, base, report) {
+  constructor(video, source, report) {
     this.#video = video;
-    this.#base = base;
+    this.#source = source;
+    this.#sampler = new Sampler(video);
     this.#report = (event) => queueMicrotask(() => report(event));
-    video.addEventListener('seeking', () => (this.#jumped = true));
+  }
+
+  get stalls() {
+    return this.#sampler.stalls;
   }
 
   load() {
@@ -158,18 +158,8 @@ export class FastPlayer {
   forgiveStalls() {}
 
   sample(nowMs, following) {
-    const video = this.#video;
-    const position = video.currentTime;
-    const idle = video.paused;
-    const jumped = this.#jumped || video.seeking;
-    const moved = !idle && !jumped && video.readyState >= READY && position > this.#position;
-    this.#position = position;
-    this.#jumped = false;
     return {
-      type: 'tick',
-      stuckMs: this.stalls.sample(nowMs, { position, idle, jumped }),
-      idle,
-      moved,
+      ...this.#sampler.sample(nowMs, following),
       lagS: following ? this.lag(nowMs) : null,
       playlistAgeMs: this.#silentMs(nowMs),
       playlistSlowMs: SILENT_MS,
@@ -215,9 +205,7 @@ export class FastPlayer {
   }
 
   bufferAhead() {
-    const { buffered, currentTime } = this.#video;
-    const here = ranges(buffered).find(([from, to]) => currentTime >= from - 0.1 && currentTime < to);
-    return here ? here[1] - currentTime : 0;
+    return this.#sampler.bufferAhead();
   }
 
   #seek(position) {
@@ -283,7 +271,7 @@ export class FastPlayer {
   }
 
   async #manifest(signal) {
-    const response = await get(`${this.#base}manifest.mpd`, signal);
+    const response = await get(withViewer(`${this.#source.live}manifest.mpd`, this.#source.viewer), signal);
     if (!response.ok) throw new Refused(response.status);
     const manifest = readManifest(await response.text());
     if (!manifest) throw new Refused(0);
@@ -305,7 +293,7 @@ export class FastPlayer {
   // This machine's clock may be off; the server's is what latency is told by.
   async #readClock(signal) {
     const asked = Date.now();
-    const response = await get('/api/v1/time', signal);
+    const response = await get(`${this.#source.edge}/api/v1/time`, signal);
     const serverMs = Date.parse(await response.text());
     if (Number.isFinite(serverMs)) this.#clockMs = serverMs - (asked + Date.now()) / 2;
   }
@@ -316,7 +304,7 @@ export class FastPlayer {
     let pauseMs = RETRY_MS;
     while (!signal.aborted) {
       try {
-        const response = await fetch(`${this.#base}${id}/stream.mp4`, { cache: 'no-store', signal });
+        const response = await fetch(withViewer(`${this.#source.live}${id}/stream.mp4`, this.#source.viewer), { cache: 'no-store', signal });
         if (response.status === 404) throw new Refused(404);
         if (response.ok) {
           this.#failing = null;

@@ -6,7 +6,8 @@ import Hls from 'hls.js';
 import { Pace } from './core/pace.js';
 import { pastOf } from './core/past.js';
 import { isDisjoint } from './core/playlist.js';
-import { StallMeter } from './core/stall.js';
+import { withViewer } from './core/source.js';
+import { READY, Sampler } from './sampler.js';
 
 /* global MILLRACE_WORKER */
 const WORKER_PATH = MILLRACE_WORKER;
@@ -20,7 +21,6 @@ const REFUSALS = 2;
 const BACK_BUFFER_S = 30;
 const SLOW_PLAYLIST_MS = 2000;
 const PAST_TARGETS = 6;
-const READY = 3; // HTMLMediaElement.HAVE_FUTURE_DATA
 
 // An edge that is away or answers 503 is asked again for as long as it takes:
 // what is buffered stays on the screen meanwhile. What it refuses is not.
@@ -55,33 +55,43 @@ const HLS_CONFIG = {
 export class Player {
   hls = null;
   loads = 0;
-  stalls = new StallMeter();
 
   #video;
-  #url;
+  #source;
   #report;
+  #sampler;
   #playlist = null;
   #advancedMs = null;
   #failing = null;
   #timeouts = 0;
   #refusals = 0;
   #pace = new Pace();
-  #position = 0;
-  #jumped = false;
 
-  // `report(event)` is called outside of hls.js' own handlers, so that it may
-  // unload the player that reported.
-  constructor(video, url, report) {
+  // `source` says where the channel is: `live` and `viewer`. `report(event)` is
+  // called outside of hls.js' own handlers, so that it may unload the player that
+  // reported.
+  constructor(video, source, report) {
     this.#video = video;
-    this.#url = url;
+    this.#source = source;
+    this.#sampler = new Sampler(video);
     this.#report = (event) => queueMicrotask(() => report(event));
-    video.addEventListener('seeking', () => (this.#jumped = true));
     video.addEventListener('playing', () => this.#report({ type: 'frame' }));
     video.addEventListener('ended', () => this.#report({ type: 'played-out' }));
   }
 
   get native() {
     return !Hls.isSupported();
+  }
+
+  get stalls() {
+    return this.#sampler.stalls;
+  }
+
+  // The programme time of the position, in Unix ms.
+  get playingDate() {
+    if (!this.native) return this.hls?.playingDate?.getTime() ?? null;
+    const startMs = this.#video.getStartDate?.().getTime();
+    return Number.isFinite(startMs) ? startMs + this.#video.currentTime * 1000 : null;
   }
 
   load() {
@@ -141,19 +151,8 @@ export class Player {
   // The fields of a session's tick, `following` being whether the viewer wants
   // to be at the live edge.
   sample(nowMs, following) {
-    const video = this.#video;
-    const position = video.currentTime;
-    const idle = video.paused;
-    const jumped = this.#jumped || video.seeking;
-    const moved = !idle && !jumped && video.readyState >= READY && position > this.#position;
-    this.#position = position;
-    this.#jumped = false;
     return {
-      type: 'tick',
-      stuckMs: this.stalls.sample(nowMs, { position, idle, jumped }),
-      idle,
-      moved,
-      following,
+      ...this.#sampler.sample(nowMs, following),
       lagS: following ? this.lag(nowMs) : null,
       playlistAgeMs: this.native ? 0 : this.#advancedMs === null ? null : nowMs - this.#advancedMs,
       playlistSlowMs: Math.max(SLOW_PLAYLIST_MS, slowMs(this.hls?.latestLevelDetails)),
@@ -185,15 +184,8 @@ export class Player {
     if (video.playbackRate !== rate) video.playbackRate = rate;
   }
 
-  // Seconds buffered ahead of the position.
   bufferAhead() {
-    const { buffered, currentTime } = this.#video;
-    for (let i = 0; i < buffered.length; i++) {
-      if (buffered.start(i) <= currentTime + 0.1 && currentTime < buffered.end(i)) {
-        return buffered.end(i) - currentTime;
-      }
-    }
-    return 0;
+    return this.#sampler.bufferAhead();
   }
 
   #play() {
@@ -204,19 +196,19 @@ export class Player {
 
   #loadNative() {
     const video = this.#video;
-    video.src = this.#url;
+    video.src = withViewer(`${this.#source.live}index.m3u8`, this.#source.viewer);
     video.onerror = () => this.#report({ type: 'fatal', kind: 'network', status: 0 });
     this.#play();
   }
 
   #loadHls() {
-    const hls = new Hls(HLS_CONFIG);
+    const hls = new Hls({ ...HLS_CONFIG, pLoader: countedAs(this.#source.viewer) });
     this.hls = hls;
     hls.on(Hls.Events.MANIFEST_PARSED, () => this.#play());
     hls.on(Hls.Events.LEVEL_LOADED, (_name, { details }) => this.#playlistLoaded(details));
     hls.on(Hls.Events.ERROR, (_name, data) => this.#error(hls, data));
     hls.attachMedia(this.#video);
-    hls.loadSource(this.#url);
+    hls.loadSource(`${this.#source.live}index.m3u8`);
   }
 
   #playlistLoaded(details) {
@@ -259,6 +251,16 @@ export class Player {
     const kind = data.type === Hls.ErrorTypes.MEDIA_ERROR ? 'media' : network ? 'network' : 'other';
     this.#report({ type: 'fatal', kind, status, media: Boolean(data.frag), details: data.details });
   }
+}
+
+// Playlists are asked for under the page's own id.
+function countedAs(viewer) {
+  return class extends Hls.DefaultConfig.loader {
+    load(context, config, callbacks) {
+      context.url = withViewer(context.url, viewer);
+      super.load(context, config, callbacks);
+    }
+  };
 }
 
 function slowMs(details) {

@@ -1,13 +1,16 @@
 // The watch page: carries out what core/session.js decides, shows its state in
 // words, and feeds it a tick every quarter of a second. It has two players, of
-// LL-HLS and of fast mode, and one of them at a time has the video.
+// LL-HLS and of fast mode, and one of them at a time has the video. Its edge is
+// the one that it came from, until that goes and another answers.
 
 import { channelOfPath, readChannels } from './core/channels.js';
+import { Edges } from './core/edges.js';
 import { duration, viewers } from './core/format.js';
 import { destination } from './core/past.js';
 import { Session } from './core/session.js';
-import { livePath } from './core/source.js';
+import { livePath, viewerId, withViewer } from './core/source.js';
 import { BADGES, words } from './core/words.js';
+import { Chat } from './chat.js';
 import { Controls } from './controls.js';
 import { FastPlayer } from './fast-player.js';
 import { showFigures } from './figures.js';
@@ -22,17 +25,27 @@ const BEHIND_S = 3;
 
 const byId = (id) => document.getElementById(id);
 const channel = channelOfPath(location.pathname) ?? '';
-const base = livePath(channel, location.search);
-const url = `${base}index.m3u8`;
+const path = livePath(channel, location.search);
+const edges = new Edges(location.origin);
+const viewer = viewerId(crypto.getRandomValues(new Uint8Array(8)));
+const source = {
+  viewer,
+  get edge() {
+    return edges.current;
+  },
+  get live() {
+    return `${edges.current}${path}`;
+  },
+};
 const video = byId('video');
 const stage = byId('stage');
 
 const session = new Session();
 const players = {
-  hls: new Player(video, url, (event) => mode === 'hls' && dispatch(event)),
-  fast: new FastPlayer(video, base, (event) => mode === 'fast' && dispatch(event)),
+  hls: new Player(video, source, (event) => mode === 'hls' && dispatch(event)),
+  fast: new FastPlayer(video, source, (event) => mode === 'fast' && dispatch(event)),
 };
-const controls = new Controls({ stage, video, goLive, seekBy, setFast });
+const controls = new Controls({ stage, video, goLive, seekBy, setFast, goChat: () => chat.focus() });
 const canFast = FastPlayer.isSupported();
 
 // What plays, and why it is not fast although the viewer asked for that.
@@ -44,7 +57,16 @@ const timeline = new Timeline((behindS) => seekTo((player.past()?.edge ?? 0) - b
 // False once the viewer moved back in time, until they return to the edge.
 let following = true;
 let probeTimer = null;
+let looking = false;
 let shown = '';
+
+const chat = new Chat({
+  channel,
+  base: edges.current,
+  // Who went back or paused reads what is said now.
+  picture: () => (following && session.state === 'live' && !video.paused ? player.playingDate : null),
+  onEdgeLeaves: () => edges.mayLook(performance.now()) && lookElsewhere(true),
+});
 
 function dispatch(event) {
   if (event.type === 'unfit') {
@@ -75,8 +97,34 @@ const ACTIONS = {
 function probeAfter(afterMs) {
   clearTimeout(probeTimer);
   probeTimer = setTimeout(async () => {
-    dispatch({ type: 'probed', outcome: await probe(url) });
+    const outcome = await probeAt(edges.current);
+    dispatch({ type: 'probed', outcome });
+    if (isAway(outcome) && edges.mayLook(performance.now())) lookElsewhere(false);
   }, afterMs);
+}
+
+const probeAt = (edge) => probe(withViewer(`${edge}${path}index.m3u8`, viewer));
+const isAway = (outcome) => outcome === 'unreachable' || outcome === 'unavailable';
+
+// Goes to the first other edge that answers, if this one does not any more or says
+// that it leaves. All give the same bytes: the picture goes on.
+async function lookElsewhere(leaves) {
+  if (looking) return;
+  looking = true;
+  try {
+    if (!leaves && !isAway(await probeAt(edges.current))) return;
+    for (const other of edges.others) {
+      if (isAway(await probeAt(other))) continue;
+      edges.move(other);
+      clearTimeout(probeTimer);
+      player.unload();
+      run(session.start(performance.now()));
+      chat.move(other);
+      return;
+    }
+  } finally {
+    looking = false;
+  }
 }
 
 // The viewer's switch; another try is theirs to make.
@@ -144,7 +192,10 @@ function showState() {
 
 function tick() {
   const nowMs = performance.now();
-  dispatch(player.sample(nowMs, following));
+  const sample = player.sample(nowMs, following);
+  dispatch(sample);
+  if (edges.sample(nowMs, sample.failing)) lookElsewhere(false);
+  chat.tick(nowMs);
   if (mode === 'hls') player.keepPace(nowMs, following);
   controls.tick(player);
   const past = player.past();
@@ -171,7 +222,8 @@ function stats() {
     stalledMs: Math.round(player.stalls.totalMs),
     rate: video.playbackRate,
     loads: player.loads,
-    playingDate: mode === 'fast' ? player.playingDate : hls?.playingDate?.getTime() ?? null,
+    playingDate: player.playingDate,
+    edge: edges.current,
     level: mode === 'fast' && video.videoHeight > 0
       ? { height: video.videoHeight }
       : level
@@ -183,10 +235,15 @@ function stats() {
   };
 }
 
+async function ask(what) {
+  const response = await fetch(`${edges.current}/api/v1/${what}`, { cache: 'no-store', signal: AbortSignal.timeout(10_000) });
+  return response.json();
+}
+
 async function showMeta() {
   try {
-    const response = await fetch('/api/v1/channels', { cache: 'no-store', signal: AbortSignal.timeout(10_000) });
-    const found = readChannels(await response.json()).find(({ name }) => name === channel);
+    edges.learn(await ask('alternatives'));
+    const found = readChannels(await ask('channels')).find(({ name }) => name === channel);
     const parts = [];
     if (found) {
       if (found.viewers !== null) parts.push(viewers(found.viewers));
@@ -201,7 +258,7 @@ async function showMeta() {
 
 byId('channel').textContent = channel;
 Object.defineProperty(window, 'millrace', {
-  value: { get hls() { return player.hls; }, video, stats },
+  value: { get hls() { return player.hls; }, video, stats, chat: () => chat.stats() },
 });
 video.addEventListener('pause', () => controls.showPlaying());
 // A pause ends at the edge, where a live picture belongs.

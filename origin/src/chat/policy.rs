@@ -32,7 +32,7 @@ pub struct PolicyConfig {
     #[arg(long, env = "MILLRACE_CHAT_TERMS", value_name = "FILE")]
     pub chat_terms: Option<PathBuf>,
 
-    /// File of emotes, lines NAME ID: tagged in messages, and what emote-only rooms take; read again when it changes and on SIGHUP
+    /// File of emotes, lines NAME ID, and what edges take after them: tagged in messages, and what emote-only rooms take; read again when it changes and on SIGHUP
     #[arg(long, env = "MILLRACE_CHAT_EMOTES", value_name = "FILE")]
     pub chat_emotes: Option<PathBuf>,
 

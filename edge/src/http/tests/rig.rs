@@ -12,6 +12,7 @@ use tokio::{
 
 use super::super::{HttpConfig, HttpMetrics, bind, serve};
 use crate::{
+    chat::{Chat, ChatConfig, ChatMetrics},
     fixture::{Studio, audio, plan, video},
     upstream::Upstream,
     view::{ViewConfig, ViewMetrics, Viewing},
@@ -23,6 +24,8 @@ struct Cli {
     http: HttpConfig,
     #[command(flatten)]
     view: ViewConfig,
+    #[command(flatten)]
+    chat: ChatConfig,
 }
 
 pub(super) fn config(flags: &[&str]) -> HttpConfig {
@@ -67,18 +70,33 @@ impl Rig {
         self.studio.announce(&self.directory);
     }
 
-    /// Nothing announced yet.
+    /// Nothing announced yet, and no chat.
     pub(super) async fn start(flags: &[&str], target_duration_s: u32) -> Self {
+        Self::with(flags, target_duration_s, false).await
+    }
+
+    /// Nothing announced yet, and chat as the flags say.
+    pub(super) async fn chatting(flags: &[&str]) -> Self {
+        Self::with(flags, 4, true).await
+    }
+
+    async fn with(flags: &[&str], target_duration_s: u32, chats: bool) -> Self {
         let base = ["edge", "--http-listen", "127.0.0.1:0"];
-        let Cli { http: config, view } = Cli::parse_from([&base, flags].concat());
+        let cli = Cli::parse_from([&base, flags].concat());
+        let (config, view) = (cli.http, cli.view);
         let view_metrics = ViewMetrics::register(&Registry::new());
         let viewing = Viewing::from_config(&view, view_metrics).unwrap();
-        let listeners = bind(&config).await.unwrap();
+        let mut listeners = bind(&config).await.unwrap();
         let address = listeners.http_address().unwrap();
         let directory = Arc::new(Directory::default());
         let upstream = Arc::new(Upstream::local(directory.clone()));
         let metrics = HttpMetrics::register(&Registry::new());
         let shutdown = Shutdown::new();
+        if chats {
+            let metrics = ChatMetrics::register(&Registry::new());
+            let chat = Chat::start(cli.chat, upstream.clone(), metrics, shutdown.clone());
+            listeners = listeners.with_chat(chat.unwrap());
+        }
         let served = serve(
             config,
             listeners,

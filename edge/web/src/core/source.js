@@ -8,3 +8,13 @@ export function livePath(channel, search) {
   const token = new URLSearchParams(search).get('token') ?? '';
   return `${TOKEN.test(token) ? `/s/${token}` : ''}/live/${channel}/`;
 }
+
+// Tells two viewers behind one address apart, for the server's count of them:
+// playlists alone are asked for with it, and no cache's key holds it.
+export function withViewer(url, viewer) {
+  return `${url}${url.includes('?') ? '&' : '?'}viewer=${viewer}`;
+}
+
+export function viewerId(randomBytes) {
+  return Array.from(randomBytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

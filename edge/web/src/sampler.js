@@ -1,0 +1,39 @@
+// What both players measure of the video element, four times a second.
+
+import { StallMeter } from './core/stall.js';
+
+export const READY = 3; // HTMLMediaElement.HAVE_FUTURE_DATA
+
+export const ranges = (buffered) => Array.from({ length: buffered.length }, (_, i) => [buffered.start(i), buffered.end(i)]);
+
+export class Sampler {
+  stalls = new StallMeter();
+
+  #video;
+  #position = 0;
+  #jumped = false;
+
+  constructor(video) {
+    this.#video = video;
+    video.addEventListener('seeking', () => (this.#jumped = true));
+  }
+
+  // A session's tick, as far as the video tells it.
+  sample(nowMs, following) {
+    const video = this.#video;
+    const position = video.currentTime;
+    const idle = video.paused;
+    const jumped = this.#jumped || video.seeking;
+    const moved = !idle && !jumped && video.readyState >= READY && position > this.#position;
+    this.#position = position;
+    this.#jumped = false;
+    return { type: 'tick', stuckMs: this.stalls.sample(nowMs, { position, idle, jumped }), idle, moved, following };
+  }
+
+  // Seconds buffered ahead of the position.
+  bufferAhead() {
+    const { buffered, currentTime } = this.#video;
+    const here = ranges(buffered).find(([from, to]) => currentTime >= from - 0.1 && currentTime < to);
+    return here ? here[1] - currentTime : 0;
+  }
+}
