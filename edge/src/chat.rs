@@ -40,7 +40,7 @@ use bytes::Bytes;
 use common::{
     chat::{
         MessageId, Network,
-        token::{KeyFileError, TokenKeys},
+        token::TokenKeys,
     },
     link::ChatPort,
     live::UnixMs,

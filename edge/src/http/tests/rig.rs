@@ -25,7 +25,7 @@ struct Cli {
     view: ViewConfig,
 }
 
-pub(super) fn config(flags: &[&str]) -> HttpConfig {
+pub(in crate::http) fn config(flags: &[&str]) -> HttpConfig {
     let base = ["edge", "--http-listen", "127.0.0.1:0"];
     parse(&[&base, flags].concat())
 }
