@@ -38,10 +38,8 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use common::{
-    chat::{
-        MessageId, Network,
-        token::TokenKeys,
-    },
+    chat::{MessageId, Network, token::TokenKeys},
+    key_file::KeyFileError,
     link::ChatPort,
     live::UnixMs,
     names::{ChannelName, NodeId},

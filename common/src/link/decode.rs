@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     live::{
-        Announcement, BroadcastState, Chunk, Hint, PartEnd, PartFlags, Phase, Plan, Position, SegmentEnd,
-        SegmentFlags, SegmentHead, Track, UnixMs,
+        Announcement, BroadcastState, Chunk, Hint, PartEnd, PartFlags, Phase, Plan, Position,
+        SegmentEnd, SegmentFlags, SegmentHead, Track, UnixMs,
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, NodeId, TrackName},

@@ -277,7 +277,9 @@ mod tests {
             metrics: metrics.clone(),
             until: Instant::now().checked_add(left),
             viewer: Counted {
-                viewer: server.viewers.saw(channel, [127, 0, 0, 1].into(), b"", None),
+                viewer: server
+                    .viewers
+                    .saw(channel, [127, 0, 0, 1].into(), b"", None),
                 server: server.clone(),
                 at: Instant::now(),
             },

@@ -26,6 +26,10 @@ use super::{
 /// often than this.
 const SPENT_FOR: Duration = Duration::from_secs(1);
 
+/// What yielded is not followed again at once, to yield again: its viewers ask
+/// every second, and each time its open segment would be sent anew.
+const YIELDED_FOR: Duration = Duration::from_secs(5);
+
 /// How often windows are held against the limit: at 1 Gbit/s 31 MB arrive meanwhile.
 const LOOKED_AT_EVERY: Duration = Duration::from_millis(250);
 
@@ -33,28 +37,33 @@ const LOOKED_AT_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct WindowBudget {
     limit_bytes: u64,
-    /// When it was last found spent.
-    spent: Mutex<Option<Instant>>,
+    /// Until when there is no room, as it was last found.
+    spent_until: Mutex<Option<Instant>>,
 }
 
 impl WindowBudget {
     pub(super) const fn new(limit_bytes: u64) -> Self {
         Self {
             limit_bytes,
-            spent: Mutex::new(None),
+            spent_until: Mutex::new(None),
         }
     }
 
     /// Whether there is no room for a further track.
     pub(super) fn is_spent(&self, directory: &Directory) -> bool {
-        let mut spent = self.spent.lock();
-        if spent.is_some_and(|at| at.elapsed() < SPENT_FOR) {
+        let now = Instant::now();
+        let mut spent_until = self.spent_until.lock();
+        if spent_until.is_some_and(|until| now < until) {
             return true;
         }
         let room = self.limit_bytes / 8;
         let is_spent = held_bytes(directory) >= self.limit_bytes - room;
-        *spent = is_spent.then(Instant::now);
+        *spent_until = is_spent.then(|| now + SPENT_FOR);
         is_spent
+    }
+
+    fn yielded(&self) {
+        *self.spent_until.lock() = Some(Instant::now() + YIELDED_FOR);
     }
 
     fn is_exceeded(&self, directory: &Directory) -> bool {
@@ -100,6 +109,7 @@ impl Shared {
             }
         }
         if self.windows.is_exceeded(&self.directory) {
+            self.windows.yielded();
             for usage in self.youngest() {
                 self.metrics.yielded_tracks.inc();
                 usage.yields.notify_one();
@@ -153,6 +163,11 @@ mod tests {
         directory.remove(&studio.broadcast.channel, studio.broadcast.id);
         assert!(budget.is_spent(&directory));
         tokio::time::advance(SPENT_FOR).await;
+        assert!(!budget.is_spent(&directory));
+        budget.yielded();
+        tokio::time::advance(YIELDED_FOR - Duration::from_millis(1)).await;
+        assert!(budget.is_spent(&directory));
+        tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!budget.is_spent(&directory));
     }
 }

@@ -275,7 +275,10 @@ impl<S: Clone> Routes<S> {
         links.filter_map(|(rank, parent)| Some((*rank, parent.link.as_ref()?)))
     }
 
-    fn told(&self, channel: &ChannelName) -> impl Iterator<Item = (Rank, &Parent<S>, &Announcement)> {
+    fn told(
+        &self,
+        channel: &ChannelName,
+    ) -> impl Iterator<Item = (Rank, &Parent<S>, &Announcement)> {
         let parents = self.parents.iter();
         parents.filter_map(move |(rank, parent)| {
             parent.told.get(channel).map(|live| (*rank, parent, live))

@@ -325,7 +325,9 @@ impl Peer {
     ) -> Result<(), Failure> {
         let node = &self.shared.node;
         let segment = node.segment(broadcast, fetch.track, fetch.msn);
-        let found = timeout(self.shared.playable_within, segment).await.map_err(|_| busy("this node's parent does not answer"))?;
+        let found = timeout(self.shared.playable_within, segment)
+            .await
+            .map_err(|_| busy("this node's parent does not answer"))?;
         let found = found.map_err(|code| refused(code, "this node's parents don't have it"))?;
         past::pass_on(found, writer, &self.shared.metrics).await
     }

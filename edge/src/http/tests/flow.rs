@@ -138,7 +138,11 @@ async fn a_stream_without_a_window_is_cut_and_others_go_on() {
             tokio::task::yield_now().await;
         }
         let streams = i64::from(path == STREAM);
-        assert_eq!(rig.metrics.streams.get(), streams, "its place is free again");
+        assert_eq!(
+            rig.metrics.streams.get(),
+            streams,
+            "its place is free again"
+        );
     }
 }
 

@@ -34,7 +34,11 @@ impl H2 {
         Self::over(TcpStream::connect(address).await.unwrap()).await
     }
 
-    pub(super) async fn ask(&mut self, method: &str, path: &str) -> hyper::Result<Response<Incoming>> {
+    pub(super) async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+    ) -> hyper::Result<Response<Incoming>> {
         let request = Request::builder()
             .method(method)
             .uri(format!("http://edge{path}"))

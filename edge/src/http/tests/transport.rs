@@ -1,7 +1,6 @@
 //! HTTP/2, TLS, and the drain.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -9,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -113,14 +113,13 @@ fn whole(msn: u64) -> Bytes {
 async fn the_past_is_fetched_from_memory_and_disk_and_checked() {
     let origin = Origin::new();
     origin.segments(100..145);
-    let Viewed {
-        edge, copy, track, ..
-    } = origin.viewed().await;
+    let viewed = origin.viewed().await;
+    let (edge, copy, track) = (&viewed.edge, &viewed.copy, &viewed.track);
     // All is listed, and nothing is held.
     assert_eq!(track.window.listing().unwrap().segments.len(), 45);
     equals(&track.window, origin.window()).await;
     assert_eq!(track.window.look(Log::held_bytes), 0);
-    let fetched = |msn| within(edge.upstream.past_segment(&copy, V0, Msn(msn)));
+    let fetched = |msn| within(edge.upstream.past_segment(copy, V0, Msn(msn)));
     // 45 segments: the newest eleven in the window, eight in memory, 25 in
     // files, and the oldest gone with its file.
     for msn in [144, 134, 133, 130, 120, 110] {
@@ -152,8 +151,9 @@ async fn a_file_that_changed_does_not_pass_for_the_segment() {
             std::fs::write(&path, bytes).unwrap();
         }
     }
-    let Viewed { edge, copy, .. } = origin.viewed().await;
-    let fetched = |msn| within(edge.upstream.past_segment(&copy, V0, Msn(msn)));
+    let viewed = origin.viewed().await;
+    let (edge, copy) = (&viewed.edge, &viewed.copy);
+    let fetched = |msn| within(edge.upstream.past_segment(copy, V0, Msn(msn)));
     assert_eq!(fetched(105).await.unwrap_err(), Unavailable::Gone);
     assert_eq!(fetched(130).await.unwrap().0, whole(130));
     assert_eq!(
@@ -168,9 +168,8 @@ async fn a_file_that_changed_does_not_pass_for_the_segment() {
 async fn h9_an_edges_window_owns_what_lists_parts_and_its_cache_the_rest() {
     let origin = Origin::new();
     origin.segments(100..101);
-    let Viewed {
-        edge, copy, track, ..
-    } = origin.viewed().await;
+    let viewed = origin.viewed().await;
+    let (edge, copy, track) = (&viewed.edge, &viewed.copy, &viewed.track);
     for msn in 101..141 {
         origin.segments(msn..msn + 1);
         reaches(&track.window, msn, PARTS).await;
@@ -197,7 +196,7 @@ async fn h9_an_edges_window_owns_what_lists_parts_and_its_cache_the_rest() {
     assert!(listing.segments.len() > 40);
     assert_eq!(track.window.look(Log::held_bytes), 3 * 12_000 + 4_000);
     for msn in [140, 136, 120, 101] {
-        let past = edge.upstream.past_segment(&copy, V0, Msn(msn));
+        let past = edge.upstream.past_segment(copy, V0, Msn(msn));
         assert_eq!(within(past).await.unwrap().0, whole(msn), "{msn}");
     }
     assert_eq!(
@@ -207,7 +206,7 @@ async fn h9_an_edges_window_owns_what_lists_parts_and_its_cache_the_rest() {
     let cached = metric(&edge.registry, "millrace_cache_bytes");
     assert!(cached > 300_000.0, "{cached}");
     // Before it came there was one, which it fetches.
-    let past = edge.upstream.past_segment(&copy, V0, Msn(100));
+    let past = edge.upstream.past_segment(copy, V0, Msn(100));
     assert!(within(past).await.is_ok());
     assert_eq!(
         metric(&edge.registry, "millrace_upstream_fetches_total"),
@@ -221,9 +220,8 @@ async fn h9_an_edges_window_owns_what_lists_parts_and_its_cache_the_rest() {
 async fn the_cache_keeps_its_budget_and_the_newest() {
     let origin = Origin::new();
     origin.segments(100..101);
-    let Viewed {
-        edge, copy, track, ..
-    } = origin.viewed().await;
+    let viewed = origin.viewed().await;
+    let (edge, copy, track) = (&viewed.edge, &viewed.copy, &viewed.track);
     for msn in 101..301 {
         origin.segments(msn..msn + 1);
         reaches(&track.window, msn, PARTS).await;
@@ -233,7 +231,7 @@ async fn the_cache_keeps_its_budget_and_the_newest() {
     assert!(within_budget(cached()), "{}", cached());
     assert!(track.window.look(Log::held_bytes) <= 4 * 12_000);
     let fetches = || metric(&edge.registry, "millrace_upstream_fetches_total");
-    let past = |msn| within(edge.upstream.past_segment(&copy, V0, Msn(msn)));
+    let past = |msn| within(edge.upstream.past_segment(copy, V0, Msn(msn)));
     for msn in 220..296 {
         assert_eq!(past(msn).await.unwrap().0, whole(msn), "{msn}");
     }

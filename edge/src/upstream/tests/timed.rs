@@ -12,11 +12,7 @@ use prometheus::Registry;
 use tokio::{sync::watch, time::advance};
 
 use super::stage::*;
-use crate::upstream::{
-    Shared, Unavailable, UpstreamMetrics,
-    parent::Parents,
-    tracks::IDLE,
-};
+use crate::upstream::{Shared, Unavailable, UpstreamMetrics, parent::Parents, tracks::IDLE};
 
 const GRACE: Duration = Announcement::LEAST_KEPT_FOR;
 
