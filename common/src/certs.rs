@@ -45,23 +45,41 @@ const WEB_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 #[derive(Clone, Debug, Args)]
 pub struct CertsArgs {
     /// Directory for the files; made if it is not there
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, env = "MILLRACE_CERTS_OUT", value_name = "DIR")]
     pub out: PathBuf,
 
     /// Node id of the origin, and the name of its files
-    #[arg(long, value_name = "ID", default_value = "origin", value_parser = NodeId::parse)]
+    #[arg(
+        long,
+        env = "MILLRACE_CERTS_ORIGIN",
+        value_name = "ID",
+        default_value = "origin",
+        value_parser = NodeId::parse
+    )]
     pub origin: NodeId,
 
     /// Node id of an edge, and the name of its files; may be given several times
-    #[arg(long = "edge", value_name = "ID", default_value = "edge", value_parser = NodeId::parse)]
+    #[arg(
+        long = "edge",
+        env = "MILLRACE_CERTS_EDGE",
+        value_name = "ID",
+        value_delimiter = ',',
+        default_value = "edge",
+        value_parser = NodeId::parse
+    )]
     pub edges: Vec<NodeId>,
 
     /// One more host name or address for the web certificate, beside localhost; may be given several times
-    #[arg(long = "web-name", value_name = "NAME")]
+    #[arg(
+        long = "web-name",
+        env = "MILLRACE_CERTS_WEB_NAME",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
     pub web_names: Vec<String>,
 
     /// Replace files that are there
-    #[arg(long)]
+    #[arg(long, env = "MILLRACE_CERTS_FORCE")]
     pub force: bool,
 }
 

@@ -7,6 +7,7 @@
 
 pub mod certs;
 pub mod chat;
+pub mod key_file;
 pub mod link;
 pub mod live;
 pub mod media;

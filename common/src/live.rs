@@ -18,7 +18,7 @@ pub use archive::{
     Disk,
 };
 pub use broadcast::{Broadcast, BroadcastState, TrackWindow};
-pub use directory::{Announcement, Channel, Directory, Stage};
+pub use directory::{Announcement, Channel, Directory, Phase, Stage};
 pub use log::{
     Aged, Gone, ListedPart, ListedSegment, Listing, Log, LogError, MAX_LISTED_SEGMENTS, PartLookup,
     Version,

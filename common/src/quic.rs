@@ -10,36 +10,32 @@
 //! address sent (8.1).
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use clap::{Args, ValueEnum};
-use parking_lot::Mutex;
-use prometheus::{IntCounterVec, Registry};
 use quinn::congestion::{BbrConfig, CubicConfig};
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Connecting, Endpoint, EndpointConfig, ServerConfig, TransportConfig};
+use quinn::crypto::rustls::NoInitialCipherSuite;
+use quinn::{Connecting, Endpoint, EndpointConfig, ServerConfig, TransportConfig};
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::debug;
 
-use crate::telemetry::metrics;
-use crate::tls::{
-    Identity, IdentityError, NODE_NAME, NodeCredentials, Role, TlsError, identity,
-    node_client_config, node_server_config,
-};
+use crate::tls::{Identity, IdentityError, NodeCredentials, Role, TlsError, identity};
 
 mod budget;
+mod child;
+mod parent;
 mod renew;
 
 pub use budget::LinkBudget;
+pub use child::{Dialer, client_endpoint};
+pub use parent::{Handshake, Listener, server_endpoint};
 pub use renew::Renewal;
 
 pub use quinn::{
@@ -381,204 +377,6 @@ fn resetting(credentials: &NodeCredentials) -> EndpointConfig {
         .fold(0u64, |key, byte| key.rotate_left(8) ^ u64::from(*byte));
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
     config
-}
-
-/// Opens the port that children connect to. Needs a tokio runtime.
-pub fn server_endpoint(
-    listen: SocketAddr,
-    config: &LinkConfig,
-    credentials: &NodeCredentials,
-    registry: &Registry,
-) -> Result<Listener, EndpointError> {
-    let server = server_config(config, credentials)?;
-    Ok(Listener {
-        endpoint: endpoint(bind(listen)?, listen, resetting(credentials), Some(server))?,
-        accepts: Arc::new(Mutex::new(true)),
-        places: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
-        max_links: config.link_budget.max_links,
-        retry_above: RETRY_ABOVE,
-        handshakes: metrics::int_counter_vec(
-            registry,
-            "millrace_link_handshakes_total",
-            "Handshakes of children, by how they went: begun, retried (asked to prove the address) or refused (too many).",
-            &["outcome"],
-        ),
-    })
-}
-
-fn server_config(
-    config: &LinkConfig,
-    credentials: &NodeCredentials,
-) -> Result<ServerConfig, EndpointError> {
-    let crypto = QuicServerConfig::try_from(node_server_config(credentials)?)?;
-    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-    server
-        .transport_config(Arc::new(transport(config, End::Parent)))
-        .max_incoming(MAX_HANDSHAKES)
-        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
-        .incoming_buffer_size_total(INCOMING_BUFFERS_BYTES);
-    Ok(server)
-}
-
-/// A parent's port.
-#[derive(Debug)]
-pub struct Listener {
-    endpoint: Endpoint,
-    /// Until the drain; the lock orders that against a renewal.
-    accepts: Arc<Mutex<bool>>,
-    places: Arc<Semaphore>,
-    max_links: usize,
-    retry_above: usize,
-    handshakes: IntCounterVec,
-}
-
-impl Listener {
-    /// Where it listens; tells the port when 0 was asked for.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
-    }
-
-    /// The next handshake, to be finished in a task of its own; `None` once the
-    /// listener is closed. Cancel-safe.
-    pub async fn accept(&self) -> Option<Handshake> {
-        loop {
-            let incoming = self.endpoint.accept().await?;
-            let peer = incoming.remote_address();
-            let under_way = MAX_HANDSHAKES.saturating_sub(self.places.available_permits());
-            if under_way >= self.retry_above && incoming.may_retry() {
-                self.count("retried");
-                // Fails only after a Retry, which may_retry() has ruled out.
-                let _ = incoming.retry();
-                continue;
-            }
-            let place = self.places.clone().try_acquire_owned();
-            let full = self.endpoint.open_connections() >= self.max_links;
-            let (Ok(place), false) = (place, full) else {
-                self.count("refused");
-                incoming.refuse();
-                continue;
-            };
-            match incoming.accept() {
-                Ok(connecting) => {
-                    self.count("begun");
-                    return Some(Handshake {
-                        connecting,
-                        peer,
-                        _place: place,
-                    });
-                }
-                Err(error) => debug!(%peer, %error, "first packet refused"),
-            }
-        }
-    }
-
-    fn count(&self, outcome: &str) {
-        self.handshakes.with_label_values(&[outcome]).inc();
-    }
-
-    /// Closes all connections and the port.
-    pub fn close(&self, code: VarInt, reason: &[u8]) {
-        self.endpoint.close(code, reason);
-    }
-
-    /// Takes no new connections; those that are there go on. For a drain.
-    pub fn stop_accepting(&self) {
-        *self.accepts.lock() = false;
-        self.endpoint.set_server_config(None);
-    }
-
-    /// Resolves when the peers know that their connections are closed.
-    pub async fn wait_idle(&self) {
-        self.endpoint.wait_idle().await;
-    }
-}
-
-/// A handshake under way on a parent.
-#[derive(Debug)]
-pub struct Handshake {
-    connecting: Connecting,
-    peer: SocketAddr,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Handshake {
-    /// The address at the other end.
-    #[must_use]
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// Resolves to the link and who is at the other end of it.
-    pub async fn finish(self) -> Result<(Connection, Identity), HandshakeError> {
-        finish(self.connecting, self.peer).await
-    }
-}
-
-/// Opens a socket to dial parents from. Needs a tokio runtime.
-pub fn client_endpoint(
-    config: &LinkConfig,
-    credentials: &NodeCredentials,
-) -> Result<Dialer, EndpointError> {
-    let client = client_config(config, credentials)?;
-    // One socket for parents of both families; a machine may have IPv6 off.
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    let (socket, address) = match bind(both) {
-        Ok(socket) => (socket, both),
-        Err(_) => {
-            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-            (bind(v4)?, v4)
-        }
-    };
-    Ok(Dialer {
-        endpoint: endpoint(socket, address, EndpointConfig::default(), None)?,
-        client: Arc::new(ArcSwap::from_pointee(client)),
-    })
-}
-
-fn client_config(
-    config: &LinkConfig,
-    credentials: &NodeCredentials,
-) -> Result<ClientConfig, EndpointError> {
-    let crypto = QuicClientConfig::try_from(node_client_config(credentials)?)?;
-    let mut client = ClientConfig::new(Arc::new(crypto));
-    client.transport_config(Arc::new(transport(config, End::Child)));
-    Ok(client)
-}
-
-/// A child's socket. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Dialer {
-    endpoint: Endpoint,
-    client: Arc<ArcSwap<ClientConfig>>,
-}
-
-impl Dialer {
-    /// Connects to a parent and tells who it is. A parent that refuses this
-    /// node's certificate closes the connection right after (TLS 1.3: the
-    /// client is done first).
-    pub async fn connect(
-        &self,
-        parent: SocketAddr,
-    ) -> Result<(Connection, Identity), HandshakeError> {
-        let connecting = self
-            .endpoint
-            .connect_with(ClientConfig::clone(&self.client.load()), parent, NODE_NAME)
-            .map_err(|source| HandshakeError::Dial {
-                peer: parent,
-                source,
-            })?;
-        finish(connecting, parent).await
-    }
-
-    /// Closes all connections.
-    pub fn close(&self, code: VarInt, reason: &[u8]) {
-        self.endpoint.close(code, reason);
-    }
-
-    /// Resolves when the peers know that their connections are closed.
-    pub async fn wait_idle(&self) {
-        self.endpoint.wait_idle().await;
-    }
 }
 
 async fn finish(

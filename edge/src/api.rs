@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use common::{
-    live::{BroadcastState, Channel, Stage, Track},
+    live::{BroadcastState, Channel, Phase, Stage, Track},
     names::{ChannelName, Kind},
 };
 use serde::Serialize;
@@ -20,7 +20,9 @@ struct ListedChannel<'a> {
     /// counts: the same on every edge.
     live_since_ms: u64,
     viewers: u64,
+    /// As its origin says, whether anybody watches here or not.
     state: &'static str,
+    /// Known once somebody does.
     tracks: Vec<ListedTrack<'a>>,
 }
 
@@ -64,16 +66,16 @@ pub fn channels(known: &[Channel], viewers: &HashMap<ChannelName, u64>) -> Vec<u
 }
 
 fn state(channel: &Channel) -> &'static str {
-    let lost = channel.announcement.lost;
-    match &channel.stage {
-        Stage::Starting if lost => "lost",
-        Stage::Starting => "starting",
-        Stage::Ready(broadcast) => match broadcast.state() {
-            BroadcastState::Ended => "ended",
-            BroadcastState::Lost => "lost",
-            BroadcastState::Live if lost => "lost",
-            BroadcastState::Live => "live",
-        },
+    let said = channel.announcement.phase;
+    let held = match &channel.stage {
+        Stage::Starting => None,
+        Stage::Ready(broadcast) => Some(broadcast.state()),
+    };
+    match (held, said) {
+        (Some(BroadcastState::Ended), _) | (None, Phase::Ended) => "ended",
+        (Some(BroadcastState::Lost), _) | (_, Phase::Lost) => "lost",
+        (Some(BroadcastState::Live), _) | (None, Phase::Live) => "live",
+        (None, Phase::Starting) => "starting",
     }
 }
 

@@ -42,10 +42,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use common::{
-    chat::{
-        MessageId, Network,
-        token::{KeyFileError, TokenKeys},
-    },
+    chat::{MessageId, Network, token::TokenKeys},
+    key_file::KeyFileError,
     link::ChatPort,
     live::UnixMs,
     names::{ChannelName, NodeId},

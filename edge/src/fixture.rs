@@ -7,8 +7,8 @@ use bytes::Bytes;
 use common::{
     live::{
         Announcement, Broadcast, BroadcastState, Channel, Chunk, Directory, Hint, PartEnd,
-        PartFlags, Plan, Position, Record, SegmentFlags, SegmentHead, Stage, Track, TrackWindow,
-        UnixMs,
+        PartFlags, Phase, Plan, Position, Record, SegmentFlags, SegmentHead, Stage, Track,
+        TrackWindow, UnixMs,
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, TrackName},
@@ -194,9 +194,14 @@ impl Studio {
                 channel: self.broadcast.channel.clone(),
                 broadcast: self.broadcast.id,
                 epoch: self.epoch,
-                lost: self.broadcast.state() == BroadcastState::Lost,
+                phase: match self.broadcast.state() {
+                    BroadcastState::Live => Phase::Live,
+                    BroadcastState::Lost => Phase::Lost,
+                    BroadcastState::Ended => Phase::Ended,
+                },
                 hops: Vec::new(),
                 cost: 0,
+                grace_ms: Announcement::USUAL_GRACE_MS,
             },
             stage,
         }

@@ -165,6 +165,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         let link = LinkServer::new(hello, directory, LinkServerMetrics::register(&registry))
             .pulling(demands, upstream.sync())
             .leaving_to(cli.children.node.alternatives())
+            .playable_within(cli.http.starting())
             .with_chat(chat.port());
         tracing::info!(link = %listener.local_addr()?, "edge takes children");
         tokio::spawn(upstream.clone().serve(demanded));
@@ -316,7 +317,11 @@ mod tests {
 
     #[test]
     fn every_flag_is_also_an_environment_variable() {
-        for argument in command().get_arguments() {
+        let command = command();
+        let of_subcommands = command
+            .get_subcommands()
+            .flat_map(|sub| sub.get_arguments());
+        for argument in command.get_arguments().chain(of_subcommands) {
             let id = argument.get_id().as_str();
             if !["help", "version"].contains(&id) {
                 assert!(argument.get_env().is_some(), "--{id} has no variable");

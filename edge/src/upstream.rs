@@ -44,7 +44,7 @@ pub use metrics::UpstreamMetrics;
 
 use budget::WindowBudget;
 use channel::ChannelTask;
-use parent::{GRACE, Parents};
+use parent::Parents;
 pub use past::Kept;
 use past::Past;
 pub use roster::{Roster, RosterError};
@@ -83,6 +83,7 @@ pub struct Upstream {
 struct Pulled {
     shared: Arc<Shared>,
     parents: AbortHandle,
+    budget: AbortHandle,
 }
 
 /// What the tasks share. Locks are held for a look-up, never across an await.
@@ -146,9 +147,14 @@ impl Upstream {
         let warm = config.warm_parents.into();
         let parents = Parents::new(shared.clone(), dialer, hello, parents, warm);
         let parents = tokio::spawn(parents.run()).abort_handle();
+        let budget = tokio::spawn(shared.clone().keep_budget()).abort_handle();
         Self {
             directory,
-            pulled: Some(Pulled { shared, parents }),
+            pulled: Some(Pulled {
+                shared,
+                parents,
+                budget,
+            }),
         }
     }
 
@@ -199,11 +205,24 @@ impl Upstream {
     /// What a channel plays, when this edge may offer it without waiting.
     #[must_use]
     pub fn ready(&self, channel: &ChannelName) -> Option<Arc<Broadcast>> {
-        let forsaken = |pulled: &Pulled| pulled.shared.is_forsaken();
-        match &self.pulled {
-            Some(pulled) if forsaken(pulled) => None,
-            _ => self.directory.ready(channel),
+        let alone_for = self.pulled.as_ref().and_then(|it| it.shared.alone_for());
+        let Some(alone_for) = alone_for else {
+            return self.directory.ready(channel);
+        };
+        let known = self.directory.get(channel)?;
+        match known.stage {
+            Stage::Ready(held) if alone_for <= known.announcement.kept_for() => Some(held),
+            _ => None,
         }
+    }
+
+    /// How long a channel's publisher may be away before its viewers are given up.
+    #[must_use]
+    pub fn kept_for(&self, channel: &ChannelName) -> Duration {
+        let known = self.directory.get(channel);
+        known.map_or(Announcement::LEAST_KEPT_FOR, |known| {
+            known.announcement.kept_for()
+        })
     }
 
     /// The broadcast that a channel carries now, subscribing to its manifest
@@ -326,6 +345,7 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         if let Some(pulled) = &self.pulled {
             pulled.parents.abort();
+            pulled.budget.abort();
             pulled.shared.stop();
         }
     }
@@ -421,11 +441,9 @@ impl Shared {
         via
     }
 
-    /// Whether no parent has been there for longer than a channel may be lost.
-    fn is_forsaken(&self) -> bool {
-        self.alone_since
-            .lock()
-            .is_some_and(|since| since.elapsed() > GRACE)
+    /// How long no parent has been there, if there is none.
+    fn alone_for(&self) -> Option<Duration> {
+        self.alone_since.lock().map(|since| since.elapsed())
     }
 
     async fn broadcast(
@@ -437,9 +455,6 @@ impl Shared {
         loop {
             changes.mark_unchanged();
             paths.mark_unchanged();
-            if self.is_forsaken() {
-                return Err(Unavailable::Disconnected);
-            }
             let Some(known) = self.directory.get(channel) else {
                 let synced = *self.synced.borrow() && self.routes.lock().all_told();
                 return Err(if synced {
@@ -448,6 +463,10 @@ impl Shared {
                     Unavailable::Disconnected
                 });
             };
+            let kept_for = known.announcement.kept_for();
+            if self.alone_for().is_some_and(|alone| alone > kept_for) {
+                return Err(Unavailable::Disconnected);
+            }
             match known.stage {
                 Stage::Ready(broadcast) => return Ok(broadcast),
                 Stage::Starting if !self.is_connected() => return Err(Unavailable::Disconnected),

@@ -2,8 +2,9 @@
 //!
 //! In: a token (a JWT, RFC 7519), the channel and the address that asks for it,
 //! and the time. Out: nothing, or why not. Off unless there are keys. Only what
-//! leads to media is checked, playlists: media lies behind paths that they alone
-//! tell, and is shared by all viewers.
+//! leads to media is checked, playlists and endless streams: media lies behind
+//! paths that playlists alone tell, and is shared by all viewers. A stream ends
+//! when its token does.
 //!
 //! Invariants: a token counts for one audience, one channel, a bounded time and,
 //! where it says so, one client's network; it is verified with the key and the
@@ -14,10 +15,16 @@ mod keys;
 mod mint;
 mod token;
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use clap::Args;
 use common::{
+    key_file::KeyFile,
     names::ChannelName,
     reload::Files,
     telemetry::metrics::{int_counter, int_counter_vec},
@@ -26,7 +33,7 @@ use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, Registry};
 
 pub use keys::KeysError;
-use keys::{Keys, ViewKeys};
+use keys::ViewKeys;
 pub use mint::{MintError, NewKeyArgs, TokenArgs, mint, new_key};
 pub use token::Refusal;
 use token::{Claims, Rules};
@@ -106,7 +113,7 @@ pub(crate) struct Shown(Mutex<Option<Verified>>);
 struct Verified {
     token: Box<str>,
     /// The keys that verified it: others have to do so anew.
-    by: Arc<Keys>,
+    by: Arc<KeyFile>,
     claims: Claims,
 }
 
@@ -161,27 +168,28 @@ impl Viewing {
         self.keys.reload()
     }
 
-    /// Whether who shows `token` may read the playlists of `channel` now.
+    /// Whether who shows `token` may read the playlists of `channel` now, and for
+    /// how long: a stream that begins now ends then.
     pub(crate) fn admit(
         &self,
         shown: &Shown,
         token: Option<&str>,
         channel: &ChannelName,
         peer: IpAddr,
-    ) -> Result<(), Refusal> {
-        let now_s = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |now| now.as_secs());
-        let admitted = self.check(shown, token, channel, peer, now_s);
+    ) -> Result<Duration, Refusal> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        let admitted = self.check(shown, token, channel, peer, now.as_secs());
         if let Err(refusal) = admitted {
             self.metrics
                 .refused
                 .with_label_values(&[refusal.as_str()])
                 .inc();
         }
-        admitted
+        admitted.map(|until_s| Duration::from_secs(until_s).saturating_sub(now))
     }
 
+    /// Until which Unix second it may.
     fn check(
         &self,
         shown: &Shown,
@@ -189,7 +197,7 @@ impl Viewing {
         channel: &ChannelName,
         peer: IpAddr,
         now_s: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u64, Refusal> {
         let token = token.ok_or(Refusal::Missing)?;
         let keys = self.keys.current();
         let mut shown = shown.0.lock();

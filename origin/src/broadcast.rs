@@ -93,6 +93,13 @@ impl BroadcastConfig {
         Duration::from_secs(self.grace)
     }
 
+    /// How long a publish may take until it can be played: one longest GOP, and what
+    /// is gathered before the plan and behind it.
+    #[must_use]
+    pub fn playable_within(&self) -> Duration {
+        Duration::from_secs(u64::from(self.max_gop) + 3)
+    }
+
     fn packager(&self) -> PackagerConfig {
         PackagerConfig {
             max_gop_ms: self.max_gop.saturating_mul(1_000),

@@ -158,6 +158,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         .broadcast
         .dvr
         .open(ArchiveMetrics::register(&registry));
+    let playable_within = serve.broadcast.playable_within();
     let broadcasts = Broadcasts::new(
         serve.broadcast,
         node.clone(),
@@ -183,6 +184,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         LinkServerMetrics::register(&registry),
     )
     .leaving_to(serve.node.alternatives())
+    .playable_within(playable_within)
     .with_chat(chat);
     tracing::info!(%node, link = %listener.local_addr()?, ops = %ops_listen, "origin is up");
     tokio::spawn(ops.run());
@@ -237,7 +239,11 @@ mod tests {
 
     #[test]
     fn every_flag_is_also_an_environment_variable() {
-        for argument in command().get_arguments() {
+        let command = command();
+        let of_subcommands = command
+            .get_subcommands()
+            .flat_map(|sub| sub.get_arguments());
+        for argument in command.get_arguments().chain(of_subcommands) {
             let id = argument.get_id().as_str();
             if !["help", "version"].contains(&id) {
                 assert!(argument.get_env().is_some(), "--{id} has no variable");

@@ -6,30 +6,26 @@
 //! 4648 without padding) says as much and survives. Its alphabet has no dot, so
 //! one form is never taken for the other. No token and no key ever is in an error.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 
 use super::{
     name::{Display, Login, UserId},
     user::{Badge, Claims, Colour, Roles, RoomClaims, User},
 };
-use crate::{live::UnixMs, names::ChannelName};
+use crate::{
+    key_file::{KeyFile, KeyFileError, Unverified},
+    live::UnixMs,
+    names::ChannelName,
+};
 
 /// A PASS line is at most 4 KiB; base32 takes 8 bytes for 5.
 pub const MAX_TOKEN_BYTES: usize = 4_000;
 
 /// Clocks of nodes may differ by this much.
 const LEEWAY_MS: u64 = 5_000;
-
-/// Fewer bits could be guessed (RFC 7518, 3.2 asks for as many as the hash has).
-const MIN_SECRET_BYTES: usize = 32;
-
-/// Keys of a file: the one in use, those being phased out, and room.
-const MAX_KEYS: usize = 64;
 
 /// Why a token is worth nothing. None of it says more than that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,14 +40,6 @@ pub enum TokenError {
     Audience,
     #[error("its claims have no meaning")]
     Claims,
-}
-
-/// Why a keys file can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {problem}")]
-pub struct KeyFileError {
-    pub line: usize,
-    pub problem: &'static str,
 }
 
 /// A token's body, as it is signed.
@@ -105,7 +93,7 @@ impl Audience {
 /// The keys in force.
 pub struct TokenKeys {
     audience: String,
-    keys: HashMap<String, (Algorithm, DecodingKey)>,
+    keys: KeyFile,
 }
 
 impl std::fmt::Debug for TokenKeys {
@@ -117,52 +105,12 @@ impl std::fmt::Debug for TokenKeys {
 }
 
 impl TokenKeys {
-    /// Reads a keys file: lines `KID HS256 SECRET` and `KID EdDSA PUBLIC-KEY` or
-    /// `KID EdDSA seed:SEED`, in base64url; `#` begins a comment. Tokens name their
-    /// key by `kid`.
+    /// The keys of a [`KeyFile`], for tokens that `audience` is named in.
     ///
     /// # Errors
     /// [`KeyFileError`], which holds no key.
     pub fn parse(file: &str, audience: &str) -> Result<Self, KeyFileError> {
-        let mut keys = HashMap::new();
-        for (line, text) in (1..).zip(file.lines()) {
-            let wrong = |problem| KeyFileError { line, problem };
-            let text = text.split('#').next().unwrap_or_default();
-            let words: Vec<_> = text.split_whitespace().collect();
-            let (kid, algorithm, key) = match words[..] {
-                [] => continue,
-                [kid, algorithm, key] => (kid, algorithm, key),
-                _ => return Err(wrong("expected `KID HS256 SECRET` or `KID EdDSA KEY`")),
-            };
-            if keys.len() == MAX_KEYS {
-                return Err(wrong("more than 64 keys"));
-            }
-            // What only who signs needs does no harm here.
-            let (private, key) = match key.strip_prefix("seed:") {
-                Some(seed) => (true, seed),
-                None => (false, key),
-            };
-            let mut bytes = base64url(key).ok_or(wrong("the key is not base64url"))?;
-            if private && algorithm == "EdDSA" {
-                let pair = Ed25519KeyPair::from_seed_unchecked(&bytes);
-                let pair = pair.map_err(|_| wrong("an EdDSA seed has 32 bytes"))?;
-                bytes = pair.public_key().as_ref().to_vec();
-            }
-            let key = match algorithm {
-                "HS256" if bytes.len() < MIN_SECRET_BYTES => {
-                    return Err(wrong("a secret of fewer than 32 bytes can be guessed"));
-                }
-                "HS256" => (Algorithm::HS256, DecodingKey::from_secret(&bytes)),
-                "EdDSA" if bytes.len() == 32 => {
-                    (Algorithm::EdDSA, DecodingKey::from_ed_der(&bytes))
-                }
-                "EdDSA" => return Err(wrong("an Ed25519 public key is 32 bytes")),
-                _ => return Err(wrong("the algorithm is HS256 or EdDSA")),
-            };
-            if keys.insert(kid.to_owned(), key).is_some() {
-                return Err(wrong("this kid stands in an earlier line"));
-            }
-        }
+        let keys = KeyFile::parse(file)?;
         let audience = audience.to_owned();
         Ok(Self { audience, keys })
     }
@@ -193,23 +141,12 @@ impl TokenKeys {
             unwrapped = String::from_utf8(bytes).map_err(|_| TokenError::Malformed)?;
             &unwrapped
         };
-        let header = jsonwebtoken::decode_header(jwt).map_err(|_| TokenError::Malformed)?;
-        let kid = header.kid.ok_or(TokenError::Signature)?;
-        // The algorithm is the key's: a token does not choose it.
-        let (algorithm, key) = self.keys.get(&kid).ok_or(TokenError::Signature)?;
-        let mut validation = Validation::new(*algorithm);
-        // The clock is the caller's, and so are the checks against it.
-        validation.validate_exp = false;
-        validation.validate_aud = false;
-        validation.required_spec_claims.clear();
-        let body =
-            jsonwebtoken::decode::<TokenBody>(jwt, key, &validation).map_err(
-                |error| match error.kind() {
-                    jsonwebtoken::errors::ErrorKind::Json(_) => TokenError::Claims,
-                    _ => TokenError::Signature,
-                },
-            )?;
-        self.check(body.claims, now)
+        let body = self.keys.claims(jwt).map_err(|why| match why {
+            Unverified::Malformed => TokenError::Malformed,
+            Unverified::UnknownKey | Unverified::Signature => TokenError::Signature,
+            Unverified::Claims => TokenError::Claims,
+        })?;
+        self.check(body, now)
     }
 
     fn check(&self, body: TokenBody, now: UnixMs) -> Result<Claims, TokenError> {
@@ -289,9 +226,9 @@ fn rooms(body: &TokenBody) -> Result<Vec<RoomClaims>, TokenError> {
     Ok(rooms.into_values().collect())
 }
 
-/// Signs tokens with one HS256 secret: for development, tests and load.
+/// Signs tokens with one key: for development, tests and load.
 pub struct Signer {
-    kid: String,
+    header: Header,
     key: EncodingKey,
 }
 
@@ -302,20 +239,15 @@ impl std::fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// The first HS256 key of a keys file that [`TokenKeys::parse`] takes.
+    /// The first key of a [`KeyFile`] that can sign.
     #[must_use]
     pub fn of_file(file: &str) -> Option<Self> {
-        file.lines().find_map(|line| {
-            let line = line.split('#').next().unwrap_or_default();
-            let words: Vec<_> = line.split_whitespace().collect();
-            match words[..] {
-                [kid, "HS256", key] => Some(Self {
-                    kid: kid.to_owned(),
-                    key: EncodingKey::from_secret(&base64url(key)?),
-                }),
-                _ => None,
-            }
-        })
+        let keys = KeyFile::parse(file).ok()?;
+        let (kid, algorithm, key) = keys.signer()?;
+        let mut header = Header::new(algorithm);
+        header.kid = Some(kid.to_owned());
+        let key = key.clone();
+        Some(Self { header, key })
     }
 
     /// The JWT.
@@ -323,11 +255,7 @@ impl Signer {
     /// # Errors
     /// [`TokenError::Claims`] where the body can't be written.
     pub fn sign(&self, body: &TokenBody) -> Result<String, TokenError> {
-        let header = Header {
-            kid: Some(self.kid.clone()),
-            ..Header::new(Algorithm::HS256)
-        };
-        jsonwebtoken::encode(&header, body, &self.key).map_err(|_| TokenError::Claims)
+        jsonwebtoken::encode(&self.header, body, &self.key).map_err(|_| TokenError::Claims)
     }
 }
 
@@ -373,11 +301,6 @@ fn base32_decode(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(out)
-}
-
-/// base64url without padding (RFC 4648, 5), as in a JWK.
-fn base64url(text: &str) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 #[cfg(test)]

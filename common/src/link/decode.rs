@@ -7,15 +7,15 @@ use super::{
     chat::Chat,
     frame::{Frame, MAX_CHUNK_BYTES, MAX_INIT_BYTES, kind},
     message::{
-        Accepted, Code, Fetch, GoneReason, Hello, Index, IndexedPart, IndexedSegment, List, Live,
+        Accepted, Code, Fetch, GoneReason, Hello, Index, IndexedPart, IndexedSegment, List,
         Message, Refusal, SegmentStart, Start, Subscribe, Tail, Target, Update,
     },
     wire::{Fields, WireError},
 };
 use crate::{
     live::{
-        Announcement, BroadcastState, Chunk, Hint, PartEnd, PartFlags, Plan, Position, SegmentEnd,
-        SegmentFlags, SegmentHead, Track, UnixMs,
+        Announcement, BroadcastState, Chunk, Hint, PartEnd, PartFlags, Phase, Plan, Position,
+        SegmentEnd, SegmentFlags, SegmentHead, Track, UnixMs,
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, NodeId, TrackName},
@@ -153,7 +153,7 @@ fn hello(body: Bytes) -> Result<Hello, WireError> {
     })
 }
 
-fn live(body: Bytes) -> Result<Live, WireError> {
+fn live(body: Bytes) -> Result<Announcement, WireError> {
     let mut fields = Fields::new("LIVE", body);
     let channel = fields.channel()?;
     let broadcast = BroadcastId(fields.int("broadcast")?);
@@ -161,16 +161,22 @@ fn live(body: Bytes) -> Result<Live, WireError> {
     let flags = fields.int("flags")?;
     let cost = fields.int32("cost")?;
     let hops = hops(&mut fields)?;
-    Ok(Live {
-        announcement: Announcement {
-            channel,
-            broadcast,
-            epoch,
-            lost: flags & 1 != 0,
-            hops,
-            cost,
-        },
-        ended: flags & 2 != 0,
+    // An older node says nothing of it.
+    let grace_ms = fields.more().then(|| fields.int32("grace")).transpose()?;
+    let phase = match flags {
+        ended if ended & 2 != 0 => Phase::Ended,
+        lost if lost & 1 != 0 => Phase::Lost,
+        starting if starting & 4 != 0 => Phase::Starting,
+        _ => Phase::Live,
+    };
+    Ok(Announcement {
+        channel,
+        broadcast,
+        epoch,
+        phase,
+        hops,
+        cost,
+        grace_ms: grace_ms.unwrap_or(Announcement::USUAL_GRACE_MS),
     })
 }
 

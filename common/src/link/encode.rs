@@ -5,14 +5,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::{
     frame::{Frame, kind},
     message::{
-        Accepted, Fetch, GoneReason, Hello, Index, IndexedSegment, List, Live, Message, Refusal,
+        Accepted, Fetch, GoneReason, Hello, Index, IndexedSegment, List, Message, Refusal,
         SegmentStart, Start, Subscribe, Target, Update,
     },
     wire::{int_len, put_bytes, put_int, put_option, put_str},
 };
 use crate::{
     live::{
-        BroadcastState, Chunk, Hint, PartEnd, PartFlags, Position, SegmentEnd, SegmentHead, Track,
+        Announcement, BroadcastState, Chunk, Hint, PartEnd, PartFlags, Phase, Position, SegmentEnd,
+        SegmentHead, Track,
     },
     names::NodeId,
     tls::Role,
@@ -143,17 +144,20 @@ fn put_hello(out: &mut BytesMut, hello: &Hello) -> u64 {
     kind::HELLO
 }
 
-fn put_live(out: &mut BytesMut, live: &Live) -> u64 {
-    let announcement = &live.announcement;
+fn put_live(out: &mut BytesMut, announcement: &Announcement) -> u64 {
     put_str(out, announcement.channel.as_str());
     put_int(out, announcement.broadcast.0);
     put_int(out, announcement.epoch.0);
-    put_int(
-        out,
-        u64::from(announcement.lost) | u64::from(live.ended) << 1,
-    );
+    let flags = match announcement.phase {
+        Phase::Live => 0,
+        Phase::Lost => 1,
+        Phase::Ended => 2,
+        Phase::Starting => 4,
+    };
+    put_int(out, flags);
     put_int(out, announcement.cost.into());
     put_nodes(out, &announcement.hops);
+    put_int(out, announcement.grace_ms.into());
     kind::LIVE
 }
 

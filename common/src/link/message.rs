@@ -129,14 +129,6 @@ pub struct Hello {
     pub max_chunk_bytes: u32,
 }
 
-/// LIVE.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Live {
-    pub announcement: Announcement,
-    /// Its last playlist is still offered, with ENDLIST.
-    pub ended: bool,
-}
-
 /// GONE's reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GoneReason {
@@ -385,7 +377,7 @@ pub enum Message {
     Watch {
         prefix: String,
     },
-    Live(Live),
+    Live(Announcement),
     Snapshot {
         channels: u64,
     },

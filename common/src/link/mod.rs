@@ -39,7 +39,8 @@
 //! 00 ERROR     code(i) retry_ms(i) reason(s) alternatives(s*)
 //! 01 HELLO     node(s) role(i: 0 origin, 1 edge) region(s) location(s) cost(i) max_chunk_bytes(i)
 //! 02 WATCH     prefix(s)
-//! 03 LIVE      channel(s) broadcast(i) epoch(i) flags(i: 1 lost, 2 ended) cost(i) hops(s*)
+//! 03 LIVE      channel(s) broadcast(i) epoch(i) flags(i: 1 lost, 2 ended, 4 starting) cost(i) hops(s*)
+//!              grace_ms(i, may be missing: 10,000)
 //! 04 SNAPSHOT  channels(i)
 //! 05 GONE      channel(s) broadcast(i) reason(i: 0 ended, else lost)
 //! 06 GOAWAY    drain_ms(i) alternatives(s*)
@@ -111,12 +112,15 @@
 //! `hops` leads from the origin to the sender, both included; a child passes
 //! over a LIVE that contains itself, and with it what this parent said before. A
 //! parent that is an edge sends SNAPSHOT once it has one itself. A channel that a new parent's SNAPSHOT lacks
-//! is lost, not ended. LIVE with flag ended: its last playlist is on show; GONE
+//! is lost, not ended, and so are all channels of a link that is cut: a child keeps
+//! them for as long as their origin waits for a publisher, `grace_ms` and 5 s more,
+//! 15 s at least and 605 s at most. LIVE with flag starting: nothing can be played
+//! yet. LIVE with flag ended: its last playlist is on show; GONE
 //! with reason ended: not any more, or not at this parent.
 //!
 //! **SUBSCRIBE** (bidirectional, child): `broadcast` none is whichever is on;
 //! `track` empty is the manifest. The parent holds it until the channel can be
-//! played (at most 15 s, then ERROR 10); one that is an edge subscribes at its own
+//! played (at most 3 s longer than the longest GOP that it takes, then ERROR 10); one that is an edge subscribes at its own
 //! parent, with `hops` and itself behind them, and keeps that while children
 //! follow. ERROR 9 answers hops that name the parent. The child ends it by closing or
 //! resetting its half, and may send UPDATEs before; the parent ends it with

@@ -108,6 +108,12 @@ impl Fields {
         }
     }
 
+    /// Whether a later version's fields follow.
+    #[must_use]
+    pub fn more(&self) -> bool {
+        self.rest.has_remaining()
+    }
+
     /// What was not read yet.
     #[must_use]
     pub fn into_rest(self) -> Bytes {

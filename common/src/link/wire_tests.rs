@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     live::{
-        Announcement, BroadcastState, Chunk, Hint, PartEnd, PartFlags, Plan, Position, SegmentEnd,
-        SegmentFlags, SegmentHead, Track, UnixMs,
+        Announcement, BroadcastState, Chunk, Hint, PartEnd, PartFlags, Phase, Plan, Position,
+        SegmentEnd, SegmentFlags, SegmentHead, Track, UnixMs,
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, Epoch, InitId, Kind, Msn, NodeId, TrackName},
@@ -88,18 +88,16 @@ fn golden_bytes() {
             "020100",
         ),
         (
-            Message::Live(Live {
-                announcement: Announcement {
-                    channel: demo.clone(),
-                    broadcast: BroadcastId(5),
-                    epoch: Epoch(6),
-                    lost: true,
-                    hops: vec![node.clone()],
-                    cost: 1,
-                },
-                ended: false,
+            Message::Live(Announcement {
+                channel: demo.clone(),
+                broadcast: BroadcastId(5),
+                epoch: Epoch(6),
+                phase: Phase::Lost,
+                hops: vec![node.clone()],
+                cost: 1,
+                grace_ms: 20,
             }),
-            "030e 0464656d6f 05 06 01 01 01 036f2d31",
+            "030f 0464656d6f 05 06 01 01 01 036f2d31 14",
         ),
         (
             Message::Subscribe(Subscribe {
@@ -390,23 +388,23 @@ fn live() -> impl Strategy<Value = Message> {
         channel(),
         number(),
         number(),
-        any::<(bool, bool, u32)>(),
+        any::<(u8, u32, u32)>(),
         nodes(),
     );
-    fields.prop_map(|(channel, broadcast, epoch, (lost, ended, cost), hops)| {
-        let announcement = Announcement {
-            channel,
-            broadcast: BroadcastId(broadcast),
-            epoch: Epoch(epoch),
-            lost,
-            hops,
-            cost,
-        };
-        Message::Live(Live {
-            announcement,
-            ended,
-        })
-    })
+    const PHASES: [Phase; 4] = [Phase::Starting, Phase::Live, Phase::Lost, Phase::Ended];
+    fields.prop_map(
+        |(channel, broadcast, epoch, (phase, cost, grace_ms), hops)| {
+            Message::Live(Announcement {
+                channel,
+                broadcast: BroadcastId(broadcast),
+                epoch: Epoch(epoch),
+                phase: PHASES[usize::from(phase) % 4],
+                hops,
+                cost,
+                grace_ms,
+            })
+        },
+    )
 }
 
 fn accepted() -> impl Strategy<Value = Message> {
@@ -559,5 +557,21 @@ proptest! {
             let body = frame.body.slice(..len);
             let _ = Message::decode(Frame { kind: frame.kind, body });
         }
+    }
+}
+
+/// A node of before says nothing of the grace; one of later more than is known.
+#[test]
+fn live_may_end_early_and_go_on() {
+    let known = b"\x04demo\x05\x06\x0c\x01\x01\x03o-1";
+    for (more, grace_ms) in [(&[][..], 10_000), (&[20, 5], 20)] {
+        let body = [known, more].concat();
+        let frame = Frame::encode(kind::LIVE, &body);
+        let live = decoded(frame).unwrap().remove(0);
+        assert!(
+            matches!(&live, Message::Live(live)
+                if (live.phase, live.grace_ms) == (Phase::Starting, grace_ms)),
+            "{live:?}"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! All channels a node knows: on an origin what is published there, on an edge
 //! what its parents announce. WATCH streams and the channel list read it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -15,11 +15,50 @@ pub struct Announcement {
     pub channel: ChannelName,
     pub broadcast: BroadcastId,
     pub epoch: Epoch,
-    /// The publisher is away (grace); the broadcast may go on.
-    pub lost: bool,
+    pub phase: Phase,
     /// From the origin on, this node's parent last.
     pub hops: Vec<NodeId>,
     pub cost: u32,
+    /// How long a vanished publisher has to come back, milliseconds: the origin's
+    /// `--grace`. See [`Self::kept_for`].
+    pub grace_ms: u32,
+}
+
+/// How a channel stands at its origin, whoever watches it or nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// A publisher is on air; its plan or its first media is not there yet.
+    Starting,
+    Live,
+    /// The publisher is away (grace); the broadcast may go on.
+    Lost,
+    /// Its last playlist is still offered, with ENDLIST.
+    Ended,
+}
+
+impl Announcement {
+    /// The grace of an origin that does not say: what `--grace` is by default.
+    pub const USUAL_GRACE_MS: u32 = 10_000;
+
+    /// The longest `--grace` that there is.
+    pub const MAX_GRACE_MS: u32 = 600_000;
+
+    /// What a publisher that returns, its LIVE and a first subscription take
+    /// beyond the grace.
+    const SLACK: Duration = Duration::from_secs(5);
+
+    /// The least that a lost link may take to come back.
+    pub const LEAST_KEPT_FOR: Duration = Duration::from_secs(15);
+
+    /// How long a node believes in the channel after it was last told of it: for as
+    /// long as its origin waits for the publisher, so that one who returns in time
+    /// finds every viewer where it left them.
+    #[must_use]
+    pub fn kept_for(&self) -> Duration {
+        let grace_ms = self.grace_ms.min(Self::MAX_GRACE_MS);
+        let grace = Duration::from_millis(grace_ms.into());
+        (grace + Self::SLACK).max(Self::LEAST_KEPT_FOR)
+    }
 }
 
 /// How far a channel has come.

@@ -294,12 +294,13 @@ impl Log {
         aged
     }
 
-    /// Frees a complete segment's bytes, which are in `to` from now on. The
-    /// listing stays what it was.
+    /// Frees the bytes of a segment that is not open, which are in `to` from now on.
+    /// The listing stays what it was.
     pub fn let_go(&mut self, msn: Msn, to: Place) {
         let at = self.position(msn);
         let segment = at.and_then(|at| self.segments.get_mut(at));
-        if let Some(segment) = segment.filter(|found| found.is_complete() && found.is_held()) {
+        let closed = |found: &&mut Segment| found.state != SegmentState::Open && found.is_held();
+        if let Some(segment) = segment.filter(closed) {
             self.held_bytes -= segment.held_bytes();
             segment.let_go(to);
         }

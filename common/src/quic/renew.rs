@@ -7,7 +7,11 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use quinn::{ClientConfig, Endpoint};
 
-use super::{Dialer, EndpointError, LinkConfig, Listener, client_config, server_config};
+use super::{
+    EndpointError, LinkConfig,
+    child::{Dialer, client_config},
+    parent::{Listener, server_config},
+};
 use crate::{
     reload::{Files, Reloads},
     tls::{Identity, TlsError},

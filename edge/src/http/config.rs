@@ -240,7 +240,8 @@ impl std::str::FromStr for Listen {
 
 impl HttpConfig {
     /// How long a request waits for a channel that starts.
-    pub(super) const fn starting(&self) -> Duration {
+    #[must_use]
+    pub const fn starting(&self) -> Duration {
         Duration::from_secs(self.start_wait.saturating_add(3))
     }
 }

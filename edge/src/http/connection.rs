@@ -238,8 +238,9 @@ impl Active {
         self.large
     }
 
-    /// A piece of an answer without a length is on its way: it must have left,
-    /// and the next been asked for, by the deadline. As [`Active::must_send`].
+    /// A piece of an answer without a length is on its way, or the first is to be
+    /// asked for: it must have left, and the next been asked for, by the deadline.
+    /// As [`Active::must_send`].
     pub(super) fn sends(&mut self) {
         let connection = &self.connection;
         if !connection.multiplexed.load(Relaxed) {
@@ -400,50 +401,30 @@ pub(super) async fn run<I>(
     });
     let io = TokioIo::new(io);
     let builders = &server.builders;
+    let on = (&*server, &*connection, &shutdown);
     match protocol {
         Protocol::Http1 => {
             let served = builders.http1.serve_connection(io, service);
-            let served = served.with_upgrades();
-            drive(
-                served,
-                |one| one.graceful_shutdown(),
-                &server,
-                &connection,
-                &shutdown,
-            )
-            .await;
+            let finish = http1::UpgradeableConnection::graceful_shutdown;
+            drive(served.with_upgrades(), finish, on).await;
         }
         Protocol::Http2 => {
             let served = builders.http2.serve_connection(io, service);
-            drive(
-                served,
-                |one| one.graceful_shutdown(),
-                &server,
-                &connection,
-                &shutdown,
-            )
-            .await;
+            drive(served, auto::Connection::graceful_shutdown, on).await;
         }
         Protocol::Unknown => {
             let served = builders.either.serve_connection_with_upgrades(io, service);
-            drive(
-                served,
-                |one| one.graceful_shutdown(),
-                &server,
-                &connection,
-                &shutdown,
-            )
-            .await;
+            drive(served, auto::UpgradeableConnection::graceful_shutdown, on).await;
         }
     }
 }
 
+/// Until the connection ends by itself or is made to; `finish` asks it to end
+/// with what it has in progress.
 async fn drive<C, E>(
     served: C,
     finish: impl Fn(Pin<&mut C>),
-    server: &Server,
-    connection: &Connection,
-    shutdown: &Shutdown,
+    (server, connection, shutdown): (&Server, &Connection, &Shutdown),
 ) where
     C: Future<Output = Result<(), E>>,
     E: Into<Box<dyn Error + Send + Sync>>,

@@ -6,6 +6,8 @@
 //! by more than a bound of bytes goes on with the newest segment. Decoders take
 //! one init segment a file, so where another one begins (a publisher that
 //! returned with another picture size) the file ends, and its viewer asks again.
+//! Under a token it ends with the token, behind a whole chunk: nothing that was
+//! sent is half of something.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -41,6 +43,8 @@ pub(super) struct Endless {
     told: bool,
     max_behind_bytes: u64,
     metrics: HttpMetrics,
+    /// Its token's end.
+    until: Option<Instant>,
     viewer: Counted,
     /// Keeps the subscription and the place among the streams.
     _following: Option<Leased>,
@@ -60,9 +64,10 @@ struct Counted {
 /// Answers with the stream once the track has media.
 pub(super) async fn stream(asked: &Asked<'_>, channel: &ChannelName, name: TrackName) -> Answer {
     // No playlist comes before it: it is one.
-    if let Some(answer) = asked.forbidden(channel, asked.token) {
-        return answer;
-    }
+    let until = match asked.admitted(channel, asked.token) {
+        Ok(until) => until,
+        Err(answer) => return answer,
+    };
     let broadcast = match playlists::broadcast(asked, channel).await {
         Ok(broadcast) => broadcast,
         Err(answer) => return answer,
@@ -99,13 +104,13 @@ pub(super) async fn stream(asked: &Asked<'_>, channel: &ChannelName, name: Track
         told: false,
         max_behind_bytes: asked.server.config.max_behind_bytes,
         metrics: asked.server.metrics.clone(),
+        until,
         viewer: Counted::new(asked, channel),
         _following: upstream.following(&broadcast, name),
         _place: place,
     };
-    // A publisher that returns does so within the grace window, which the edge
-    // does not know; nothing is lost by waiting as long as for one that starts.
-    let longest = asked.server.config.starting();
+    // A publisher that returns finds its viewers.
+    let longest = upstream.kept_for(channel);
     let body = Body::live(Follow::endless(track, msn, longest, endless));
     answered(body, content_type)
 }
@@ -141,6 +146,20 @@ fn newest(track: &TrackWindow) -> Option<(Msn, InitId)> {
 }
 
 impl Endless {
+    pub(super) const fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Whether it is over because its token is; counted once.
+    pub(super) fn expires(&mut self) -> bool {
+        let expires = self.until.is_some_and(|until| until <= Instant::now());
+        if expires {
+            self.until = None;
+            self.metrics.streams_expired.inc();
+        }
+        expires
+    }
+
     /// The init segment, the first time.
     pub(super) fn init(&mut self) -> Option<Bytes> {
         let first = !std::mem::replace(&mut self.told, true);
@@ -221,5 +240,123 @@ impl Counted {
             self.at = Instant::now();
             self.server.viewers.saw_again(&self.viewer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use common::live::Directory;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::{
+        fixture::{Studio, V, audio, plan, video},
+        http::tests::rig,
+        upstream::Upstream,
+    };
+
+    const LEFT: Duration = Duration::from_secs(600);
+
+    /// A stream of a broadcast with one segment open, under a token that has so long
+    /// to live.
+    fn stream(studio: &Studio, left: Duration) -> (Follow, HttpMetrics) {
+        let directory = Arc::new(Directory::default());
+        studio.announce(&directory);
+        let metrics = HttpMetrics::register(&Registry::new());
+        let upstream = Arc::new(Upstream::local(directory));
+        let server = Server::new(rig::config(&[]), upstream, None, None, metrics.clone());
+        let track = studio.track(V).clone();
+        let channel = &studio.broadcast.channel;
+        let endless = Endless {
+            init: InitId(0),
+            bytes: track.init(InitId(0)).unwrap(),
+            told: false,
+            max_behind_bytes: 1 << 20,
+            metrics: metrics.clone(),
+            until: Instant::now().checked_add(left),
+            viewer: Counted {
+                viewer: server
+                    .viewers
+                    .saw(channel, [127, 0, 0, 1].into(), b"", None),
+                server: server.clone(),
+                at: Instant::now(),
+            },
+            _following: None,
+            _place: Place::take(&server).unwrap(),
+        };
+        let longest = 2 * LEFT;
+        let follow = Follow::endless(track, Msn(100), longest, endless);
+        (follow, metrics)
+    }
+
+    fn read(follow: &mut Follow) -> Poll<Option<Bytes>> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let next = follow.poll_next(&mut cx);
+        next.map(|next| next.map(|bytes| bytes.expect("it is not cut off")))
+    }
+
+    /// Reads all that there is; whether the end was among it.
+    fn all(follow: &mut Follow) -> (usize, bool) {
+        let mut chunks = 0;
+        loop {
+            match read(follow) {
+                Poll::Ready(Some(_)) => chunks += 1,
+                Poll::Ready(None) => return (chunks, true),
+                Poll::Pending => return (chunks, false),
+            }
+        }
+    }
+
+    fn studio() -> Studio {
+        let mut studio = Studio::new(plan(4), vec![audio(), video()]);
+        studio.open(V, 100);
+        studio.chunk(V, "one");
+        studio
+    }
+
+    /// Between two chunks: what came before it was sent wholly, what comes then is
+    /// not, and the body ends as one that is complete.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_with_its_token() {
+        let studio = studio();
+        let (mut follow, metrics) = stream(&studio, LEFT);
+        assert_eq!(all(&mut follow), (2, false), "init and chunk");
+        tokio::time::advance(LEFT - Duration::from_millis(1)).await;
+        studio.chunk(V, "two");
+        assert_eq!(all(&mut follow), (1, false));
+        assert_eq!(metrics.streams_expired.get(), 0);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        studio.chunk(V, "three");
+        assert_eq!(all(&mut follow), (0, true));
+        assert_eq!(metrics.streams_expired.get(), 1);
+        drop(follow);
+        assert_eq!(metrics.streams.get(), 0);
+    }
+
+    /// Also while its publisher is away: nobody has to send for it to end.
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stream_ends_with_its_token() {
+        let studio = studio();
+        let (mut follow, metrics) = stream(&studio, LEFT);
+        assert_eq!(all(&mut follow), (2, false));
+        let began = Instant::now();
+        let end = std::future::poll_fn(|cx| follow.poll_next(cx));
+        assert!(matches!(end.await, None));
+        assert_eq!(began.elapsed(), LEFT);
+        assert_eq!(metrics.streams_expired.get(), 1);
+    }
+
+    /// A token may live for longer than a clock can count.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_without_an_end_goes_on() {
+        let studio = studio();
+        let (mut follow, metrics) = stream(&studio, Duration::MAX);
+        assert_eq!(all(&mut follow), (2, false));
+        tokio::time::advance(LEFT).await;
+        studio.chunk(V, "two");
+        assert_eq!(all(&mut follow), (1, false));
+        assert_eq!(metrics.streams_expired.get(), 0);
     }
 }

@@ -88,8 +88,13 @@ impl Follow {
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        if let Some(init) = self.endless.as_mut().and_then(Endless::init) {
-            return Poll::Ready(Some(Ok(init)));
+        if let Some(endless) = &mut self.endless {
+            if endless.expires() {
+                return Poll::Ready(None);
+            }
+            if let Some(init) = endless.init() {
+                return Poll::Ready(Some(Ok(init)));
+            }
         }
         loop {
             let step = self.track.window.step(&mut self.cursor);
@@ -122,17 +127,25 @@ impl Follow {
         }
     }
 
+    /// When it is over unless something comes.
+    fn over_at(&self) -> Instant {
+        let silent = self.since + self.longest;
+        let until = self.endless.as_ref().and_then(Endless::until);
+        until.map_or(silent, |until| until.min(silent))
+    }
+
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let over_at = self.over_at();
         let timer = self
             .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.longest)));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(over_at)));
         // Not set anew with every chunk: looked at when it goes off.
         while timer.as_mut().poll(cx).is_ready() {
-            let by = self.since + self.longest;
-            if by <= Instant::now() {
-                return Poll::Ready(Some(Err(CutOff)));
+            if over_at <= Instant::now() {
+                let expires = self.endless.as_mut().is_some_and(Endless::expires);
+                return Poll::Ready((!expires).then_some(Err(CutOff)));
             }
-            timer.as_mut().reset(by);
+            timer.as_mut().reset(over_at);
         }
         Poll::Pending
     }

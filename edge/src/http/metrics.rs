@@ -57,6 +57,7 @@ pub struct HttpMetrics {
     pub counted_viewers: IntGauge,
     pub streams: IntGauge,
     pub stream_skips: IntCounter,
+    pub streams_expired: IntCounter,
 }
 
 const ROUTES: [&str; 10] = [
@@ -162,6 +163,10 @@ impl HttpMetrics {
             stream_skips: counter(
                 "millrace_http_stream_skips_total",
                 "Times that an endless stream left media out because its viewer was behind.",
+            ),
+            streams_expired: counter(
+                "millrace_http_streams_expired_total",
+                "Endless streams that ended because their viewer's token did.",
             ),
         }
     }

@@ -178,6 +178,9 @@ pub(super) async fn serve(
         } else {
             active.must_send(bytes, &server.config);
         }
+    } else {
+        // A peer that grants no window at all never asks for the first frame.
+        active.sends();
     }
     metrics.answered(class, answer.status());
     answer.body_mut().hold(active);
@@ -322,12 +325,25 @@ impl Asked<'_> {
     /// 403 unless a playlist of the channel may be read with `token`. Where viewing
     /// is not signed, it always may.
     pub(super) fn forbidden(&self, channel: &ChannelName, token: Option<&str>) -> Option<Answer> {
-        let viewing = self.server.viewing.as_ref()?;
+        self.admitted(channel, token).err()
+    }
+
+    /// The same for what goes on: when it has to end, where it has to. From here
+    /// on the clock is one that nobody sets.
+    pub(super) fn admitted(
+        &self,
+        channel: &ChannelName,
+        token: Option<&str>,
+    ) -> Result<Option<Instant>, Answer> {
+        let Some(viewing) = &self.server.viewing else {
+            return Ok(None);
+        };
         let connection = self.connection;
         let admitted = viewing.admit(&connection.shown, token, channel, connection.peer);
-        admitted
-            .is_err()
-            .then(|| response::error(StatusCode::FORBIDDEN, NO_STORE))
+        match admitted {
+            Ok(left) => Ok(Instant::now().checked_add(left)),
+            Err(_) => Err(response::error(StatusCode::FORBIDDEN, NO_STORE)),
+        }
     }
 
     /// Counts who asks as a viewer of the channel.

@@ -1,10 +1,12 @@
 //! The server on a loopback port, asked by raw sockets and by hyper's client.
 
 mod chat;
+mod flow;
+mod h2;
 mod limits;
 mod media;
 mod playlists;
-mod rig;
+pub(super) mod rig;
 mod signed;
 mod streams;
 mod transport;

@@ -9,18 +9,19 @@ use common::{
     media::{Ticks, Timescale},
     names::{Epoch, InitId, Kind, Msn, TrackName},
 };
-use proptest::prelude::*;
 use quick_m3u8::{
     HlsLine, Reader,
     config::ParsingOptionsBuilder,
     tag::{KnownTag, hls::Tag},
 };
 
+mod history;
 mod long;
 mod read;
+mod reloads;
 
 use self::read::Read;
-use super::{Skip, Verdict, Want, is_offered, media, multivariant, part_limit, rebased, verdict};
+use super::{Skip, is_offered, media, multivariant, rebased};
 use crate::fixture::{A, FRAME, PART, PARTS, Studio, V, audio, plan, video};
 
 const INDEPENDENT: PartFlags = flags(true, false);
@@ -425,206 +426,4 @@ fn holes_are_gap_parts_and_gap_segments() {
     studio.complete(V);
     let last = read(&studio, V).segments.pop().unwrap();
     assert!(last.gap && last.parts[0].gap && last.uri.is_some());
-}
-
-/// Skipped segments put back in front of a delta update give the whole playlist.
-#[test]
-fn r5_a_delta_update_is_the_whole_from_the_skip_boundary() {
-    let mut studio = studio();
-    studio.segments(100, 106);
-    studio.epoch = Epoch(8);
-    studio.discontinuities = 1;
-    let flags = DISCONTINUITY;
-    for name in [V, A] {
-        studio.open_with(name, 106, flags);
-        (0..PARTS).for_each(|part| studio.part(name, 106, part));
-        studio.complete(name);
-    }
-    let mut seen = 0;
-    for msn in 107..130 {
-        studio.segments(msn, msn + 1);
-        let (whole, delta) = (text(&studio, V, Skip::No), text(&studio, V, Skip::Yes));
-        let (whole, mut delta) = (Read::of(&whole), Read::of(&delta));
-        let total: f64 = whole.segments.iter().filter_map(|s| s.duration).sum();
-        let skipped = delta.skipped.map_or(0, |n| usize::try_from(n).unwrap());
-        // Exactly those that lie wholly before the boundary.
-        let boundary = 6.0 * whole.target_duration as f64;
-        let mut left = total;
-        let expected = whole.segments.iter().take_while(|segment| {
-            left -= segment.duration.unwrap();
-            left >= boundary - 1e-6
-        });
-        assert_eq!(skipped, expected.count());
-        assert_eq!(
-            (delta.msn, delta.discontinuities),
-            (whole.msn, whole.discontinuities)
-        );
-        if let Some(first) = delta.segments.first_mut()
-            && skipped > 0
-        {
-            // Said again so that a delta update is readable by itself.
-            assert!(first.map.is_some());
-            first.map.clone_from(&whole.segments[skipped].map);
-            seen += 1;
-        }
-        assert_eq!(delta.segments, whole.segments[skipped..]);
-        assert_eq!((delta.hints, delta.reports), (whole.hints, whole.reports));
-    }
-    assert!(seen > 0);
-}
-
-#[test]
-fn r5_nothing_to_skip_is_the_whole_playlist() {
-    let mut studio = studio();
-    studio.segments(100, 103);
-    assert_eq!(text(&studio, V, Skip::Yes), text(&studio, V, Skip::No));
-}
-
-fn judged(studio: &Studio, msn: u64, part: Option<u32>) -> Verdict {
-    let limit = part_limit(&studio.track(V).track);
-    let msn = Msn(msn);
-    verdict(&listing(studio, V), limit, Want { msn, part })
-}
-
-/// 105 is complete, 106 has parts 0 and 1.
-#[test]
-fn r1_what_exists_is_answered_and_what_comes_is_held() {
-    let mut studio = live();
-    use Verdict::{Answer, Hold};
-    for (msn, part, expected) in [
-        (0, None, Answer),
-        (105, None, Answer),
-        (106, None, Hold),
-        (107, None, Hold),
-        (3, Some(9_999), Answer),
-        (105, Some(5), Answer),
-        (105, Some(6), Answer),
-        (106, Some(0), Answer),
-        (106, Some(1), Answer),
-        (106, Some(2), Hold),
-        (107, Some(0), Hold),
-    ] {
-        assert_eq!(judged(&studio, msn, part), expected, "{msn} {part:?}");
-    }
-    (2..PARTS).for_each(|part| studio.part(V, 106, part));
-    studio.complete(V);
-    // Past the last part of a complete segment: part 0 of the next.
-    assert_eq!(judged(&studio, 106, Some(6)), Hold);
-    studio.open(V, 107);
-    assert_eq!(judged(&studio, 106, Some(6)), Hold);
-    assert_eq!(judged(&studio, 106, None), Answer);
-    studio.part(V, 107, 0);
-    assert_eq!(judged(&studio, 106, Some(6)), Answer);
-}
-
-#[test]
-fn r3_what_is_too_far_away_is_refused() {
-    let studio = live();
-    use Verdict::{Answer, Hold, TooFar};
-    // ceil(3 / 0.3667) = 9 parts past the last one.
-    assert_eq!(part_limit(&studio.track(V).track), 9);
-    for (msn, part, expected) in [
-        (107, None, Hold),
-        (108, None, TooFar),
-        (u64::MAX, None, TooFar),
-        (u64::MAX, Some(0), TooFar),
-        (106, Some(10), Hold),
-        (106, Some(11), TooFar),
-        (106, Some(u32::MAX), TooFar),
-        (107, Some(8), Hold),
-        (107, Some(9), TooFar),
-        (105, Some(u32::MAX), TooFar),
-    ] {
-        assert_eq!(judged(&studio, msn, part), expected, "{msn} {part:?}");
-    }
-    studio.track(V).window.end();
-    assert_eq!(judged(&studio, u64::MAX, Some(0)), Answer);
-    let mut long = video();
-    long.part_target = Ticks(120_000);
-    assert_eq!(part_limit(&long), 3);
-    long.part_target = Ticks(0);
-    assert_eq!(part_limit(&long), 3);
-}
-
-proptest! {
-    /// H4 on any grid: no printed part is above the printed target, whatever the
-    /// frame rate, the sample rate and the history before it.
-    #[test]
-    fn h4_part_durations(
-        hz in 8_000_u32..200_000,
-        frame in 1_u64..6_000,
-        frames in 1_u64..60,
-        start in 0_u64..1 << 50,
-        parts in 1_u32..40,
-    ) {
-        let mut track = audio();
-        track.timescale = Timescale::new(hz).unwrap();
-        track.part_target = Ticks(frame * frames);
-        let mut studio = Studio::new(plan(60), vec![track]);
-        studio.open(A, 99);
-        studio.close(A, Ticks(start), GAP, (99, 1));
-        studio.complete(A);
-        studio.open(A, 100);
-        for part in 0..parts {
-            studio.close(A, Ticks(frame * frames), DEPENDENT, (100, part + 1));
-        }
-        let read = read(&studio, A);
-        let exact = (frame * frames) as f64 / f64::from(hz);
-        for part in read.parts().filter(|part| part.uri.contains("/100.")) {
-            prop_assert!(part.duration <= read.part_target);
-            prop_assert!(part.duration >= 0.85 * read.part_target - 0.000_001);
-            prop_assert!((part.duration - exact).abs() <= 0.000_001_1);
-        }
-    }
-
-    /// Any run of parts, holes and republishes gives a text that parses, the
-    /// same for two windows that were written alike.
-    #[test]
-    fn any_history_is_a_playlist(
-        steps in prop::collection::vec((0_u8..5, 1_u64..60), 1..120),
-    ) {
-        let write = || {
-            let mut studio = Studio::new(plan(2), vec![video(), audio()]);
-            let (mut msn, mut part) = (100, 0);
-            studio.open(V, msn);
-            for (kind, frames) in &steps {
-                match kind {
-                    0 => {
-                        studio.complete(V);
-                        (msn, part) = (msn + 1, 0);
-                        studio.open(V, msn);
-                    }
-                    1 => {
-                        studio.track(V).window.abort();
-                        studio.epoch = Epoch(studio.epoch.0 + 1);
-                        studio.discontinuities += 1;
-                        (msn, part) = (msn + 1, 0);
-                        let discontinuity = true;
-                        studio.open_with(V, msn, SegmentFlags { discontinuity, gap: false });
-                    }
-                    2 => {
-                        studio.close(V, Ticks(frames * FRAME), GAP, (msn, part + 1));
-                        part += 1;
-                    }
-                    _ => {
-                        studio.chunk(V, Bytes::from_static(b"x"));
-                        studio.close(V, Ticks(frames * FRAME), INDEPENDENT, (msn, part + 1));
-                        part += 1;
-                    }
-                }
-            }
-            studio
-        };
-        let (one, two) = (write(), write());
-        if one.track(V).window.listing().is_some() {
-            for skip in [Skip::No, Skip::Yes] {
-                let printed = text(&one, V, skip);
-                prop_assert_eq!(&printed, &text(&two, V, skip));
-                let read = Read::of(&printed);
-                prop_assert!(!read.segments.is_empty());
-                prop_assert_eq!(read.segments.iter().filter(|s| s.uri.is_none()).count() <= 1, true);
-            }
-        }
-        prop_assert_eq!(one.track(V).track.kind(), Kind::Video);
-    }
 }

@@ -34,7 +34,7 @@ pub struct UpstreamConfig {
     )]
     pub warm_parents: u8,
 
-    /// Bytes that the windows of all channels may hold; at the limit further tracks are answered 503
+    /// Bytes that the windows of all channels may hold; near the limit further channels are answered 503, above it the one followed last is
     #[arg(
         long,
         env = "MILLRACE_WINDOW_BYTES",

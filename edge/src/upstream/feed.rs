@@ -165,7 +165,9 @@ impl Feed<'_> {
         loop {
             let over = follower.advance().await?;
             if settled.replace(follower.expected) != Some(follower.expected) {
-                self.task.shared.keep_past(broadcast, track).await;
+                // The window owns the segments whose parts are listed.
+                let age_ms = broadcast.plan.parts_listed_ms();
+                self.task.shared.keep_past(broadcast, track, age_ms).await;
             }
             if over {
                 return Ok(());

@@ -20,6 +20,7 @@ pub struct UpstreamMetrics {
     pub(super) duplicate_bytes: IntCounter,
     cache_bytes: IntGauge,
     pub(super) refused_tracks: IntCounter,
+    pub(super) yielded_tracks: IntCounter,
 }
 
 impl UpstreamMetrics {
@@ -72,6 +73,11 @@ impl UpstreamMetrics {
                 registry,
                 "millrace_upstream_tracks_refused_total",
                 "Times that a track was not followed because windows hold --window-bytes.",
+            ),
+            yielded_tracks: int_counter(
+                registry,
+                "millrace_upstream_tracks_yielded_total",
+                "Tracks that were let go, the last channel's first, because windows held more than --window-bytes.",
             ),
             refused_channels: int_counter(
                 registry,

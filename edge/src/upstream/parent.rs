@@ -5,9 +5,10 @@
 //! Invariants: as many links as `--warm-parents` asks for, to the first parents
 //! in the order given that can be had; what the directory says was said by a
 //! parent. The order given may change while the edge runs: who is taken off it is
-//! left as soon as another parent has its tracks. A lost link changes nothing in it for [`GRACE`]; a channel that no
-//! parent's snapshot has is lost and has that long to come back; only GONE{ended}
-//! or a STATE ends one.
+//! left as soon as another parent has its tracks. A lost link changes nothing in it while a
+//! channel's origin waits for its publisher ([`Announcement::kept_for`]); a channel
+//! that no parent's snapshot has is lost and has that long to come back; only
+//! GONE{ended} or a STATE ends one.
 
 use std::{
     collections::HashMap,
@@ -17,8 +18,8 @@ use std::{
 };
 
 use common::{
-    link::{Code, GoneReason, Hello, Live, Message, stream::close},
-    live::{BroadcastState, Channel, Stage},
+    link::{Code, GoneReason, Hello, Message, stream::close},
+    live::{Announcement, BroadcastState, Channel, Phase, Stage},
     names::{BroadcastId, ChannelName},
     quic::Dialer,
 };
@@ -29,7 +30,6 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-pub(super) use super::routes::GRACE;
 use super::{
     Shared,
     dial::{Event, Link},
@@ -361,8 +361,8 @@ impl Parents {
         }
     }
 
-    pub(super) fn live(&mut self, rank: Rank, live: Live) {
-        let channel = live.announcement.channel.clone();
+    pub(super) fn live(&mut self, rank: Rank, live: Announcement) {
+        let channel = live.channel.clone();
         let directory = &self.shared.directory;
         let full = directory.len() >= MAX_CHANNELS && directory.get(&channel).is_none();
         if full || !self.shared.routes.lock().live(rank, live) {
@@ -442,6 +442,7 @@ impl Parents {
         let Some(known) = self.shared.directory.get(channel) else {
             return;
         };
+        let kept_for = known.announcement.kept_for();
         let stays = match known.stage {
             Stage::Ready(held) => {
                 let current = held.id == broadcast || known.announcement.broadcast == broadcast;
@@ -453,16 +454,16 @@ impl Parents {
                     held.set_state(BroadcastState::Ended);
                     Duration::from_millis(held.plan.window_ms.into())
                 } else {
-                    GRACE
+                    kept_for
                 }
             }
             Stage::Starting if reason == GoneReason::Ended => Duration::ZERO,
-            Stage::Starting => GRACE,
+            Stage::Starting => kept_for,
         };
         self.leave_at(channel, Instant::now() + stays);
     }
 
-    fn best(&self, channel: &ChannelName) -> Option<Live> {
+    fn best(&self, channel: &ChannelName) -> Option<Announcement> {
         let routes = self.shared.routes.lock();
         routes.best(channel, Instant::now()).cloned()
     }
@@ -477,14 +478,17 @@ impl Parents {
     fn settle(&mut self, channel: &ChannelName) {
         let directory = &self.shared.directory;
         let known = directory.get(channel);
-        let Some(live) = self.best(channel) else {
-            if known.is_some() && !self.leaving.contains_key(channel) {
-                self.leave_at(channel, Instant::now() + GRACE);
+        let Some(announcement) = self.best(channel) else {
+            if let Some(known) = known
+                && !self.leaving.contains_key(channel)
+            {
+                let kept_for = known.announcement.kept_for();
+                self.leave_at(channel, Instant::now() + kept_for);
             }
             return;
         };
         self.leaving.remove(channel);
-        let announcement = live.announcement;
+        let ended = announcement.phase == Phase::Ended;
         match known {
             None => directory.put(Channel {
                 announcement: announcement.clone(),
@@ -494,10 +498,10 @@ impl Parents {
                 // The old broadcast stays until the new one can be played.
                 Stage::Ready(held) if held.id != announcement.broadcast => {}
                 stage => {
-                    if let (Stage::Ready(held), true) = (&stage, live.ended) {
+                    if let (Stage::Ready(held), true) = (&stage, ended) {
                         held.set_state(BroadcastState::Ended);
                     }
-                    if known.announcement != announcement || live.ended {
+                    if known.announcement != announcement || ended {
                         let announcement = announcement.clone();
                         directory.update(channel, |known| known.announcement = announcement);
                     }

@@ -13,7 +13,7 @@ use common::{
     live::{Broadcast, Place, Segment, SegmentEnd, SegmentState, TrackWindow},
     names::{BroadcastId, ChannelName, Msn, TrackName},
 };
-use moka::future::Cache;
+use moka::{future::Cache, policy::EvictionPolicy};
 use tokio::time::timeout;
 
 use super::{Shared, Unavailable, session::Session};
@@ -78,6 +78,9 @@ impl Past {
             segments: Cache::builder()
                 .max_capacity(budget_bytes)
                 .weigher(weigh)
+                // The newest is what viewers go back to. To keep what was asked for
+                // often would be to turn it away.
+                .eviction_policy(EvictionPolicy::lru())
                 .build(),
             refusals: Cache::builder()
                 .max_capacity(MAX_REFUSALS)
@@ -123,14 +126,20 @@ impl Shared {
         // the others to ask again.
         let shared = self.clone();
         let told = told(broadcast, track, msn);
-        let fetched = self.past.segments.try_get_with(key.clone(), async move {
+        let entry = self.past.segments.entry(key.clone());
+        let fetched = entry.or_try_insert_with(async move {
             let task = tokio::spawn(async move { shared.fetch_counted(fetch, told).await });
             task.await
                 .unwrap_or(Err(Unavailable::Disconnected))
                 .map(Arc::new)
         });
         match fetched.await {
-            Ok(stored) => Ok(stored),
+            Ok(entry) => {
+                if entry.is_fresh() {
+                    self.tell_cache().await;
+                }
+                Ok(entry.into_value())
+            }
             Err(refusal) => {
                 self.past.refusals.insert(key, *refusal).await;
                 Err(*refusal)
@@ -138,11 +147,11 @@ impl Shared {
         }
     }
 
-    /// Moves what the window need not hold to the cache: it owns the segments
-    /// whose parts are listed. At no moment are they in neither.
-    pub(super) async fn keep_past(&self, broadcast: &Broadcast, track: &TrackWindow) {
+    /// Moves what is older than `age_ms` from the window to the cache. At no moment
+    /// is it in neither.
+    pub(super) async fn keep_past(&self, broadcast: &Broadcast, track: &TrackWindow, age_ms: u32) {
         let window = &track.window;
-        for aged in window.aged(broadcast.plan.parts_listed_ms()) {
+        for aged in window.aged(age_ms) {
             let since = window.segment_since(aged.msn).unwrap_or_else(Instant::now);
             let (channel, name) = (broadcast.channel.clone(), track.track.name);
             let key = (channel, broadcast.id, name, aged.msn);
@@ -157,6 +166,11 @@ impl Shared {
             self.past.segments.insert(key, stored).await;
             window.let_go(aged.msn, Place::Elsewhere);
         }
+        self.tell_cache().await;
+    }
+
+    /// Has the cache evict what is too much, and tells what it holds.
+    async fn tell_cache(&self) {
         self.past.segments.run_pending_tasks().await;
         self.metrics.tell_cache(self.past.bytes());
     }

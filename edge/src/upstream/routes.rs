@@ -16,14 +16,10 @@ use std::{
 };
 
 use common::{
-    link::Live,
+    live::{Announcement, Phase},
     names::{BroadcastId, ChannelName, NodeId},
 };
 use tokio::time::Instant;
-
-/// How long a channel that no parent knows any more may stay away, and how long
-/// the word of a parent holds whose link is lost.
-pub(super) const GRACE: Duration = Duration::from_secs(15);
 
 /// How long a parent comes last after its first fault, and after many.
 const FIRST_DISTRUST: Duration = Duration::from_secs(10);
@@ -48,20 +44,37 @@ pub(super) struct Routes<S> {
 #[derive(Debug)]
 struct Parent<S> {
     link: Option<S>,
-    lost_at: Option<Instant>,
+    /// Since its link is lost.
+    lost: Option<Lost>,
     /// It said GOAWAY.
     leaving: bool,
-    told: HashMap<ChannelName, Live>,
+    told: HashMap<ChannelName, Announcement>,
     /// Channels told on this link before its SNAPSHOT.
     fresh: Option<HashSet<ChannelName>>,
     trust: Trust,
+}
+
+/// A lost link takes a channel away only once its origin would, too
+/// ([`Announcement::kept_for`]).
+#[derive(Debug, Clone, Copy)]
+struct Lost {
+    at: Instant,
+    /// When the next channel goes.
+    next: Option<Instant>,
+}
+
+impl Lost {
+    fn since(at: Instant, told: &HashMap<ChannelName, Announcement>) -> Self {
+        let next = told.values().map(|live| at + live.kept_for()).min();
+        Self { at, next }
+    }
 }
 
 impl<S> Default for Parent<S> {
     fn default() -> Self {
         Self {
             link: None,
-            lost_at: None,
+            lost: None,
             leaving: false,
             told: HashMap::new(),
             fresh: None,
@@ -114,7 +127,7 @@ impl<S: Clone> Routes<S> {
     /// What comes from this parent is its word on a new link.
     fn begins(&mut self, rank: Rank) -> &mut Parent<S> {
         let parent = self.parents.entry(rank).or_default();
-        parent.lost_at = None;
+        parent.lost = None;
         parent.leaving = false;
         parent.fresh = Some(HashSet::new());
         parent
@@ -126,12 +139,12 @@ impl<S: Clone> Routes<S> {
         self.begins(rank);
     }
 
-    /// Its word holds on for [`GRACE`].
+    /// Its word holds on for as long as each channel's origin waits.
     pub(super) fn lost(&mut self, rank: Rank, now: Instant) {
         if let Some(parent) = self.parents.get_mut(&rank)
             && parent.link.take().is_some()
         {
-            parent.lost_at = Some(now);
+            parent.lost = Some(Lost::since(now, &parent.told));
             parent.trust.fault(now);
         }
     }
@@ -150,13 +163,13 @@ impl<S: Clone> Routes<S> {
 
     /// Takes a LIVE; `false` for one that leads back here or is one too many,
     /// which also takes back what the parent said of the channel before.
-    pub(super) fn live(&mut self, rank: Rank, live: Live) -> bool {
+    pub(super) fn live(&mut self, rank: Rank, live: Announcement) -> bool {
         let Some(parent) = self.parents.get_mut(&rank) else {
             return false;
         };
-        let channel = live.announcement.channel.clone();
+        let channel = live.channel.clone();
         let full = parent.told.len() >= MAX_CHANNELS && !parent.told.contains_key(&channel);
-        if full || live.announcement.hops.contains(&self.node) {
+        if full || live.hops.contains(&self.node) {
             parent.told.remove(&channel);
             return false;
         }
@@ -191,9 +204,12 @@ impl<S: Clone> Routes<S> {
     pub(super) fn expired(&mut self, now: Instant) -> BTreeSet<ChannelName> {
         let mut gone = BTreeSet::new();
         for parent in self.parents.values_mut() {
-            if parent.lost_at.is_some_and(|at| at + GRACE <= now) {
-                parent.lost_at = None;
-                gone.extend(parent.told.drain().map(|(channel, _)| channel));
+            let due = |lost: &Lost| lost.next.is_some_and(|next| next <= now);
+            if let Some(Lost { at, .. }) = parent.lost.filter(due) {
+                let over = |live: &Announcement| at + live.kept_for() <= now;
+                let over = parent.told.extract_if(|_, live| over(live));
+                gone.extend(over.map(|(channel, _)| channel));
+                parent.lost = Some(Lost::since(at, &parent.told));
             }
         }
         gone
@@ -203,14 +219,14 @@ impl<S: Clone> Routes<S> {
     pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
         let parents = self.parents.values();
         parents
-            .flat_map(|parent| [parent.lost_at.map(|at| at + GRACE), parent.trust.until])
+            .flat_map(|parent| [parent.lost.and_then(|lost| lost.next), parent.trust.until])
             .flatten()
             .filter(|at| *at > now)
             .min()
     }
 
     /// What this node believes of the channel.
-    pub(super) fn best(&self, channel: &ChannelName, now: Instant) -> Option<&Live> {
+    pub(super) fn best(&self, channel: &ChannelName, now: Instant) -> Option<&Announcement> {
         let chosen = self.chosen(channel)?;
         let twins = self
             .told(channel)
@@ -227,9 +243,9 @@ impl<S: Clone> Routes<S> {
         broadcast: BroadcastId,
         now: Instant,
     ) -> Vec<S> {
-        let of_broadcast = |live: &Live| live.announcement.broadcast == broadcast;
+        let of_broadcast = |live: &Announcement| live.broadcast == broadcast;
         let chosen = self.chosen(channel).filter(|live| of_broadcast(live));
-        let twin = |live: &Live| match chosen {
+        let twin = |live: &Announcement| match chosen {
             Some(chosen) => is_twin(live, chosen),
             None => of_broadcast(live),
         };
@@ -259,7 +275,10 @@ impl<S: Clone> Routes<S> {
         links.filter_map(|(rank, parent)| Some((*rank, parent.link.as_ref()?)))
     }
 
-    fn told(&self, channel: &ChannelName) -> impl Iterator<Item = (Rank, &Parent<S>, &Live)> {
+    fn told(
+        &self,
+        channel: &ChannelName,
+    ) -> impl Iterator<Item = (Rank, &Parent<S>, &Announcement)> {
         let parents = self.parents.iter();
         parents.filter_map(move |(rank, parent)| {
             parent.told.get(channel).map(|live| (*rank, parent, live))
@@ -267,45 +286,45 @@ impl<S: Clone> Routes<S> {
     }
 
     /// The youngest broadcast that still goes on, or the youngest that ended.
-    fn chosen(&self, channel: &ChannelName) -> Option<&Live> {
+    fn chosen(&self, channel: &ChannelName) -> Option<&Announcement> {
         let all = self.told(channel).map(|(_, _, live)| live);
         all.max_by_key(|live| {
-            let announcement = &live.announcement;
-            let origin = announcement.hops.first();
+            let origin = live.hops.first();
             (
-                !live.ended,
-                announcement.broadcast,
+                live.phase != Phase::Ended,
+                live.broadcast,
                 Reverse(origin),
-                announcement.epoch,
+                live.epoch,
             )
         })
     }
 }
 
 /// Two origins may give one number to their broadcasts: then they are no twins.
-fn is_twin(one: &Live, other: &Live) -> bool {
-    let (one, other) = (&one.announcement, &other.announcement);
+fn is_twin(one: &Announcement, other: &Announcement) -> bool {
     one.broadcast == other.broadcast && one.hops.first() == other.hops.first()
 }
 
 type Place = (bool, bool, bool, u32, Rank);
 
 /// The lowest comes first.
-fn place<S>(rank: Rank, parent: &Parent<S>, live: &Live, now: Instant) -> Place {
+fn place<S>(rank: Rank, parent: &Parent<S>, live: &Announcement, now: Instant) -> Place {
     (
         parent.link.is_none(),
         parent.leaving,
         !parent.trust.steady(now),
-        live.announcement.cost,
+        live.cost,
         rank,
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use common::{live::Announcement, names::Epoch};
+    use common::names::Epoch;
 
     use super::*;
+
+    const GRACE: Duration = Announcement::LEAST_KEPT_FOR;
 
     fn channel() -> ChannelName {
         ChannelName::parse("demo").unwrap()
@@ -315,17 +334,15 @@ mod tests {
         NodeId::parse(name).unwrap()
     }
 
-    fn live(epoch: u64, hops: &[&str], cost: u32) -> Live {
-        Live {
-            announcement: Announcement {
-                channel: channel(),
-                broadcast: BroadcastId(epoch),
-                epoch: Epoch(epoch),
-                lost: false,
-                hops: hops.iter().map(|name| node(name)).collect(),
-                cost,
-            },
-            ended: false,
+    fn live(epoch: u64, hops: &[&str], cost: u32) -> Announcement {
+        Announcement {
+            channel: channel(),
+            broadcast: BroadcastId(epoch),
+            epoch: Epoch(epoch),
+            phase: Phase::Live,
+            hops: hops.iter().map(|name| node(name)).collect(),
+            cost,
+            grace_ms: Announcement::USUAL_GRACE_MS,
         }
     }
 
@@ -353,7 +370,7 @@ mod tests {
         assert_eq!(paths(&routes, now), "ab");
         routes.live(1, live(7, &["o", "m2"], 1));
         assert_eq!(paths(&routes, now), "ba");
-        let best = &routes.best(&channel(), now).unwrap().announcement;
+        let best = routes.best(&channel(), now).unwrap();
         assert_eq!((best.cost, best.hops.len()), (1, 2));
     }
 
@@ -362,18 +379,18 @@ mod tests {
         let (mut routes, now) = twins();
         routes.live(1, live(9, &["o2", "m2"], 50));
         let best = routes.best(&channel(), now).unwrap();
-        assert_eq!(best.announcement.epoch, Epoch(9));
+        assert_eq!(best.epoch, Epoch(9));
         // Who still reads the old one is led to where it is.
         assert_eq!(paths(&routes, now), "a");
         assert_eq!(routes.paths(&channel(), BroadcastId(9), now), ['b']);
         // One that ended is no reason to leave one that goes on.
-        let ended = Live {
-            ended: true,
+        let ended = Announcement {
+            phase: Phase::Ended,
             ..live(9, &["o2", "m2"], 50)
         };
         routes.live(1, ended);
         let best = routes.best(&channel(), now).unwrap();
-        assert_eq!(best.announcement.epoch, Epoch(7));
+        assert_eq!(best.epoch, Epoch(7));
     }
 
     #[test]
@@ -394,6 +411,38 @@ mod tests {
         assert!(routes.expired(now + GRACE / 2).is_empty());
         assert_eq!(routes.expired(now + GRACE).len(), 1);
         assert!(routes.best(&channel(), now).is_none());
+    }
+
+    /// Each channel stays for as long as its own origin waits for a publisher.
+    #[test]
+    fn a_lost_link_takes_each_channel_away_after_its_own_grace() {
+        let mut routes = Routes::new(node("leaf"));
+        let now = Instant::now();
+        routes.connected(0, 'a');
+        for (name, grace_ms) in [("none", 0), ("minute", 60_000), ("endless", u32::MAX)] {
+            let mut live = live(7, &["o"], 1);
+            live.channel = ChannelName::parse(name).unwrap();
+            live.grace_ms = grace_ms;
+            assert!(routes.live(0, live));
+        }
+        routes.snapshot(0);
+        routes.lost(0, now);
+        let distrusted = now + FIRST_DISTRUST;
+        let mut at = now;
+        for (name, seconds) in [("none", 15), ("minute", 65), ("endless", 605)] {
+            let next = loop {
+                at = routes.next_change(at).unwrap();
+                if at != distrusted {
+                    break at;
+                }
+            };
+            assert_eq!(next, now + Duration::from_secs(seconds), "{name}");
+            assert!(routes.expired(next - Duration::from_millis(1)).is_empty());
+            let gone = routes.expired(next);
+            let names: Vec<_> = gone.iter().map(ChannelName::as_str).collect();
+            assert_eq!(names, [name]);
+        }
+        assert_eq!(routes.next_change(at), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The edge's side of the link against the real server, over loopback QUIC.
 
+mod budget;
 mod chat;
 mod dvr;
 mod lossy;
@@ -315,36 +316,6 @@ async fn a_drain_tells_the_edge_and_ends() {
     parent.kill().await;
     let _back = Parent::start(&certs, &directory, address);
     edge.connected().await;
-}
-
-/// At the limit of bytes who watches goes on, and another track waits for room.
-#[tokio::test]
-async fn windows_are_bounded_in_bytes() {
-    let certs = Certs::new();
-    let directory = Arc::new(Directory::default());
-    let broadcast = publish(&directory, 7);
-    for name in [V0, A0] {
-        let source = broadcast.track(name).unwrap();
-        for msn in 100..106 {
-            segment(&source.window, 7, msn, 500);
-        }
-        open(&source.window, 7, 106);
-        part(&source.window, 106, 0, 100_000);
-    }
-    let parent = Parent::start(&certs, &directory, any());
-    let edge = Edge::holding(&certs, "edge-1", parent.address, 100_000);
-    let copy = edge.broadcast().await;
-    let video = within(edge.upstream.track(&copy, V0)).await.unwrap();
-    reaches(&video.window, 106, 1).await;
-    let held = video.window.look(|log| log.held_bytes());
-    assert!(held >= 100_000, "{held}");
-    let refused = edge.upstream.track(&copy, A0).await;
-    assert_eq!(refused.unwrap_err(), Unavailable::Full);
-    let refused = metric(&edge.registry, "millrace_upstream_tracks_refused_total");
-    assert!(refused > 0.0);
-    let source = broadcast.track(V0).unwrap();
-    part(&source.window, 106, 1, 500);
-    reaches(&video.window, 106, 2).await;
 }
 
 /// A parent that is taken off the list is left for the one that is on it now,

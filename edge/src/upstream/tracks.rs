@@ -11,15 +11,17 @@ use std::{
 
 use common::{
     link::Start,
-    live::{Broadcast, TrackWindow},
+    live::{Broadcast, Place, TrackWindow},
     names::{BroadcastId, ChannelName, NodeId, TrackName},
 };
 use parking_lot::Mutex;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::AbortHandle,
     time::{Instant, sleep_until},
 };
+
+use tracing::info;
 
 use super::{Shared, Unavailable, follow::TrackTask, metrics::Counted};
 
@@ -40,6 +42,8 @@ pub(super) enum Progress {
     Finished,
     /// The parent does not have it.
     Gone,
+    /// It yielded to those who were there before, and is being put away.
+    Full,
 }
 
 /// When a track was last asked for, and how far it is.
@@ -52,6 +56,8 @@ pub(super) struct Use {
     /// On whose behalf it began, and where they go on.
     began_for: Mutex<(Start, Vec<NodeId>)>,
     pub(super) progress: watch::Sender<Progress>,
+    /// There is no room for it any more.
+    pub(super) yields: Notify,
 }
 
 /// A track is followed while this lives.
@@ -80,7 +86,12 @@ impl Use {
             leases: AtomicUsize::new(0),
             began_for: Mutex::new((Start::Live, Vec::new())),
             progress: watch::Sender::new(Progress::Waiting),
+            yields: Notify::new(),
         }
+    }
+
+    pub(super) const fn born(&self) -> Instant {
+        self.born
     }
 
     pub(super) fn touch(&self) {
@@ -133,6 +144,10 @@ impl Shared {
             match now {
                 Progress::Ready | Progress::Finished => return Ok(track),
                 Progress::Gone => return Err(Unavailable::Gone),
+                Progress::Full => {
+                    self.metrics.refused_tracks.inc();
+                    return Err(Unavailable::Full);
+                }
                 Progress::Waiting if !self.is_connected() => return Err(Unavailable::Disconnected),
                 Progress::Waiting => {}
             }
@@ -190,25 +205,43 @@ impl Shared {
             track: track.clone(),
             usage: usage.clone(),
         };
-        let shared = self.clone();
-        let held = usage.clone();
-        let held_for_ms = u64::from(broadcast.plan.parts_listed_ms());
-        let idle = IDLE.max(Duration::from_millis(held_for_ms) + IDLE / 3);
-        let running = key.clone();
-        let task = tokio::spawn(async move {
-            let _counted = Counted::new(&shared.metrics.subscriptions);
-            let ended = shared.ended_when_idle(&running, &held, idle);
-            tokio::select! {
-                () = task.run() => {}
-                () = ended => {}
-            }
-        });
+        let task = tokio::spawn(self.clone().keep(key.clone(), task));
         let handle = TrackHandle {
             usage: usage.clone(),
             task: task.abort_handle(),
         };
         tracks.insert(key, handle);
         Ok(usage)
+    }
+
+    /// Runs a track's task until nobody wants it, or until it has to yield; then
+    /// what its window holds is put away.
+    async fn keep(self: Arc<Self>, key: TrackKey, task: TrackTask) {
+        let _counted = Counted::new(&self.metrics.subscriptions);
+        let (usage, broadcast) = (task.usage.clone(), task.broadcast.clone());
+        let track = task.track.clone();
+        let held_for_ms = u64::from(broadcast.plan.parts_listed_ms());
+        let idle = IDLE.max(Duration::from_millis(held_for_ms) + IDLE / 3);
+        let yields = tokio::select! {
+            () = task.run() => false,
+            () = self.ended_when_idle(&key, &usage, idle) => false,
+            () = usage.yields.notified() => true,
+        };
+        if yields {
+            info!(channel = %broadcast.channel, track = %key.2, "no room for this track");
+            usage.progress.send_replace(Progress::Full);
+            // Who reads it as it grows is told at once that nothing follows.
+            let open = track.window.look(|log| log.newest().map(|it| it.head.msn));
+            track.window.abort();
+            if let Some(msn) = open {
+                track.window.let_go(msn, Place::Elsewhere);
+            }
+        }
+        self.keep_past(&broadcast, &track, 0).await;
+        if yields {
+            // Until now nobody could begin to write the window anew.
+            self.tracks.lock().remove(&key);
+        }
     }
 
     /// Resolves once nobody asked for long, with the handle taken away: whoever

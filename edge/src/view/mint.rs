@@ -6,11 +6,14 @@ use std::{net::IpAddr, path::PathBuf, time::SystemTime};
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, ValueEnum};
-use common::names::ChannelName;
+use common::{
+    key_file::{SEED_BYTES, ed25519_pair, ed25519_public},
+    names::ChannelName,
+};
 use jsonwebtoken::{Header, encode};
 
 use super::{
-    keys::{self, Keys, KeysError, SEED_BYTES},
+    keys::{self, KeysError},
     token::{AUDIENCE, Audience, Claims},
 };
 
@@ -25,19 +28,30 @@ pub struct TokenArgs {
     pub view_keys: PathBuf,
 
     /// The key to sign with
-    #[arg(long, value_name = "KID")]
+    #[arg(long, env = "MILLRACE_TOKEN_KID", value_name = "KID")]
     pub kid: String,
 
     /// The channel that may be watched
-    #[arg(long, value_name = "CHANNEL", value_parser = channel)]
+    #[arg(
+        long,
+        env = "MILLRACE_TOKEN_CHANNEL",
+        value_name = "CHANNEL",
+        value_parser = channel
+    )]
     pub channel: ChannelName,
 
     /// How long from now on: a number and s, m, h or d
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = seconds)]
+    #[arg(
+        long,
+        env = "MILLRACE_TOKEN_TTL",
+        value_name = "TIME",
+        default_value = "1h",
+        value_parser = seconds
+    )]
     pub ttl: u64,
 
     /// The only address that may use it; an IPv6 one stands for its /64
-    #[arg(long, value_name = "IP")]
+    #[arg(long, env = "MILLRACE_TOKEN_ADDRESS", value_name = "IP")]
     pub address: Option<IpAddr>,
 
     /// What --view-audience of the edges says
@@ -55,11 +69,17 @@ pub struct TokenArgs {
 #[derive(Debug, Clone, Args)]
 pub struct NewKeyArgs {
     /// Name of the key
-    #[arg(long, value_name = "KID")]
+    #[arg(long, env = "MILLRACE_VIEW_KEY_KID", value_name = "KID")]
     pub kid: String,
 
     /// HS256: one secret for all; EdDSA: edges can verify but not sign
-    #[arg(long, value_enum, default_value = "eddsa", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "MILLRACE_VIEW_KEY_ALGORITHM",
+        value_enum,
+        default_value = "eddsa",
+        value_name = "NAME"
+    )]
     pub algorithm: KeyKind,
 }
 
@@ -114,7 +134,7 @@ pub fn mint(args: &TokenArgs) -> Result<String, MintError> {
 }
 
 pub(super) fn minted(args: &TokenArgs, now_s: u64) -> Result<String, MintError> {
-    let keys = Keys::read(&args.view_keys)?;
+    let keys = keys::read(&args.view_keys)?;
     let key = keys
         .get(&args.kid)
         .ok_or_else(|| MintError::NoKey(args.kid.clone()))?;
@@ -146,8 +166,8 @@ pub fn new_key(args: &NewKeyArgs) -> Result<String, MintError> {
     Ok(match args.algorithm {
         KeyKind::Hs256 => format!("{kid} HS256 {text}\n"),
         KeyKind::Eddsa => {
-            let pair = keys::pair(&secret).map_err(|_| MintError::Random)?;
-            let public = keys::public_text(&pair);
+            let pair = ed25519_pair(&secret).map_err(|_| MintError::Random)?;
+            let public = ed25519_public(&pair);
             format!("{kid} EdDSA seed:{text}\n# for the edges: {kid} EdDSA {public}\n")
         }
     })

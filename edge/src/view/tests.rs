@@ -53,8 +53,11 @@ impl Rig {
         now_s: u64,
     ) -> Result<(), Refusal> {
         let peer = peer.parse().unwrap();
-        self.viewing
-            .check(shown, Some(token), &channel(name), peer, now_s)
+        let until_s = self
+            .viewing
+            .check(shown, Some(token), &channel(name), peer, now_s)?;
+        assert!(until_s > now_s);
+        Ok(())
     }
 
     fn ask(&self, token: &str) -> Result<(), Refusal> {
@@ -115,6 +118,26 @@ fn what_is_minted_is_good_until_it_expires() {
     assert!(error.to_string().contains("public half"));
     let error = minted(&args(&edge.keys(), "c"), NOW).unwrap_err();
     assert!(error.to_string().contains("--kid c"));
+}
+
+/// A stream that begins under a token ends with it: the same moment at which
+/// playlists are refused.
+#[test]
+fn a_token_says_until_when() {
+    for leeway_s in [0, 30] {
+        let rig = rig(&format!("a HS256 {SECRET}"), leeway_s);
+        let (shown, token) = (Shown::default(), token(json!({})));
+        let until = |now_s| {
+            let peer = "10.0.0.1".parse().unwrap();
+            rig.viewing
+                .check(&shown, Some(&token), &channel("demo"), peer, now_s)
+        };
+        let expected = NOW + HOUR + leeway_s;
+        for now_s in [NOW, expected - 1] {
+            assert_eq!(until(now_s), Ok(expected));
+        }
+        assert_eq!(until(expected), Err(Refusal::Expired));
+    }
 }
 
 /// Clocks an hour apart, either way: refused unless the leeway says otherwise.

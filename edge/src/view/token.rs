@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use common::names::ChannelName;
-use jsonwebtoken::{Validation, decode, decode_header};
+use common::{
+    key_file::{KeyFile, Unverified},
+    names::ChannelName,
+};
 use serde::{Deserialize, Serialize};
 
-use super::keys::Keys;
 use crate::http::network;
 
 /// The audience unless flags say otherwise.
@@ -92,36 +93,27 @@ pub(super) struct Rules {
 }
 
 /// The claims of a token whose signature is its key's.
-pub(super) fn verified(token: &str, keys: &Keys) -> Result<Claims, Refusal> {
+pub(super) fn verified(token: &str, keys: &KeyFile) -> Result<Claims, Refusal> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(Refusal::Malformed);
     }
-    let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
-    let kid = header.kid.ok_or(Refusal::UnknownKey)?;
-    let key = keys.get(&kid).ok_or(Refusal::UnknownKey)?;
-    // The algorithm is the key's. Times and audience are checked at each use.
-    let mut validation = Validation::new(key.algorithm);
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_aud = false;
-    match decode(token, &key.verifies, &validation) {
-        Ok(decoded) => Ok(decoded.claims),
-        Err(error) => Err(match error.kind() {
-            jsonwebtoken::errors::ErrorKind::Json(_)
-            | jsonwebtoken::errors::ErrorKind::InvalidClaimFormat(_) => Refusal::Malformed,
-            _ => Refusal::Signature,
-        }),
-    }
+    keys.claims(token).map_err(|why| match why {
+        Unverified::Malformed | Unverified::Claims => Refusal::Malformed,
+        Unverified::UnknownKey => Refusal::UnknownKey,
+        Unverified::Signature => Refusal::Signature,
+    })
 }
 
 impl Rules {
+    /// Until when it is good, in Unix seconds: no playlist is answered and no
+    /// stream goes on from then on.
     pub(super) fn check(
         &self,
         claims: &Claims,
         channel: &ChannelName,
         peer: IpAddr,
         now_s: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u64, Refusal> {
         let named = match &claims.aud {
             Audience::One(name) => *name == self.audience,
             Audience::Several(names) => names.contains(&self.audience),
@@ -132,7 +124,8 @@ impl Rules {
         if claims.channel != channel.as_str() {
             return Err(Refusal::Channel);
         }
-        if claims.exp.saturating_add(self.leeway_s) <= now_s {
+        let until_s = claims.exp.saturating_add(self.leeway_s);
+        if until_s <= now_s {
             return Err(Refusal::Expired);
         }
         if claims
@@ -147,7 +140,7 @@ impl Rules {
         }
         match claims.addr {
             Some(addr) if network(addr) != network(peer) => Err(Refusal::Address),
-            _ => Ok(()),
+            _ => Ok(until_s),
         }
     }
 }

@@ -84,6 +84,7 @@ impl Actor {
             channel.clone(),
             shared.node.clone(),
             shared.directory.clone(),
+            shared.config.grace(),
         );
         Self {
             channel,

@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    live::{Announcement, Broadcast, BroadcastState, Channel, Directory, Stage},
+    live::{Announcement, Broadcast, BroadcastState, Channel, Directory, Phase, Stage},
     names::{BroadcastId, ChannelName, Epoch, NodeId},
 };
 use tokio::time::Instant;
@@ -28,6 +28,7 @@ pub(super) struct Shown {
     channel: ChannelName,
     node: NodeId,
     directory: Arc<Directory>,
+    grace_ms: u32,
     /// The ended broadcast on show.
     ended: Option<Ended>,
     /// What is on air and waits to be offered.
@@ -35,11 +36,18 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn new(channel: ChannelName, node: NodeId, directory: Arc<Directory>) -> Self {
+    /// `grace` is how long a vanished publisher has: edges wait as long.
+    pub(super) fn new(
+        channel: ChannelName,
+        node: NodeId,
+        directory: Arc<Directory>,
+        grace: Duration,
+    ) -> Self {
         Self {
             channel,
             node,
             directory,
+            grace_ms: u32::try_from(grace.as_millis()).unwrap_or(u32::MAX),
             ended: None,
             starting: None,
         }
@@ -73,7 +81,7 @@ impl Shown {
             broadcast.set_state(BroadcastState::Lost);
         }
         if self.ended.is_none() {
-            let lost = |known: &mut Channel| known.announcement.lost = true;
+            let lost = |known: &mut Channel| known.announcement.phase = Phase::Lost;
             self.directory.update(&self.channel, lost);
         }
     }
@@ -113,13 +121,18 @@ impl Shown {
     }
 
     fn put(&self, broadcast: BroadcastId, epoch: Epoch, stage: Stage) {
+        let phase = match stage {
+            Stage::Starting => Phase::Starting,
+            Stage::Ready(_) => Phase::Live,
+        };
         let announcement = Announcement {
             channel: self.channel.clone(),
             broadcast,
             epoch,
-            lost: false,
+            phase,
             hops: vec![self.node.clone()],
             cost: 0,
+            grace_ms: self.grace_ms,
         };
         self.directory.put(Channel {
             announcement,

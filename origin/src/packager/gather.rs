@@ -3,10 +3,7 @@
 //!
 //! Bounded by bytes, by samples and by the longest GOP that is accepted.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use common::{
@@ -19,12 +16,13 @@ use super::{
     Anchor, Continuation, Fresh, NewBroadcast, PackagerConfig, Refusal, Start,
     bandwidth::Bandwidth,
     clock::snap,
+    known::Known,
     lane::{Lane, Length},
     live::{Live, MAX_JUMP_MS},
-    plan::{self, PartShape, SEGMENT_MS, codec_family},
+    plan::{self, PartShape, SEGMENT_MS},
     rate::{MS, Rate},
 };
-use crate::sample::{CodecConfig, Declared, Sample};
+use crate::sample::{Declared, Sample};
 
 /// The tracks are fixed this long after the first sample, at the latest.
 const TRACKS_FIXED_MS: u64 = 2_000;
@@ -37,65 +35,6 @@ const MAX_COMPOSITION_MS: i64 = 2_000;
 /// What a sample counts for at least: its place here, and that each new one has
 /// all of them looked over. 64 MiB are 16,384 samples: a minute of a ladder.
 const LEAST_SAMPLE_BYTES: usize = 4 << 10;
-/// More tracks than one publish names: beyond them samples are dropped.
-pub(super) const MAX_TRACKS: usize = 16;
-
-/// What is known of the publish beyond one broadcast.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    pub declared: Declared,
-    configs: BTreeMap<TrackName, Arc<CodecConfig>>,
-    pub keyints: BTreeMap<TrackName, u32>,
-    pub rates: BTreeMap<TrackName, Rate>,
-    pub bandwidths: BTreeMap<TrackName, Bandwidth>,
-    /// The longest GOP that a predecessor's plan has to make room for.
-    pub gop_ms: Option<u64>,
-}
-
-impl Known {
-    /// Whether the configuration is another than before.
-    pub(super) fn configure(&mut self, track: TrackName, config: Arc<CodecConfig>) -> bool {
-        match self.configs.get(&track) {
-            Some(old) if *old == config => false,
-            None if self.configs.len() >= MAX_TRACKS => false,
-            _ => {
-                self.configs.insert(track, config);
-                true
-            }
-        }
-    }
-
-    pub(super) fn is_configured(&self, track: TrackName) -> bool {
-        self.configs.contains_key(&track)
-    }
-
-    fn claims(&self, track: TrackName) -> Vec<Rate> {
-        let config = self.configs.get(&track);
-        let coded = config
-            .and_then(|c| c.frame_rate)
-            .and_then(|(n, d)| Rate::of(n, d));
-        let declared = self.declared.frame_rate.and_then(Rate::declared);
-        coded.into_iter().chain(declared).collect()
-    }
-
-    /// The track whose known configuration does not keep kind, codec family
-    /// and clock, or whose audio frames no longer fill its parts.
-    pub(super) fn misfit(&self, broadcast: &Continuation) -> Option<TrackName> {
-        let fits = |track: &Track, config: &CodecConfig| {
-            let shape = track.kind() == Kind::Video
-                || PartShape::fitting(plan::audio_frame(config), track).is_some();
-            shape
-                && config.timescale == track.timescale
-                && codec_family(&config.codec) == codec_family(&track.codec)
-        };
-        let mut tracks = broadcast.tracks.iter().map(|one| &one.track);
-        let misfit = tracks.find(|track| {
-            let config = self.configs.get(&track.name);
-            config.is_some_and(|config| !fits(track, config))
-        });
-        misfit.map(|track| track.name)
-    }
-}
 
 /// What gathering came to.
 pub(super) enum Ready {

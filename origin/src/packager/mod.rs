@@ -17,6 +17,7 @@
 mod bandwidth;
 mod clock;
 mod gather;
+mod known;
 mod lane;
 mod live;
 mod parts;
@@ -36,7 +37,8 @@ use common::{
 };
 
 use self::{
-    gather::{Gather, Known, Ready},
+    gather::{Gather, Ready},
+    known::Known,
     live::Live,
 };
 use crate::sample::{Input, Sample};

@@ -1,3 +1,6 @@
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
 use proptest::prelude::*;
 
 use super::*;
@@ -124,7 +127,8 @@ fn foreign_and_forged_tokens_are_refused() {
         kid: Some("new".to_owned()),
         ..Header::new(Algorithm::HS512)
     };
-    let secret = base64url("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8").unwrap();
+    let secret = URL_SAFE_NO_PAD.decode("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8");
+    let secret = secret.unwrap();
     let other = jsonwebtoken::encode(&header, &body(), &EncodingKey::from_secret(&secret)).unwrap();
     assert_eq!(keys().verify(&other, NOW), Err(TokenError::Signature));
     for text in ["", "abc", "a.b.c", "...", &"a".repeat(5_000)] {
@@ -152,25 +156,10 @@ fn eddsa_keys_verify_what_their_owner_signed() {
     assert!(keys.verify(&jwt, NOW).is_ok());
     let seed = format!("ed EdDSA seed:{}", URL_SAFE_NO_PAD.encode([7; 32]));
     let by_seed = TokenKeys::parse(&seed, "chat").unwrap();
+    let own = Signer::of_file(&seed).unwrap().sign(&body()).unwrap();
+    assert!(keys.verify(&own, NOW).is_ok());
     assert!(by_seed.verify(&jwt, NOW).is_ok());
     assert!(keys.verify(&base32(jwt.as_bytes()), NOW).is_ok());
-}
-
-#[test]
-fn a_keys_file_with_a_mistake_names_the_line_and_no_key() {
-    for (file, line) in [
-        ("a HS256", 1),
-        ("# x\na HS512 AAAA", 2),
-        ("a HS256 AAAA", 1),
-        ("a HS256 ä", 1),
-        ("a EdDSA AAAA", 1),
-        (&format!("{FILE}{FILE}"), 5),
-    ] {
-        let error = TokenKeys::parse(file, "chat").unwrap_err();
-        assert_eq!(error.line, line, "{file}");
-        assert!(!error.to_string().contains("AA"), "{error}");
-    }
-    assert_eq!(keys().len(), 2);
 }
 
 proptest! {

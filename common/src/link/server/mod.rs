@@ -63,6 +63,10 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 /// What a drained child gets to subscribe elsewhere.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// How long a channel may take until it can be played, where nobody says otherwise:
+/// the longest GOP by default, and what is made of it.
+const PLAYABLE_WITHIN: Duration = Duration::from_secs(15);
+
 /// When a child that met a bound should ask again.
 const RETRY_MS: u32 = 1_000;
 
@@ -80,6 +84,7 @@ struct Shared {
     synced: Option<Synced>,
     alternatives: Vec<String>,
     chat: Option<ChatPort>,
+    playable_within: Duration,
 }
 
 /// See the module's text.
@@ -112,6 +117,7 @@ impl LinkServer {
                 synced: None,
                 alternatives: Vec::new(),
                 chat: None,
+                playable_within: PLAYABLE_WITHIN,
             },
         }
     }
@@ -129,6 +135,14 @@ impl LinkServer {
     pub fn pulling(mut self, demands: mpsc::Sender<Demand>, synced: Synced) -> Self {
         self.shared.node = Node(Some(demands));
         self.shared.synced = Some(synced);
+        self
+    }
+
+    /// For how long a child's request waits for a channel that starts: as long as
+    /// the longest GOP that this node, or its origins, take, and 3 s.
+    #[must_use]
+    pub const fn playable_within(mut self, longest: Duration) -> Self {
+        self.shared.playable_within = longest;
         self
     }
 

@@ -1,7 +1,7 @@
 //! One request stream: its first message says what is asked, and every refusal
 //! is an ERROR that says why.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -29,9 +29,6 @@ use crate::{
     live::{Broadcast, BroadcastState, Cursor, Place, Record, Stage, Step, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, NodeId, TrackName},
 };
-
-/// A channel that starts is ready within the longest GOP and three seconds.
-const READY_WITHIN: Duration = Duration::from_secs(15);
 
 const NOT_READY: &str = "the channel is not ready yet";
 
@@ -117,7 +114,7 @@ impl Peer {
         }
         let hops = &subscribe.hops;
         let ready = self.ready(&subscribe.channel, subscribe.broadcast, hops);
-        let Some((broadcast, epoch)) = unless_given_up(reader, ready).await? else {
+        let Some((broadcast, epoch)) = self.unless_given_up(reader, ready).await? else {
             return Ok(());
         };
         match subscribe.target {
@@ -131,7 +128,7 @@ impl Peer {
                     let followed = node.track(&broadcast, name, subscribe.start, hops).await;
                     followed.map_err(|code| refused(code, "this node can't follow it"))
                 };
-                let Some(_lease) = unless_given_up(reader, followed).await? else {
+                let Some(_lease) = self.unless_given_up(reader, followed).await? else {
                     return Ok(());
                 };
                 let follow = Follow::new(self, &subscribe, broadcast, track, epoch);
@@ -240,7 +237,7 @@ impl Peer {
     ) -> Result<(Arc<Broadcast>, Arc<TrackWindow>), Failure> {
         if self.shared.node.pulls() {
             let ready = self.ready(channel, Some(broadcast), &[]);
-            let ready = timeout(READY_WITHIN, ready).await;
+            let ready = timeout(self.shared.playable_within, ready).await;
             let (broadcast, _) = ready.unwrap_or_else(|_| Err(busy(NOT_READY)))?;
             return match broadcast.track(name).cloned() {
                 Some(track) => Ok((broadcast, track)),
@@ -327,12 +324,10 @@ impl Peer {
         writer: &mut Writer,
     ) -> Result<(), Failure> {
         let node = &self.shared.node;
-        let found = timeout(
-            READY_WITHIN,
-            node.segment(broadcast, fetch.track, fetch.msn),
-        )
-        .await
-        .map_err(|_| busy("this node's parent does not answer"))?;
+        let segment = node.segment(broadcast, fetch.track, fetch.msn);
+        let found = timeout(self.shared.playable_within, segment)
+            .await
+            .map_err(|_| busy("this node's parent does not answer"))?;
         let found = found.map_err(|code| refused(code, "this node's parents don't have it"))?;
         past::pass_on(found, writer, &self.shared.metrics).await
     }
@@ -342,7 +337,7 @@ impl Peer {
         // Only what is followed is listed as of now.
         let node = &self.shared.node;
         let followed = node.track(&broadcast, list.track, Start::Live, &[]);
-        let followed = timeout(READY_WITHIN, followed).await;
+        let followed = timeout(self.shared.playable_within, followed).await;
         let followed = followed.map_err(|_| busy("this node's parent does not answer"))?;
         let _lease = followed.map_err(|code| refused(code, "this node can't follow it"))?;
         let index = track.window.look(|log| {
@@ -353,6 +348,25 @@ impl Peer {
             )
         });
         Ok(writer.send(&Message::Index(index)).await?)
+    }
+
+    /// What `work` comes to for as long as a channel may take to start; `None` when
+    /// the child ends its request first.
+    async fn unless_given_up<T>(
+        &self,
+        reader: &mut Reader,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<Option<T>, Failure> {
+        tokio::select! {
+            done = timeout(self.shared.playable_within, work) => match done {
+                Ok(done) => Ok(Some(done?)),
+                Err(_) => Err(busy(NOT_READY)),
+            },
+            message = reader.next() => {
+                message?;
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -373,24 +387,6 @@ impl Inits {
                 let track = name;
                 pieces.push(Message::Init { track, id, bytes }.encode());
             }
-        }
-    }
-}
-
-/// What `work` comes to within [`READY_WITHIN`]; `None` when the child ends its
-/// request first.
-async fn unless_given_up<T>(
-    reader: &mut Reader,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<Option<T>, Failure> {
-    tokio::select! {
-        done = timeout(READY_WITHIN, work) => match done {
-            Ok(done) => Ok(Some(done?)),
-            Err(_) => Err(busy(NOT_READY)),
-        },
-        message = reader.next() => {
-            message?;
-            Ok(None)
         }
     }
 }

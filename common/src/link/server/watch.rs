@@ -7,16 +7,16 @@ use super::{Peer, Synced};
 use crate::{
     link::{
         decode::MAX_HOPS,
-        message::{GoneReason, Live, Message},
+        message::{GoneReason, Message},
         stream::{Reader, StreamError, Writer},
     },
-    live::{Broadcast, BroadcastState, Channel, Stage},
+    live::{Announcement, Broadcast, BroadcastState, Channel, Phase, Stage},
     names::ChannelName,
 };
 
 /// What the child was told last, and the broadcast that it was told of.
 struct Told {
-    live: Live,
+    live: Announcement,
     broadcast: Option<Arc<Broadcast>>,
 }
 
@@ -82,14 +82,13 @@ impl Peer {
             Stage::Ready(broadcast) => Some(broadcast),
             Stage::Starting => None,
         };
-        let ended = broadcast.as_ref().is_some_and(|broadcast| {
+        if broadcast.as_ref().is_some_and(|broadcast| {
             broadcast.id == announcement.broadcast && broadcast.state() == BroadcastState::Ended
-        });
+        }) {
+            announcement.phase = Phase::Ended;
+        }
         Told {
-            live: Live {
-                announcement,
-                ended,
-            },
+            live: announcement,
             broadcast,
         }
     }
@@ -112,14 +111,14 @@ fn differences(
     let mut messages = Vec::new();
     for (channel, old) in told {
         if !now.contains_key(channel) {
-            let ended = old.live.ended
+            let ended = old.live.phase == Phase::Ended
                 || old
                     .broadcast
                     .as_ref()
                     .is_some_and(|broadcast| broadcast.state() == BroadcastState::Ended);
             messages.push(Message::Gone {
                 channel: channel.clone(),
-                broadcast: old.live.announcement.broadcast,
+                broadcast: old.live.broadcast,
                 reason: if ended {
                     GoneReason::Ended
                 } else {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use common::{
-    live::{Directory, Stage},
+    live::{Directory, Phase, Stage},
     names::ChannelName,
 };
 use flate2::read::GzDecoder;
@@ -362,11 +362,16 @@ async fn viewers_and_channels_are_listed() {
 
 /// Also where nobody has watched it yet, so that this edge knows it by name only.
 #[tokio::test]
-async fn a_channel_whose_publisher_is_away_is_lost() {
+async fn a_channels_state_is_what_its_origin_says() {
     let rig = Rig::start(&[], 4).await;
-    for (lost, state) in [(false, "starting"), (true, "lost")] {
+    for (phase, state) in [
+        (Phase::Starting, "starting"),
+        (Phase::Live, "live"),
+        (Phase::Lost, "lost"),
+        (Phase::Ended, "ended"),
+    ] {
         let mut channel = rig.studio.channel(Stage::Starting);
-        channel.announcement.lost = lost;
+        channel.announcement.phase = phase;
         rig.directory.put(channel);
         let list = crate::api::channels(&rig.directory.snapshot(), &HashMap::new());
         let list: serde_json::Value = serde_json::from_slice(&list).unwrap();

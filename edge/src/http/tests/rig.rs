@@ -28,7 +28,7 @@ struct Cli {
     chat: ChatConfig,
 }
 
-pub(super) fn config(flags: &[&str]) -> HttpConfig {
+pub(in crate::http) fn config(flags: &[&str]) -> HttpConfig {
     let base = ["edge", "--http-listen", "127.0.0.1:0"];
     parse(&[&base, flags].concat())
 }

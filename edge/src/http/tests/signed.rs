@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use super::rig::{Reply, Rig};
 use crate::{
-    fixture::V,
+    fixture::{PARTS, V},
     view::{TokenArgs, mint},
 };
 
@@ -12,10 +12,15 @@ const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
 /// A server that needs tokens, and where its keys are.
 async fn signed() -> (Rig, tempfile::TempDir, PathBuf) {
+    signed_with(&[]).await
+}
+
+async fn signed_with(flags: &[&str]) -> (Rig, tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys");
     fs::write(&path, format!("a HS256 {SECRET}")).unwrap();
-    let rig = Rig::live(&["--view-keys", path.to_str().unwrap()]).await;
+    let keys = ["--view-keys", path.to_str().unwrap()];
+    let rig = Rig::live(&[&keys, flags].concat()).await;
     (rig, dir, path)
 }
 
@@ -138,4 +143,44 @@ async fn without_keys_there_are_no_tokens() {
     let own = rig.get("/live/demo/index.m3u8?token=a.b.c").await;
     assert_eq!(shared.body, own.body);
     assert_eq!(own.header("etag"), shared.header("etag"));
+}
+
+/// What goes on ends with the token that it began under, cleanly; a segment that is
+/// being made is as little checked as one that is complete, and comes whole.
+#[tokio::test]
+async fn an_endless_stream_ends_with_its_token() {
+    let (mut rig, _dir, keys) = signed_with(&["--view-leeway", "0"]).await;
+    let path = "/live/demo/v0/stream.mp4";
+    assert!(is_refused(&rig.get(path).await));
+    assert!(is_refused(&rig.get(&format!("/s/a.b.c{path}")).await));
+    let (mut brief, mut segment) = (rig.connect().await, rig.connect().await);
+    let token = token(&keys, "demo", 2);
+    brief.ask("GET", &format!("/s/{token}{path}"), &[]).await;
+    assert_eq!(brief.reply_head().await.unwrap().status, 200);
+    let open = format!("/s/{token}/live/demo/7/v0/106.m4s");
+    segment.ask("GET", &open, &[]).await;
+    assert_eq!(segment.reply_head().await.unwrap().status, 200);
+    let mut seen = Vec::new();
+    loop {
+        let chunk = brief.chunk().await.unwrap();
+        if chunk.is_empty() {
+            break;
+        }
+        seen.extend(chunk);
+    }
+    assert_eq!(seen, b"init of v0v0 106.0;v0 106.1;");
+    assert_eq!(rig.metrics.streams_expired.get(), 1);
+    assert!(is_refused(&rig.get(&format!("/s/{token}{path}")).await));
+    (2..PARTS).for_each(|part| rig.studio.part(V, 106, part));
+    rig.studio.complete(V);
+    let mut whole = Vec::new();
+    loop {
+        let chunk = segment.chunk().await.unwrap();
+        if chunk.is_empty() {
+            break;
+        }
+        whole.extend(chunk);
+    }
+    let all: String = (0..PARTS).map(|part| format!("v0 106.{part};")).collect();
+    assert_eq!(whole, all.as_bytes());
 }

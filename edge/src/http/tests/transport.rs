@@ -1,7 +1,6 @@
 //! HTTP/2, TLS, and the drain.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -9,71 +8,21 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::{Request, Response, body::Incoming, client::conn::http2::SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http_body_util::BodyExt;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, rustls};
 
 use super::{
     super::{HttpMetrics, bind, metrics::Rejected, serve},
+    h2::{H2, frame, raw_h2, request_block, with_segment},
     rig::{Rig, config},
 };
 use crate::fixture::V;
 
 const MEDIA: &str = "/live/demo/v0.m3u8";
-
-#[derive(Clone)]
-struct H2(SendRequest<Empty<Bytes>>);
-
-impl H2 {
-    async fn over<I>(io: I) -> Self
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (send, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io))
-                .await
-                .unwrap();
-        tokio::spawn(connection);
-        Self(send)
-    }
-
-    async fn to(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap()).await
-    }
-
-    async fn ask(&mut self, method: &str, path: &str) -> hyper::Result<Response<Incoming>> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("http://edge{path}"))
-            .body(Empty::new())
-            .unwrap();
-        self.0.ready().await?;
-        self.0.send_request(request).await
-    }
-
-    async fn get(&mut self, path: &str) -> (u16, Bytes) {
-        let response = self.ask("GET", path).await.unwrap();
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, body)
-    }
-}
-
-async fn with_segment(flags: &[&str], bytes: usize) -> Rig {
-    let mut rig = Rig::start(flags, 4).await;
-    rig.studio.open(V, 100);
-    rig.studio.chunk(V, Bytes::from(vec![7; bytes]));
-    // Four parts are PART-HOLD-BACK: a playlist is offered.
-    (0..4).for_each(|part| rig.studio.part(V, 100, part));
-    rig.studio.announce(&rig.directory);
-    rig
-}
 
 #[tokio::test]
 async fn t1_http2_by_prior_knowledge() {
@@ -160,33 +109,6 @@ async fn held_requests_are_bounded_by_connection() {
     }
 }
 
-/// A viewer that grants no window can't make this edge hold more than its budget.
-#[tokio::test]
-async fn unread_answers_are_bounded_by_connection() {
-    let rig = with_segment(&["--max-queued-per-connection", "3000000"], 1 << 20).await;
-    let mut client = H2::to(rig.address).await;
-    let path = "/live/demo/7/v0/100.0.m4s";
-    let mut unread = Vec::new();
-    for _ in 0..2 {
-        let answer = client.ask("GET", path).await.unwrap();
-        assert_eq!(answer.status(), 200);
-        unread.push(answer);
-    }
-    let third = client.ask("GET", path).await.unwrap();
-    assert_eq!(third.status(), 429);
-    assert_eq!(third.headers()["retry-after"], "1");
-    assert_eq!(rig.metrics.rejections(Rejected::QueuedByConnection), 1);
-    // A playlist is small enough not to count.
-    assert_eq!(client.get(MEDIA).await.0, 200);
-    let read = unread.pop().unwrap().into_body().collect().await.unwrap();
-    assert!(read.to_bytes().len() > 1 << 20);
-    assert_eq!(client.get(path).await.0, 200);
-    drop((client, unread));
-    while rig.metrics.queued_bytes.get() > 0 {
-        tokio::task::yield_now().await;
-    }
-}
-
 /// A cancelled stream ends its wait.
 #[tokio::test]
 async fn a_reset_stream_is_forgotten() {
@@ -217,58 +139,6 @@ async fn an_aborted_segment_resets_its_stream_only() {
     };
     assert!(broken.is_some_and(|end| end.is_err()));
     assert_eq!(client.get("/live/demo/7/v0/105.m4s").await.0, 200);
-}
-
-/// A peer that grants no window fills no socket; its answers have a deadline.
-#[tokio::test]
-async fn an_http2_viewer_that_stops_reading_is_dropped() {
-    let flags = ["--write-deadline", "1", "--header-deadline", "1"];
-    let rig = with_segment(
-        &[&flags[..], &["--min-read-rate", "100000000"]].concat(),
-        1 << 20,
-    )
-    .await;
-    let mut client = H2::to(rig.address).await;
-    let mut answers = Vec::new();
-    for _ in 0..8 {
-        // Neither read nor dropped.
-        answers.push(
-            client
-                .ask("GET", "/live/demo/7/v0/100.0.m4s")
-                .await
-                .unwrap(),
-        );
-    }
-    while rig.metrics.connections.get() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(rig.metrics.rejections(Rejected::SlowReader), 1);
-    assert_eq!(rig.metrics.slow_viewers.get(), 1);
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let head = [&len[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-    [&head, payload].concat()
-}
-
-/// GET / over http with literal fields that touch no table.
-fn request_block() -> Vec<u8> {
-    // :method GET, :scheme http, :path / are in the static table.
-    let authority = b"edge";
-    let mut block = vec![0x82, 0x86, 0x84, 0x01, 4];
-    block.extend(authority);
-    block
-}
-
-async fn raw_h2(rig: &Rig) -> TcpStream {
-    let mut stream = TcpStream::connect(rig.address).await.unwrap();
-    stream
-        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        .await
-        .unwrap();
-    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
-    stream
 }
 
 /// Whether GOAWAY came before the end of the stream.

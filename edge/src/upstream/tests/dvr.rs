@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::{
     live::{
         Archive, ArchiveLimits, ArchiveMetrics, Broadcast, Directory, Disk, Log, PartLookup, Place,
-        Plan, Window,
+        Plan, TrackWindow, Window,
     },
     names::{Epoch, Msn},
 };
@@ -79,6 +79,30 @@ impl Origin {
     }
 }
 
+/// An edge that follows the video track.
+struct Viewed {
+    edge: Edge,
+    copy: Arc<Broadcast>,
+    track: Arc<TrackWindow>,
+    _parent: Parent,
+}
+
+impl Origin {
+    async fn viewed(&self) -> Viewed {
+        let certs = Certs::new();
+        let parent = Parent::start(&certs, &self.directory, any());
+        let edge = Edge::start(&certs, "edge-1", parent.address);
+        let copy = edge.broadcast().await;
+        let track = within(edge.upstream.track(&copy, V0)).await.unwrap();
+        Viewed {
+            edge,
+            copy,
+            track,
+            _parent: parent,
+        }
+    }
+}
+
 fn whole(msn: u64) -> Bytes {
     let parts = (0..PARTS).flat_map(|part| (0..CHUNKS).map(move |at| (part, at)));
     let bytes = parts.flat_map(|(part, at)| chunk(msn, part, at, LEN).data);
@@ -87,24 +111,23 @@ fn whole(msn: u64) -> Bytes {
 
 #[tokio::test]
 async fn the_past_is_fetched_from_memory_and_disk_and_checked() {
-    let certs = Certs::new();
     let origin = Origin::new();
     origin.segments(100..145);
-    let parent = Parent::start(&certs, &origin.directory, any());
-    let edge = Edge::start(&certs, "edge-1", parent.address);
-    let copy = edge.broadcast().await;
-    let track = within(edge.upstream.track(&copy, V0)).await.unwrap();
+    let viewed = origin.viewed().await;
+    let (edge, copy, track) = (&viewed.edge, &viewed.copy, &viewed.track);
     // All is listed, and nothing is held.
     assert_eq!(track.window.listing().unwrap().segments.len(), 45);
     equals(&track.window, origin.window()).await;
     assert_eq!(track.window.look(Log::held_bytes), 0);
-    let fetched = |msn| within(edge.upstream.past_segment(&copy, V0, Msn(msn)));
+    let fetched = |msn| within(edge.upstream.past_segment(copy, V0, Msn(msn)));
     // 45 segments: the newest eleven in the window, eight in memory, 25 in
     // files, and the oldest gone with its file.
     for msn in [144, 134, 133, 130, 120, 110] {
         assert_eq!(fetched(msn).await.unwrap().0, whole(msn), "{msn}");
     }
     assert_eq!(fetched(100).await.unwrap_err(), Unavailable::Gone);
+    let cached = metric(&edge.registry, "millrace_cache_bytes");
+    assert!((72_000.0..80_000.0).contains(&cached), "{cached}");
     // Single parts of the recent ones can be cut out, of the others no more.
     let part = |msn, part| track.window.part(Epoch(7), Msn(msn), part);
     let len_bytes = u64::from(CHUNKS) * LEN as u64;
@@ -118,7 +141,6 @@ async fn the_past_is_fetched_from_memory_and_disk_and_checked() {
 
 #[tokio::test]
 async fn a_file_that_changed_does_not_pass_for_the_segment() {
-    let certs = Certs::new();
     let origin = Origin::new();
     origin.segments(100..135);
     for file in std::fs::read_dir(origin._dir.path()).unwrap() {
@@ -129,11 +151,9 @@ async fn a_file_that_changed_does_not_pass_for_the_segment() {
             std::fs::write(&path, bytes).unwrap();
         }
     }
-    let parent = Parent::start(&certs, &origin.directory, any());
-    let edge = Edge::start(&certs, "edge-1", parent.address);
-    let copy = edge.broadcast().await;
-    within(edge.upstream.track(&copy, V0)).await.unwrap();
-    let fetched = |msn| within(edge.upstream.past_segment(&copy, V0, Msn(msn)));
+    let viewed = origin.viewed().await;
+    let (edge, copy) = (&viewed.edge, &viewed.copy);
+    let fetched = |msn| within(edge.upstream.past_segment(copy, V0, Msn(msn)));
     assert_eq!(fetched(105).await.unwrap_err(), Unavailable::Gone);
     assert_eq!(fetched(130).await.unwrap().0, whole(130));
     assert_eq!(
@@ -146,13 +166,10 @@ async fn a_file_that_changed_does_not_pass_for_the_segment() {
 /// bytes are in the cache, and are not asked for again.
 #[tokio::test]
 async fn h9_an_edges_window_owns_what_lists_parts_and_its_cache_the_rest() {
-    let certs = Certs::new();
     let origin = Origin::new();
     origin.segments(100..101);
-    let parent = Parent::start(&certs, &origin.directory, any());
-    let edge = Edge::start(&certs, "edge-1", parent.address);
-    let copy = edge.broadcast().await;
-    let track = within(edge.upstream.track(&copy, V0)).await.unwrap();
+    let viewed = origin.viewed().await;
+    let (edge, copy, track) = (&viewed.edge, &viewed.copy, &viewed.track);
     for msn in 101..141 {
         origin.segments(msn..msn + 1);
         reaches(&track.window, msn, PARTS).await;
@@ -179,7 +196,7 @@ async fn h9_an_edges_window_owns_what_lists_parts_and_its_cache_the_rest() {
     assert!(listing.segments.len() > 40);
     assert_eq!(track.window.look(Log::held_bytes), 3 * 12_000 + 4_000);
     for msn in [140, 136, 120, 101] {
-        let past = edge.upstream.past_segment(&copy, V0, Msn(msn));
+        let past = edge.upstream.past_segment(copy, V0, Msn(msn));
         assert_eq!(within(past).await.unwrap().0, whole(msn), "{msn}");
     }
     assert_eq!(
@@ -189,7 +206,7 @@ async fn h9_an_edges_window_owns_what_lists_parts_and_its_cache_the_rest() {
     let cached = metric(&edge.registry, "millrace_cache_bytes");
     assert!(cached > 300_000.0, "{cached}");
     // Before it came there was one, which it fetches.
-    let past = edge.upstream.past_segment(&copy, V0, Msn(100));
+    let past = edge.upstream.past_segment(copy, V0, Msn(100));
     assert!(within(past).await.is_ok());
     assert_eq!(
         metric(&edge.registry, "millrace_upstream_fetches_total"),
@@ -197,24 +214,29 @@ async fn h9_an_edges_window_owns_what_lists_parts_and_its_cache_the_rest() {
     );
 }
 
-/// A budget of 1 MiB holds 85 segments of 12 kB.
+/// A budget of 1 MiB holds 85 segments of 12 kB: the newest, since they are what
+/// viewers go back to.
 #[tokio::test]
-async fn the_cache_keeps_its_budget() {
-    let certs = Certs::new();
+async fn the_cache_keeps_its_budget_and_the_newest() {
     let origin = Origin::new();
     origin.segments(100..101);
-    let parent = Parent::start(&certs, &origin.directory, any());
-    let edge = Edge::start(&certs, "edge-1", parent.address);
-    let copy = edge.broadcast().await;
-    let track = within(edge.upstream.track(&copy, V0)).await.unwrap();
+    let viewed = origin.viewed().await;
+    let (edge, copy, track) = (&viewed.edge, &viewed.copy, &viewed.track);
     for msn in 101..301 {
         origin.segments(msn..msn + 1);
         reaches(&track.window, msn, PARTS).await;
     }
-    let cached = metric(&edge.registry, "millrace_cache_bytes");
-    assert!(
-        cached > 500_000.0 && cached <= f64::from(1 << 20),
-        "{cached}"
-    );
+    let cached = || metric(&edge.registry, "millrace_cache_bytes");
+    let within_budget = |bytes: f64| bytes > 900_000.0 && bytes <= f64::from(1 << 20);
+    assert!(within_budget(cached()), "{}", cached());
     assert!(track.window.look(Log::held_bytes) <= 4 * 12_000);
+    let fetches = || metric(&edge.registry, "millrace_upstream_fetches_total");
+    let past = |msn| within(edge.upstream.past_segment(copy, V0, Msn(msn)));
+    for msn in 220..296 {
+        assert_eq!(past(msn).await.unwrap().0, whole(msn), "{msn}");
+    }
+    assert_eq!(fetches(), 0.0);
+    // What it had to let go is asked for, and by now nobody has it.
+    assert_eq!(past(150).await.unwrap_err(), Unavailable::Gone);
+    assert_eq!(fetches(), 1.0);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use common::{
     link::{
-        Accepted, Code, Index, Live, Message, Reader, SegmentStart, Start, StreamError, Subscribe,
+        Accepted, Code, Index, Message, Reader, SegmentStart, Start, StreamError, Subscribe,
         Target, Writer, priority, stream,
     },
     live::{BroadcastState, Directory, Record, SegmentEnd},
@@ -31,10 +31,7 @@ impl Played {
             let message = reader.expect().await.unwrap();
             let answers = match &message {
                 Message::Watch { .. } => vec![
-                    Message::Live(Live {
-                        announcement: announcement(7),
-                        ended: false,
-                    }),
+                    Message::Live(announcement(7)),
                     Message::Snapshot { channels: 1 },
                 ],
                 Message::Subscribe(Subscribe {

@@ -6,9 +6,9 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use common::{
     certs::{CertsArgs, run},
-    link::{Demand, Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES, demands},
+    link::{Hello, LinkServer, LinkServerMetrics, MAX_CHUNK_BYTES, demands},
     live::{
-        Announcement, Broadcast, Channel, Chunk, Directory, Hint, PartEnd, PartFlags, Plan,
+        Announcement, Broadcast, Channel, Chunk, Directory, Hint, PartEnd, PartFlags, Phase, Plan,
         Position, Record, SegmentFlags, SegmentHead, SegmentState, Stage, Track, UnixMs, Version,
         Window,
     },
@@ -22,7 +22,7 @@ use prometheus::Registry;
 use tempfile::TempDir;
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::{mpsc, watch},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -106,7 +106,7 @@ impl Drop for Parent {
 
 impl Parent {
     pub fn start(certs: &Certs, directory: &Arc<Directory>, listen: SocketAddr) -> Self {
-        Self::serve(certs, directory, listen, "origin", Vec::new(), None)
+        Self::serve(certs, directory, listen, "origin", |server| server)
     }
 
     /// An edge that is a parent; it ends with what it holds.
@@ -115,8 +115,10 @@ impl Parent {
         let directory = edge.upstream.directory().clone();
         tokio::spawn(edge.upstream.clone().serve(demanded));
         let stem = edge.node.as_str();
-        let pulls = Some((demands, edge.upstream.sync()));
-        Self::serve(certs, &directory, listen, stem, Vec::new(), pulls)
+        let synced = edge.upstream.sync();
+        Self::serve(certs, &directory, listen, stem, |server| {
+            server.pulling(demands, synced)
+        })
     }
 
     pub fn serve(
@@ -124,8 +126,7 @@ impl Parent {
         directory: &Arc<Directory>,
         listen: SocketAddr,
         stem: &str,
-        alternatives: Vec<String>,
-        pulls: Option<(mpsc::Sender<Demand>, watch::Receiver<bool>)>,
+        with: impl FnOnce(LinkServer) -> LinkServer,
     ) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -147,11 +148,7 @@ impl Parent {
             ..hello(stem)
         };
         let metrics = LinkServerMetrics::register(&registry);
-        let mut server =
-            LinkServer::new(hello, directory.clone(), metrics).leaving_to(alternatives);
-        if let Some((demands, synced)) = pulls {
-            server = server.pulling(demands, synced);
-        }
+        let server = with(LinkServer::new(hello, directory.clone(), metrics));
         let shutdown = Shutdown::new();
         let task = runtime.spawn(server.run(listener, shutdown.clone()));
         drop(entered);
@@ -312,8 +309,17 @@ pub fn publish(directory: &Directory, id: u64) -> Arc<Broadcast> {
 }
 
 pub fn publish_as(directory: &Directory, id: u64, plan: Plan) -> Arc<Broadcast> {
+    publish_to(directory, channel(), id, plan)
+}
+
+pub fn publish_to(
+    directory: &Directory,
+    channel: ChannelName,
+    id: u64,
+    plan: Plan,
+) -> Arc<Broadcast> {
     let broadcast = Arc::new(Broadcast::new(
-        channel(),
+        channel.clone(),
         BroadcastId(id),
         plan,
         vec![track(V0), track(A0)],
@@ -323,7 +329,10 @@ pub fn publish_as(directory: &Directory, id: u64, plan: Plan) -> Arc<Broadcast> 
         track.add_init(InitId(0), Bytes::from(format!("init of {name}, {id}")));
     }
     directory.put(Channel {
-        announcement: announcement(id),
+        announcement: Announcement {
+            channel,
+            ..announcement(id)
+        },
         stage: Stage::Ready(broadcast.clone()),
     });
     broadcast
@@ -334,9 +343,10 @@ pub fn announcement(id: u64) -> Announcement {
         channel: channel(),
         broadcast: BroadcastId(id),
         epoch: Epoch(id),
-        lost: false,
+        phase: Phase::Live,
         hops: Vec::new(),
         cost: 0,
+        grace_ms: Announcement::USUAL_GRACE_MS,
     }
 }
 

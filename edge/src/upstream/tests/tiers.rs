@@ -1,11 +1,14 @@
 //! Edges under edges, and edges under two parents: what is handed on is the
 //! same, and who leaves is not missed.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use common::{
     link::{Code, Message, Start, Subscribe, Target, priority, stream},
-    live::{Broadcast, Directory, Stage, Window},
+    live::{Broadcast, Channel, Directory, Stage, Window},
     names::{BroadcastId, Msn},
     quic::client_endpoint,
 };
@@ -301,8 +304,10 @@ async fn a_parent_that_drains_names_another_which_is_taken() {
         first.upstream.directory(),
         any(),
         "edge-1",
-        alternatives,
-        Some((demands, first.upstream.sync())),
+        |server| {
+            let pulls = server.pulling(demands, first.upstream.sync());
+            pulls.leaving_to(alternatives)
+        },
     );
     let leaf = Edge::start(&source.certs, "edge-3", parent.address);
     let copy = leaf.broadcast().await;
@@ -326,7 +331,7 @@ async fn a_younger_broadcast_of_another_origin_takes_the_channel() {
     let source = Source::new();
     let elsewhere = Arc::new(Directory::default());
     // Another node of the same cluster that carries the channel by itself.
-    let other = Parent::serve(&source.certs, &elsewhere, any(), "edge-2", Vec::new(), None);
+    let other = Parent::serve(&source.certs, &elsewhere, any(), "edge-2", |server| server);
     let parents = [source.origin.address, other.address];
     let leaf = Edge::under(&source.certs, "edge-3", &parents);
     leaf.has_paths(7, 1).await;
@@ -346,4 +351,43 @@ async fn a_younger_broadcast_of_another_origin_takes_the_channel() {
     };
     let track = within(leaf.upstream.track(&current, V0)).await.unwrap();
     equals(&track.window, &new.track(V0).unwrap().window).await;
+}
+
+/// As long as the longest GOP takes and no longer: what a child then hears is
+/// that it may ask again.
+#[tokio::test]
+async fn a_request_for_a_channel_that_starts_waits_for_so_long() {
+    let certs = Certs::new();
+    let directory = Arc::new(Directory::default());
+    directory.put(Channel {
+        announcement: announcement(7),
+        stage: Stage::Starting,
+    });
+    let brief = Duration::from_millis(200);
+    let parent = Parent::serve(&certs, &directory, any(), "origin", |server| {
+        server.playable_within(brief)
+    });
+    let link = certs.config("edge-1");
+    let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
+    let (connection, _) = dialer.connect(parent.address).await.unwrap();
+    let asked = Message::Subscribe(Subscribe {
+        subscription: 1,
+        channel: channel(),
+        broadcast: None,
+        target: Target::Manifest,
+        start: Start::Live,
+        priority: 0,
+        max_age_ms: 0,
+        hops: Vec::new(),
+    });
+    let began = Instant::now();
+    let request = stream::request(&connection, &asked, priority::CONTROL);
+    let (_writer, mut reader) = request.await.unwrap();
+    let answer = within(reader.expect()).await.unwrap();
+    assert!(
+        matches!(&answer, Message::Error(refusal)
+            if refusal.code == Code::Overloaded && refusal.retry_ms > 0),
+        "{answer:?}"
+    );
+    assert!(began.elapsed() >= brief);
 }

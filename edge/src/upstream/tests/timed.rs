@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    link::{GoneReason, Live, Start},
-    live::{BroadcastState, Directory},
+    link::{GoneReason, Start},
+    live::{Announcement, BroadcastState, Channel, Directory, Phase, Stage},
     names::BroadcastId,
     quic::client_endpoint,
 };
@@ -12,11 +12,9 @@ use prometheus::Registry;
 use tokio::{sync::watch, time::advance};
 
 use super::stage::*;
-use crate::upstream::{
-    Shared, Unavailable, UpstreamMetrics,
-    parent::{GRACE, Parents},
-    tracks::IDLE,
-};
+use crate::upstream::{Shared, Unavailable, UpstreamMetrics, parent::Parents, tracks::IDLE};
+
+const GRACE: Duration = Announcement::LEAST_KEPT_FOR;
 
 fn shared() -> Arc<Shared> {
     let metrics = UpstreamMetrics::register(&Registry::new());
@@ -108,10 +106,6 @@ async fn a_channel_missing_from_a_snapshot_is_lost_and_has_its_grace() {
     let (certs, shared) = (Certs::new(), shared());
     let mut parents = parents(&certs, &shared);
     publish(&shared.directory, 7);
-    let live = || Live {
-        announcement: announcement(7),
-        ended: false,
-    };
     let known = || shared.directory.get(&channel()).is_some();
     let missing = |parents: &mut Parents| {
         shared.routes.lock().speaks(0);
@@ -123,7 +117,7 @@ async fn a_channel_missing_from_a_snapshot_is_lost_and_has_its_grace() {
     parents.leave();
     assert!(known());
     // It came back in time; then it does not.
-    parents.live(0, live());
+    parents.live(0, announcement(7));
     advance(GRACE * 2).await;
     parents.leave();
     assert!(known());
@@ -165,12 +159,8 @@ async fn a_loop_is_passed_over() {
     let mut parents = parents(&certs, &shared);
     let mut looped = announcement(7);
     looped.hops = vec![node("origin"), node("edge-1"), node("edge-2")];
-    let live = Live {
-        announcement: looped,
-        ended: false,
-    };
     shared.routes.lock().speaks(0);
-    parents.live(0, live);
+    parents.live(0, looped);
     assert!(shared.directory.is_empty());
 }
 
@@ -184,4 +174,68 @@ async fn without_a_parent_what_is_held_answers_for_the_grace() {
     advance(GRACE + Duration::from_millis(1)).await;
     let forsaken = shared.broadcast(&channel()).await;
     assert_eq!(forsaken.unwrap_err(), Unavailable::Disconnected);
+}
+
+/// An origin that waits ten minutes for its publisher finds its viewers where they
+/// were, although the edge had no link all that time and the origin's snapshot after
+/// its restart did not have the channel yet.
+#[tokio::test(start_paused = true)]
+async fn a_channel_is_kept_for_as_long_as_its_origin_waits() {
+    let (certs, shared) = (Certs::new(), shared());
+    let mut parents = parents(&certs, &shared);
+    let patient = || Announcement {
+        grace_ms: 600_000,
+        ..announcement(7)
+    };
+    shared.routes.lock().speaks(0);
+    parents.live(0, patient());
+    let broadcast = publish(&shared.directory, 7);
+    let channel = channel();
+    shared.directory.update(&channel, |known| {
+        known.announcement = patient();
+    });
+    shared.disconnected(0);
+    advance(Duration::from_secs(604)).await;
+    let held = shared.broadcast(&channel).await.unwrap();
+    assert!(Arc::ptr_eq(&held, &broadcast));
+
+    let missing = |parents: &mut Parents| {
+        shared.routes.lock().speaks(0);
+        parents.snapshot(0);
+        parents.leave();
+    };
+    missing(&mut parents);
+    advance(Duration::from_secs(604)).await;
+    parents.leave();
+    parents.live(0, patient());
+    advance(Duration::from_secs(3_600)).await;
+    parents.leave();
+    let back = shared.directory.get(&channel).unwrap();
+    assert!(matches!(back.stage, Stage::Ready(held) if Arc::ptr_eq(&held, &broadcast)));
+
+    missing(&mut parents);
+    advance(Duration::from_secs(605)).await;
+    parents.leave();
+    assert!(shared.directory.get(&channel).is_none());
+}
+
+/// What nobody watches has the state that its origin tells, its end too.
+#[tokio::test(start_paused = true)]
+async fn an_unwatched_channel_stands_as_its_origin_says() {
+    let (certs, shared) = (Certs::new(), shared());
+    let mut parents = parents(&certs, &shared);
+    shared.routes.lock().speaks(0);
+    for phase in [Phase::Starting, Phase::Live, Phase::Lost, Phase::Ended] {
+        let said = Announcement {
+            phase,
+            ..announcement(7)
+        };
+        parents.live(0, said.clone());
+        let Channel {
+            announcement,
+            stage,
+        } = shared.directory.get(&channel()).unwrap();
+        assert_eq!(announcement, said);
+        assert!(matches!(stage, Stage::Starting));
+    }
 }

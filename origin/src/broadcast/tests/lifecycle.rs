@@ -1,7 +1,7 @@
 //! One channel: begun, lost, found again, ended, taken over.
 
 use common::{
-    live::{BroadcastState, Stage},
+    live::{BroadcastState, Phase, Stage},
     names::{BroadcastId, Epoch, Msn},
 };
 use tokio::time::{Instant, sleep, sleep_until};
@@ -16,12 +16,15 @@ async fn h2_a_publish_is_announced_at_once_and_offered_with_hold_back() {
     encoder.until_ms(1_900).await;
     let shown = origin.shown().unwrap();
     assert!(matches!(shown.stage, Stage::Starting));
-    assert!(!shown.announcement.lost);
+    assert_eq!(shown.announcement.phase, Phase::Starting);
     assert_eq!(origin.metrics.live.get(), 1);
 
     // The plan is frozen at the first sync sample at or after 2 s.
     encoder.until_ms(2_400).await;
     let broadcast = origin.offered();
+    let offered = origin.shown().unwrap().announcement;
+    assert_eq!(offered.phase, Phase::Live);
+    assert_eq!(offered.grace_ms, 10_000, "edges wait as long");
     assert_eq!(broadcast.id, BroadcastId(shown.announcement.epoch.0));
     assert_eq!(broadcast.id, shown.announcement.broadcast);
     assert_eq!(broadcast.state(), BroadcastState::Live);
@@ -45,7 +48,7 @@ async fn a_vanished_publisher_leaves_a_lost_broadcast_that_lists_what_it_did() {
     let before = listing(&broadcast, V0);
     encoder.vanish().await;
     assert_eq!(broadcast.state(), BroadcastState::Lost);
-    assert!(origin.shown().unwrap().announcement.lost);
+    assert_eq!(origin.shown().unwrap().announcement.phase, Phase::Lost);
     assert!(all_complete(&broadcast));
     let after = listing(&broadcast, V0);
     let msns = |listing: &common::live::Listing| -> Vec<_> {
@@ -81,7 +84,7 @@ async fn a_republish_within_grace_goes_on_with_the_broadcast() {
     encoder.seconds(5).await;
     let second = origin.shown().unwrap().announcement;
     assert_eq!(second.broadcast, first.broadcast);
-    assert!(second.epoch > first.epoch && !second.lost);
+    assert!(second.epoch > first.epoch && second.phase == Phase::Live);
     assert!(Arc::ptr_eq(&broadcast, &origin.offered()));
     assert_eq!(broadcast.state(), BroadcastState::Live);
     for track in [V0, A0] {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::live::{BroadcastState, Stage};
+use common::live::{BroadcastState, Phase, Stage};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::rig::*;
@@ -115,7 +115,7 @@ async fn a_restored_broadcast_keeps_its_grace_when_its_publisher_flickers() {
     encoder.until_ms(500).await;
     encoder.vanish().await;
     // Edges still show it: lost, not gone.
-    assert!(origin.shown().unwrap().announcement.lost);
+    assert_eq!(origin.shown().unwrap().announcement.phase, Phase::Lost);
     let mut encoder = origin.publish().await;
     encoder.until_ms(4_000).await;
     assert_eq!(origin.offered().id, old.id);
