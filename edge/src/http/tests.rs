@@ -1,5 +1,6 @@
 //! The server on a loopback port, asked by raw sockets and by hyper's client.
 
+mod http1;
 mod limits;
 mod media;
 mod playlists;
