@@ -94,6 +94,7 @@ where
         };
         let (head, len, close) = match read {
             Read::Request { head, len, close } => (head, len, close),
+            // What is partial is read on, above.
             Read::Foreign | Read::Partial => {
                 return Ok(Some(Rewound::new(io, buffer.into())));
             }

@@ -267,11 +267,7 @@ impl Place {
                 Kind::Video => &*VIDEO_HEAD,
                 Kind::Audio => &*AUDIO_HEAD,
             };
-            let answer = response::with_head(head.clone(), body);
-            match since {
-                Some(since) => response::aged(answer, since),
-                None => answer,
-            }
+            response::with_head(head.clone(), since, body)
         };
         if negotiate::not_modified(asked.fields, TAG) {
             return response::unchanged(whole(Body::empty()));

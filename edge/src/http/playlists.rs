@@ -277,8 +277,7 @@ pub(super) fn found(
         (made.text.clone(), &made.etag)
     };
     let head = made.head(content_type, cache, gzip, blocking);
-    let answer = response::with_head(head.clone(), Body::whole(body));
-    let answer = response::aged(answer, made.at);
+    let answer = response::with_head(head.clone(), Some(made.at), Body::whole(body));
     if negotiate::not_modified(asked.fields, etag.as_bytes()) {
         return response::unchanged(answer);
     }

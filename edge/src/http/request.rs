@@ -114,11 +114,28 @@ impl<'a> From<&'a HeaderMap> for Fields<'a> {
     }
 }
 
-/// Whether this is the one host that a request names: RFC 9112, 3.2. Which host
-/// it is matters to nobody here.
+/// Whether this may be the one host that a request names: RFC 9112, 3.2. Which
+/// host it is matters to nobody here.
 pub(super) fn is_host(value: &[u8]) -> bool {
-    let part_of_host = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(b);
-    !value.is_empty() && value.iter().all(part_of_host)
+    !value.is_empty() && value.iter().all(|b| HOST[usize::from(*b)])
+}
+
+static HOST: [bool; 256] = letters_and(b"-._~:[]%!$&'()*+,;=");
+
+/// A table of letters, digits and these: one look for each byte.
+pub(super) const fn letters_and(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut b = 0_u8;
+    while b < 128 {
+        table[b as usize] = b.is_ascii_alphanumeric();
+        b += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
 }
 
 #[cfg(test)]

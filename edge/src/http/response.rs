@@ -17,8 +17,8 @@ use super::{body::Body, http1};
 #[derive(Debug)]
 pub(super) struct Answer {
     status: StatusCode,
-    /// Empty while they are shared.
-    headers: HeaderMap,
+    /// On the heap, since most answers share theirs and all are moved about.
+    headers: Option<Box<HeaderMap>>,
     shared: Option<Shared>,
     body: Body,
 }
@@ -39,10 +39,10 @@ pub(super) struct SharedHead {
 }
 
 impl Answer {
-    pub(super) const fn new(status: StatusCode, headers: HeaderMap, body: Body) -> Self {
+    pub(super) fn new(status: StatusCode, headers: HeaderMap, body: Body) -> Self {
         Self {
             status,
-            headers,
+            headers: Some(Box::new(headers)),
             shared: None,
             body,
         }
@@ -54,19 +54,26 @@ impl Answer {
 
     /// Makes what is shared its own.
     pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
-        if let Some(Shared { head, age_seconds }) = self.shared.take() {
-            self.headers = head.headers.clone();
-            if let Some(age) = age_seconds {
-                self.headers.insert(AGE, HeaderValue::from(age));
+        let shared = self.shared.take();
+        self.headers.get_or_insert_with(|| {
+            let mut headers = HeaderMap::new();
+            if let Some(Shared { head, age_seconds }) = shared {
+                headers.clone_from(&head.headers);
+                if let Some(age) = age_seconds {
+                    headers.insert(AGE, HeaderValue::from(age));
+                }
             }
-        }
-        &mut self.headers
+            Box::new(headers)
+        })
     }
 
     /// Appends the header fields as HTTP/1.1 has them (RFC 9112, 5).
     pub(super) fn write_fields(&self, into: &mut Vec<u8>) {
+        if let Some(headers) = &self.headers {
+            write_lines(headers, into);
+        }
         let Some(Shared { head, age_seconds }) = &self.shared else {
-            return write_lines(&self.headers, into);
+            return;
         };
         into.extend_from_slice(&head.lines);
         if let Some(age) = age_seconds {
@@ -78,7 +85,8 @@ impl Answer {
 
     /// Whether a header field says so; not those that are shared.
     pub(super) fn names(&self, field: &HeaderName) -> bool {
-        self.headers.contains_key(field)
+        let own = self.headers.as_ref();
+        own.is_some_and(|headers| headers.contains_key(field))
     }
 
     pub(super) const fn body(&self) -> &Body {
@@ -231,27 +239,15 @@ pub(super) fn head(content_type: HeaderValue, cache: HeaderValue, etag: HeaderVa
     headers
 }
 
-/// 200 with `head` and no age.
-pub(super) fn with_head(head: Arc<SharedHead>, body: Body) -> Answer {
-    let age_seconds = None;
+/// 200 with `head`, and by T2 with how long this edge has had what it sends.
+pub(super) fn with_head(head: Arc<SharedHead>, since: Option<Instant>, body: Body) -> Answer {
+    let age_seconds = since.map(|since| since.elapsed().as_secs());
     Answer {
         status: StatusCode::OK,
-        headers: HeaderMap::new(),
+        headers: None,
         shared: Some(Shared { head, age_seconds }),
         body,
     }
-}
-
-/// T2: how long this edge has had what it sends.
-pub(super) fn aged(mut answer: Answer, since: Instant) -> Answer {
-    let age = since.elapsed().as_secs();
-    match &mut answer.shared {
-        Some(shared) => shared.age_seconds = Some(age),
-        None => {
-            answer.headers.insert(AGE, HeaderValue::from(age));
-        }
-    }
-    answer
 }
 
 /// 206; `end` is past the last byte.
@@ -315,15 +311,13 @@ mod tests {
             (10_000, "10"),
             (61_500, "61"),
         ] {
-            let since = Instant::now().checked_sub(Duration::from_millis(ms)).unwrap();
+            let since = Instant::now().checked_sub(Duration::from_millis(ms));
             let shared = SharedHead::new(HeaderMap::new());
-            for answer in [
-                answer(StatusCode::OK, Body::empty()),
-                with_head(shared, Body::empty()),
-            ] {
-                let mut answer = aged(answer, since);
-                assert_eq!(answer.headers_mut()[AGE], age, "{ms}");
-            }
+            let mut answer = with_head(shared, since, Body::empty());
+            let mut written = Vec::new();
+            answer.write_fields(&mut written);
+            assert_eq!(written, format!("age: {age}\r\n").as_bytes(), "{ms}");
+            assert_eq!(answer.headers_mut()[AGE], age, "{ms}");
         }
     }
 
@@ -335,8 +329,10 @@ mod tests {
         let mut lines = Vec::new();
         write_lines(made.headers_mut(), &mut lines);
         assert_eq!(shared.lines, lines);
-        assert!(lines.starts_with(b"access-control-allow-origin: *\r\n") && lines.ends_with(b"\r\n"));
-        let mut answer = with_head(shared, Body::empty());
+        assert!(
+            lines.starts_with(b"access-control-allow-origin: *\r\n") && lines.ends_with(b"\r\n")
+        );
+        let mut answer = with_head(shared, None, Body::empty());
         assert_eq!(answer.headers_mut(), made.headers_mut());
         assert_eq!(answer.status(), made.status());
     }

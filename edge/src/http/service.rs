@@ -219,7 +219,12 @@ pub(super) async fn answered(
 }
 
 /// The answer to what is no request, after which the connection ends.
-pub(super) fn refused(server: &Server, active: Active, why: Rejected, status: StatusCode) -> Answer {
+pub(super) fn refused(
+    server: &Server,
+    active: Active,
+    why: Rejected,
+    status: StatusCode,
+) -> Answer {
     server.metrics.rejected(why);
     server.metrics.answered(RouteClass::Other, status);
     let mut answer = response::closing(response::error(status, NO_STORE));
@@ -295,10 +300,12 @@ async fn respond(
 
 async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
     let not_found = || response::error(StatusCode::NOT_FOUND, BRIEF);
+    // What is asked for less often is boxed: media playlists and media shall not
+    // have to carry its room about.
     match Route::parse(path) {
         Route::Multivariant { channel } => {
             let answer = match ChannelName::parse(channel) {
-                Ok(channel) => playlists::multivariant(asked, &channel).await,
+                Ok(channel) => Box::pin(playlists::multivariant(asked, &channel)).await,
                 Err(_) => not_found(),
             };
             (RouteClass::Multivariant, answer)
@@ -329,14 +336,14 @@ async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
         }
         Route::Manifest { channel } => {
             let answer = match ChannelName::parse(channel) {
-                Ok(channel) => manifest::manifest(asked, &channel).await,
+                Ok(channel) => Box::pin(manifest::manifest(asked, &channel)).await,
                 Err(_) => not_found(),
             };
             (RouteClass::Manifest, answer)
         }
         Route::Stream { channel, track } => {
             let answer = match ChannelName::parse(channel) {
-                Ok(channel) => endless::stream(asked, &channel, track).await,
+                Ok(channel) => Box::pin(endless::stream(asked, &channel, track)).await,
                 Err(_) => not_found(),
             };
             (RouteClass::Stream, answer)

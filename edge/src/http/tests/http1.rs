@@ -52,7 +52,14 @@ async fn what_comes_while_a_request_is_held_waits_its_turn() {
         client.ask("GET", "/live/demo/7/v0/106.1.m4s", &[]).await;
     }
     rig.studio.part(V, 106, 2);
-    assert!(client.reply(false).await.unwrap().text().contains("106.2.m4s"));
+    assert!(
+        client
+            .reply(false)
+            .await
+            .unwrap()
+            .text()
+            .contains("106.2.m4s")
+    );
     for _ in 0..100 {
         assert_eq!(client.reply(false).await.unwrap().text(), "v0 106.1;");
     }
@@ -108,10 +115,22 @@ async fn the_rest_is_handed_over_with_what_was_read() {
     let rig = Rig::live(&[]).await;
     let after = format!("GET {MEDIA} HTTP/1.1\r\nHost: edge\r\n\r\n");
     for (request, status) in [
-        (format!("GET http://edge{MEDIA} HTTP/1.1\r\nHost: edge\r\n\r\n"), 200),
-        (format!("GET {MEDIA} HTTP/1.1\r\nHost: edge\r\nContent-Length: 0\r\n\r\n"), 200),
-        (format!("GET {MEDIA} HTTP/1.1\r\nHost: edge\r\nUpgrade: h2c\r\n\r\n"), 200),
-        (format!("GET {MEDIA} HTTP/1.1\r\nHost: edge\r\nExpect: 100-continue\r\n\r\n"), 200),
+        (
+            format!("GET http://edge{MEDIA} HTTP/1.1\r\nHost: edge\r\n\r\n"),
+            200,
+        ),
+        (
+            format!("GET {MEDIA} HTTP/1.1\r\nHost: edge\r\nContent-Length: 0\r\n\r\n"),
+            200,
+        ),
+        (
+            format!("GET {MEDIA} HTTP/1.1\r\nHost: edge\r\nUpgrade: h2c\r\n\r\n"),
+            200,
+        ),
+        (
+            format!("GET {MEDIA} HTTP/1.1\r\nHost: edge\r\nExpect: 100-continue\r\n\r\n"),
+            200,
+        ),
         (format!("GET {MEDIA} HTTP/1.1\nHost: edge\n\n"), 200),
         (format!("POST {MEDIA} HTTP/1.1\r\nHost: edge\r\n\r\n"), 405),
         ("OPTIONS * HTTP/1.1\r\nHost: edge\r\n\r\n".to_owned(), 204),
@@ -120,8 +139,16 @@ async fn the_rest_is_handed_over_with_what_was_read() {
         // Once by hand, then what is not, then one more, all read in one go.
         client.send(after.clone() + &request + &after).await;
         assert_eq!(client.reply(false).await.unwrap().status, 200);
-        assert_eq!(client.reply(false).await.unwrap().status, status, "{request:?}");
-        assert_eq!(client.reply(false).await.unwrap().status, 200, "{request:?}");
+        assert_eq!(
+            client.reply(false).await.unwrap().status,
+            status,
+            "{request:?}"
+        );
+        assert_eq!(
+            client.reply(false).await.unwrap().status,
+            200,
+            "{request:?}"
+        );
         assert_eq!(client.get(MEDIA, &[]).await.status, 200);
     }
     // Version 1.0 ends with its answer.
@@ -137,7 +164,9 @@ async fn a_request_names_one_host() {
     let rig = Rig::live(&[]).await;
     for hosts in ["", "Host:\r\n", "Host: a b\r\n", "Host: a\r\nHost: a\r\n"] {
         let mut client = rig.connect().await;
-        client.send(format!("GET {MEDIA} HTTP/1.1\r\n{hosts}\r\n")).await;
+        client
+            .send(format!("GET {MEDIA} HTTP/1.1\r\n{hosts}\r\n"))
+            .await;
         let reply = client.reply(false).await.unwrap();
         assert_eq!(reply.status, 400, "{hosts:?}");
         assert_eq!(reply.header("access-control-allow-origin"), "*");
@@ -244,7 +273,9 @@ async fn statuses(server: &Arc<Server>, protocol: Protocol, pieces: &[&[u8]]) ->
 /// The status lines in what was answered.
 fn status_lines(replies: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(replies);
-    let lines = text.split("\r\n").flat_map(|line| line.split("HTTP/1.").skip(1));
+    let lines = text
+        .split("\r\n")
+        .flat_map(|line| line.split("HTTP/1.").skip(1));
     lines.map(|line| line[2..5].to_owned()).collect()
 }
 
@@ -267,7 +298,9 @@ fn request() -> impl Strategy<Value = String> {
         "/<>\"{}|^`\\",
         "/#a",
     ]);
-    let version = pick(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "http/1.1", ""]);
+    let version = pick(&[
+        "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "http/1.1", "",
+    ]);
     let field = pick(&[
         "Host: edge",
         "Host: edge",
@@ -297,7 +330,10 @@ fn request() -> impl Strategy<Value = String> {
     let lead = pick(&["", "", "", "\r\n", "\n", "\0"]);
     (lead, line, target, version, end.clone(), fields, end).prop_map(
         |(lead, line, target, version, end, fields, last)| {
-            let fields: String = fields.iter().map(|(field, end)| format!("{field}{end}")).collect();
+            let fields: String = fields
+                .iter()
+                .map(|(field, end)| format!("{field}{end}"))
+                .collect();
             format!("{lead}{line} {target} {version}{end}{fields}{last}")
         },
     )
@@ -330,6 +366,15 @@ proptest! {
             let hypers = statuses(&server, Protocol::Unknown, &pieces).await;
             (ours, hypers)
         });
-        prop_assert_eq!(status_lines(&ours), status_lines(&hypers));
+        let (mut ours, mut hypers) = (status_lines(&ours), status_lines(&hypers));
+        // What is wrong and has no end yet either of them may refuse, or wait for
+        // the end of, as it happens to read it.
+        let most = ours.len().max(hypers.len());
+        for lines in [&mut ours, &mut hypers] {
+            if lines.len() == most && lines.last().is_some_and(|last| last == "400") {
+                lines.pop();
+            }
+        }
+        prop_assert_eq!(ours, hypers);
     }
 }
