@@ -7,6 +7,8 @@
 //! A second signal ends it at once.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -35,6 +37,8 @@ pub struct ShutdownConfig {
 /// Tells tasks to drain and counts those that still do. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
+    /// Looked at far more often than it changes: no lock.
+    begun: Arc<AtomicBool>,
     draining: watch::Sender<bool>,
     guards: watch::Sender<usize>,
 }
@@ -54,6 +58,7 @@ impl Shutdown {
     #[must_use]
     pub fn new() -> Self {
         Self {
+            begun: Arc::default(),
             draining: watch::Sender::new(false),
             guards: watch::Sender::new(0),
         }
@@ -61,13 +66,14 @@ impl Shutdown {
 
     /// Starts the drain; again is harmless.
     pub fn drain(&self) {
+        self.begun.store(true, Ordering::Release);
         self.draining.send_replace(true);
     }
 
     /// Whether the drain has begun.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Resolves when the drain begins, at once if it has. Cancel-safe.

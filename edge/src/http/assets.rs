@@ -41,7 +41,7 @@ pub(super) fn answer(asked: &Asked<'_>, path: &str) -> Option<Answer> {
     if gzip.is_some() {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    if negotiate::not_modified(asked.headers, etag.as_bytes()) {
+    if negotiate::not_modified(asked.fields, etag.as_bytes()) {
         return Some(response::unchanged(answer));
     }
     Some(answer)

@@ -91,6 +91,19 @@ impl Body {
         self.active = Some(active);
     }
 
+    /// All of what is known in advance; `None` where chunks are to come. The body
+    /// still holds its connection.
+    pub(super) fn take_whole(&mut self) -> Option<Slices> {
+        match std::mem::replace(&mut self.content, Content::Empty) {
+            Content::Whole(slices) => Some(slices),
+            Content::Empty | Content::Unknown => Some(Slices::One(Bytes::new())),
+            live @ Content::Live(_) => {
+                self.content = live;
+                None
+            }
+        }
+    }
+
     /// `None` while it is not known.
     pub(super) fn len(&self) -> Option<u64> {
         match &self.content {

@@ -15,13 +15,13 @@ use common::{
     names::{ChannelName, TrackName},
 };
 use flate2::{Compression, write::GzEncoder};
-use hyper::{
-    HeaderMap,
-    header::{CONTENT_ENCODING, HeaderValue, VARY},
-};
+use hyper::header::{CONTENT_ENCODING, HeaderValue, VARY};
 use parking_lot::{Mutex, RwLock};
 
-use super::{metrics::HttpMetrics, response};
+use super::{
+    metrics::HttpMetrics,
+    response::{self, SharedHead},
+};
 use crate::{
     dash,
     playlist::{self, Lines, Sections, Skip, part_limit},
@@ -95,8 +95,8 @@ pub(super) struct Rendered {
     gzip: OnceLock<Bytes>,
     pub(super) etag: HeaderValue,
     pub(super) gzip_etag: HeaderValue,
-    /// Headers by `gzip` and `blocking`, made once and cloned for each answer.
-    heads: [OnceLock<HeaderMap>; 4],
+    /// Headers by `gzip` and `blocking`, made once and shared by all answers.
+    heads: [OnceLock<Arc<SharedHead>>; 4],
     pub(super) at: Instant,
     listing: Option<Arc<Listing>>,
 }
@@ -308,7 +308,7 @@ impl Rendered {
         cache: &HeaderValue,
         gzip: bool,
         blocking: bool,
-    ) -> &HeaderMap {
+    ) -> &Arc<SharedHead> {
         let [plain, zipped, plain_blocking, zipped_blocking] = &self.heads;
         let (place, etag) = match (gzip, blocking) {
             (false, false) => (plain, &self.etag),
@@ -322,7 +322,7 @@ impl Rendered {
             if gzip {
                 head.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
-            head
+            SharedHead::new(head)
         })
     }
 

@@ -5,18 +5,20 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     error::Error,
-    future::Future,
+    future::{Future, poll_fn},
     net::IpAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
+use bytes::Bytes;
 use common::shutdown::Shutdown;
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Request, Response, body::Incoming, server::conn, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -30,6 +32,7 @@ use tokio::{
 
 use super::{
     config::HttpConfig,
+    http1::{self, Rewound},
     metrics::{HttpMetrics, Rejected},
     service,
     service::Server,
@@ -66,6 +69,7 @@ pub(super) struct Connection {
     next_answer: AtomicU64,
     /// Whom it was counted for as a viewer last, and when.
     counted: Mutex<Option<Counted>>,
+    /// It ends once its answers are sent.
     draining: AtomicBool,
 }
 
@@ -109,6 +113,11 @@ impl Connection {
             counted: Mutex::default(),
             draining: AtomicBool::new(false),
         })
+    }
+
+    /// Whether no request is to be taken any more.
+    pub(super) fn ends(&self) -> bool {
+        self.draining.load(Relaxed)
     }
 
     /// Whether a viewer with this sum is to be counted, or was a moment ago. The
@@ -320,7 +329,7 @@ impl Protocol {
 /// connection lives: each protocol that is known is served as itself.
 #[derive(Debug)]
 pub(super) struct Builders {
-    http1: http1::Builder,
+    http1: conn::http1::Builder,
     http2: auto::Builder<TokioExecutor>,
     either: auto::Builder<TokioExecutor>,
 }
@@ -328,7 +337,7 @@ pub(super) struct Builders {
 impl Builders {
     pub(super) fn new(config: &HttpConfig) -> Self {
         let either = either(config);
-        let mut http1 = http1::Builder::new();
+        let mut http1 = conn::http1::Builder::new();
         http1
             .header_read_timeout(None)
             .max_buf_size(buffer_bytes(config));
@@ -385,7 +394,8 @@ fn is_sent_away(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Serves a connection until its peer, a deadline or the drain ends it.
+/// Serves a connection until its peer, a deadline or the drain ends it: over
+/// HTTP/1.1 by [`http1`], and by hyper whatever else it speaks.
 pub(super) async fn run<I>(
     server: Arc<Server>,
     connection: Arc<Connection>,
@@ -395,9 +405,36 @@ pub(super) async fn run<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let io = match protocol {
+        Protocol::Http1 => {
+            let max = buffer_bytes(&server.config);
+            let served = pin!(http1::serve(&server, &connection, io, max));
+            match drive(served, |_| (), (&server, &connection, &shutdown)).await {
+                Some(Some(io)) => io,
+                Some(None) | None => return,
+            }
+        }
+        Protocol::Http2 | Protocol::Unknown => Rewound::new(io, Bytes::new()),
+    };
+    // Apart, so that a connection of the hot path is not the size of one of hyper's.
+    Box::pin(run_hyper(server, connection, protocol, io, shutdown)).await;
+}
+
+async fn run_hyper<I>(
+    server: Arc<Server>,
+    connection: Arc<Connection>,
+    protocol: Protocol,
+    io: Rewound<I>,
+    shutdown: Shutdown,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(|request: Request<Incoming>| {
         let (server, connection) = (server.clone(), connection.clone());
-        async move { Ok::<_, Infallible>(service::serve(server, connection, request).await) }
+        async move {
+            let answer = service::serve(server, connection, request).await;
+            Ok::<_, Infallible>(Response::from(answer))
+        }
     });
     let io = TokioIo::new(io);
     let builders = &server.builders;
@@ -405,67 +442,81 @@ pub(super) async fn run<I>(
     match protocol {
         Protocol::Http1 => {
             let served = builders.http1.serve_connection(io, service);
-            let finish = http1::UpgradeableConnection::graceful_shutdown;
-            drive(served.with_upgrades(), finish, on).await;
+            let served = pin!(served.with_upgrades());
+            let finish = conn::http1::UpgradeableConnection::graceful_shutdown;
+            drive(served, finish, on).await;
         }
         Protocol::Http2 => {
-            let served = builders.http2.serve_connection(io, service);
+            let served = pin!(builders.http2.serve_connection(io, service));
             drive(served, auto::Connection::graceful_shutdown, on).await;
         }
         Protocol::Unknown => {
-            let served = builders.either.serve_connection_with_upgrades(io, service);
+            let served = pin!(builders.either.serve_connection_with_upgrades(io, service));
             drive(served, auto::UpgradeableConnection::graceful_shutdown, on).await;
         }
     }
 }
 
 /// Until the connection ends by itself or is made to; `finish` asks it to end
-/// with what it has in progress.
-async fn drive<C, E>(
-    served: C,
+/// with what it has in progress. `None` where a deadline or an error ended it.
+async fn drive<C, T, E>(
+    mut served: Pin<&mut C>,
     finish: impl Fn(Pin<&mut C>),
     (server, connection, shutdown): (&Server, &Connection, &Shutdown),
-) where
-    C: Future<Output = Result<(), E>>,
+) -> Option<T>
+where
+    C: Future<Output = Result<T, E>>,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut served = std::pin::pin!(served);
-    let mut draining = std::pin::pin!(shutdown.draining());
-    let mut timer = std::pin::pin!(sleep_until(connection.expiry(&server.config).0));
+    let mut draining = pin!(shutdown.draining());
+    let mut timer = pin!(sleep_until(connection.expiry(&server.config).0));
     let (mut drains, mut closing) = (false, false);
-    loop {
-        tokio::select! {
-            ended = served.as_mut() => {
-                if ended.is_err_and(|error| is_sent_away(&*error.into())) {
-                    server.metrics.rejected(Rejected::Resets);
-                }
-                return;
+    // A task has one waker for as long as it lives: what was polled once wakes it,
+    // and need not be polled again before it has something to say.
+    let mut armed = false;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = served.as_mut().poll(cx) {
+                let failed = |error: E| {
+                    if is_sent_away(&*error.into()) {
+                        server.metrics.rejected(Rejected::Resets);
+                    }
+                };
+                return Poll::Ready(ended.map_err(failed).ok());
             }
-            () = draining.as_mut(), if !drains => {
+            let begun = !armed || shutdown.is_draining();
+            if !drains && begun && draining.as_mut().poll(cx).is_ready() {
                 drains = true;
                 connection.draining.store(true, Relaxed);
                 finish(served.as_mut());
+                continue;
             }
-            () = timer.as_mut() => {
-                let (expiry, why) = connection.expiry(&server.config);
-                if closing {
-                    return;
-                }
-                if expiry > Instant::now() {
-                    timer.as_mut().reset(expiry);
-                    continue;
-                }
-                server.metrics.rejected(why);
-                if why == Rejected::SlowReader {
-                    server.metrics.slow_viewers.inc();
-                }
-                if why != Rejected::Idle {
-                    return;
-                }
-                closing = true;
-                finish(served.as_mut());
-                timer.as_mut().reset(Instant::now() + GOODBYE);
+            let due = !armed || timer.is_elapsed();
+            armed = true;
+            if !due || timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
             }
+            armed = false;
+            if closing {
+                return Poll::Ready(None);
+            }
+            let (expiry, why) = connection.expiry(&server.config);
+            if expiry > Instant::now() {
+                timer.as_mut().reset(expiry);
+                continue;
+            }
+            server.metrics.rejected(why);
+            if why == Rejected::SlowReader {
+                server.metrics.slow_viewers.inc();
+            }
+            if why != Rejected::Idle {
+                return Poll::Ready(None);
+            }
+            closing = true;
+            connection.draining.store(true, Relaxed);
+            finish(served.as_mut());
+            timer.as_mut().reset(Instant::now() + GOODBYE);
         }
-    }
+    })
+    .await
 }

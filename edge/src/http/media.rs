@@ -13,8 +13,8 @@ use common::{
     names::{ChannelName, Epoch, InitId, Kind, Msn, TrackName},
 };
 use hyper::{
-    HeaderMap, StatusCode,
-    header::{ACCEPT_RANGES, HeaderValue, RANGE},
+    StatusCode,
+    header::{ACCEPT_RANGES, HeaderValue},
 };
 
 use super::{
@@ -22,7 +22,8 @@ use super::{
     follow::Follow,
     negotiate::{self, Wanted},
     playlists,
-    response::{self, AUDIO, Answer, BRIEF, IMMUTABLE, VIDEO},
+    request::Field,
+    response::{self, AUDIO, Answer, BRIEF, IMMUTABLE, SharedHead, VIDEO},
     route::Resource,
     service::Asked,
     slices::{Slices, slice},
@@ -266,22 +267,17 @@ impl Place {
                 Kind::Video => &*VIDEO_HEAD,
                 Kind::Audio => &*AUDIO_HEAD,
             };
-            let mut answer = response::with_head(head, body);
-            match since {
-                Some(since) => response::aged(&mut answer, since),
-                None => response::ageless(&mut answer),
-            }
-            answer
+            response::with_head(head.clone(), since, body)
         };
-        if negotiate::not_modified(asked.headers, TAG) {
+        if negotiate::not_modified(asked.fields, TAG) {
             return response::unchanged(whole(Body::empty()));
         }
         // Ranges are defined for GET alone.
-        if asked.head || !asked.headers.contains_key(RANGE) {
+        if asked.head || asked.fields.first(Field::Range).is_none() {
             return whole(Body::slices(slices));
         }
         let len = slices.remaining() as u64;
-        match negotiate::range(asked.headers, len, TAG) {
+        match negotiate::range(asked.fields, len, TAG) {
             Wanted::Whole => whole(Body::slices(slices)),
             Wanted::Unsatisfiable => response::unsatisfiable(len),
             Wanted::Range(first, end) => {
@@ -293,11 +289,11 @@ impl Place {
     }
 }
 
-static VIDEO_HEAD: LazyLock<HeaderMap> = LazyLock::new(|| media_head(VIDEO));
-static AUDIO_HEAD: LazyLock<HeaderMap> = LazyLock::new(|| media_head(AUDIO));
+static VIDEO_HEAD: LazyLock<Arc<SharedHead>> = LazyLock::new(|| media_head(VIDEO));
+static AUDIO_HEAD: LazyLock<Arc<SharedHead>> = LazyLock::new(|| media_head(AUDIO));
 
-fn media_head(content_type: HeaderValue) -> HeaderMap {
+fn media_head(content_type: HeaderValue) -> Arc<SharedHead> {
     let mut head = response::head(content_type, IMMUTABLE, HeaderValue::from_static("\"0\""));
     head.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    head
+    SharedHead::new(head)
 }

@@ -39,6 +39,8 @@ pub enum Rejected {
     QueuedInAll,
     Descriptors,
     Streams,
+    Host,
+    Malformed,
 }
 
 /// Handles on the registered metrics; clones share them.
@@ -75,7 +77,7 @@ const ROUTES: [&str; 10] = [
 /// 2xx to 5xx.
 const CLASSES: usize = 4;
 const STATUS: [&str; CLASSES] = ["2xx", "3xx", "4xx", "5xx"];
-const REASONS: [&str; 17] = [
+const REASONS: [&str; 19] = [
     "connections",
     "connections_of_address",
     "held_by_connection",
@@ -93,6 +95,8 @@ const REASONS: [&str; 17] = [
     "queued_in_all",
     "descriptors",
     "streams",
+    "host",
+    "malformed",
 ];
 
 impl HttpMetrics {

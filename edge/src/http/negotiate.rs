@@ -1,10 +1,7 @@
 //! What a request's headers say about the form of its answer: gzip, ranges and
 //! entity tags (RFC 9110, sections 12 to 14).
 
-use hyper::{
-    HeaderMap,
-    header::{ACCEPT_ENCODING, IF_NONE_MATCH, IF_RANGE, RANGE},
-};
+use super::request::{Field, Fields};
 
 /// Which bytes of a representation are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,14 +14,16 @@ pub(super) enum Wanted {
 }
 
 /// Whether gzip is acceptable: named, or meant by `*`, and not with `q=0`.
-pub(super) fn gzip(headers: &HeaderMap) -> bool {
+pub(super) fn gzip(fields: &Fields<'_>) -> bool {
     let mut by_star = false;
-    for value in headers.get_all(ACCEPT_ENCODING) {
+    for value in fields.all(Field::AcceptEncoding) {
         // What browsers and players send.
-        if let Some([] | [b',', ..]) = value.as_bytes().strip_prefix(b"gzip") {
+        if let Some([] | [b',', ..]) = value.strip_prefix(b"gzip") {
             return true;
         }
-        let Ok(value) = value.to_str() else { continue };
+        let Ok(value) = std::str::from_utf8(value) else {
+            continue;
+        };
         for coding in value.split(',') {
             let mut parameters = coding.split(';').map(str::trim);
             let name = parameters.next().unwrap_or_default();
@@ -48,9 +47,9 @@ fn is_zero_weight(parameter: &str) -> bool {
 }
 
 /// Whether the requester has this representation already: 304.
-pub(super) fn not_modified(headers: &HeaderMap, etag: &[u8]) -> bool {
-    headers.get_all(IF_NONE_MATCH).iter().any(|value| {
-        value.as_bytes().split(|b| *b == b',').any(|tag| {
+pub(super) fn not_modified(fields: &Fields<'_>, etag: &[u8]) -> bool {
+    fields.all(Field::IfNoneMatch).any(|value| {
+        value.split(|b| *b == b',').any(|tag| {
             let tag = tag.trim_ascii();
             // If-None-Match compares weakly.
             tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag
@@ -60,19 +59,16 @@ pub(super) fn not_modified(headers: &HeaderMap, etag: &[u8]) -> bool {
 
 /// One range is honoured; several, another unit or another representation than
 /// If-Range names get all of it, which RFC 9110 allows.
-pub(super) fn range(headers: &HeaderMap, len: u64, etag: &[u8]) -> Wanted {
-    let mut all = headers.get_all(RANGE).iter();
+pub(super) fn range(fields: &Fields<'_>, len: u64, etag: &[u8]) -> Wanted {
+    let mut all = fields.all(Field::Range);
     let (Some(value), None) = (all.next(), all.next()) else {
         return Wanted::Whole;
     };
-    if headers
-        .get(IF_RANGE)
-        .is_some_and(|tag| tag.as_bytes() != etag)
-    {
+    let guard = fields.first(Field::IfRange);
+    if guard.is_some_and(|tag| tag != etag) {
         return Wanted::Whole;
     }
-    let spec = value
-        .to_str()
+    let spec = std::str::from_utf8(value)
         .ok()
         .and_then(|text| text.strip_prefix("bytes="));
     spec.and_then(|spec| one_range(spec.trim(), len))
@@ -115,15 +111,17 @@ fn digits(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::{HeaderName, HeaderValue};
+    use super::{
+        Field::{AcceptEncoding, IfNoneMatch, IfRange, Range},
+        *,
+    };
 
-    use super::*;
-
-    fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
-        let pair = |(name, value): &(HeaderName, &'static str)| {
-            (name.clone(), HeaderValue::from_static(value))
-        };
-        pairs.iter().map(pair).collect()
+    fn fields<'a>(lines: &[(Field, &'a str)]) -> Fields<'a> {
+        let mut fields = Fields::none();
+        for (field, value) in lines {
+            fields.add(*field, value.as_bytes());
+        }
+        fields
     }
 
     #[test]
@@ -143,14 +141,14 @@ mod tests {
             ("gzipped", false),
             ("", false),
         ] {
-            assert_eq!(gzip(&headers(&[(ACCEPT_ENCODING, value)])), yes, "{value}");
+            assert_eq!(gzip(&fields(&[(AcceptEncoding, value)])), yes, "{value}");
         }
-        assert!(!gzip(&HeaderMap::new()));
+        assert!(!gzip(&Fields::none()));
     }
 
     #[test]
     fn t5_one_range_is_honoured() {
-        let outcome = |value| range(&headers(&[(RANGE, value)]), 100, b"\"0\"");
+        let outcome = |value| range(&fields(&[(Range, value)]), 100, b"\"0\"");
         for (value, wanted) in [
             ("bytes=0-", Wanted::Range(0, 100)),
             ("bytes=0-0", Wanted::Range(0, 1)),
@@ -177,8 +175,8 @@ mod tests {
     #[test]
     fn t5_if_range_guards_the_range() {
         let outcome = |tag| {
-            let headers = headers(&[(RANGE, "bytes=0-1"), (IF_RANGE, tag)]);
-            range(&headers, 100, b"\"0\"")
+            let fields = fields(&[(Range, "bytes=0-1"), (IfRange, tag)]);
+            range(&fields, 100, b"\"0\"")
         };
         assert_eq!(outcome("\"0\""), Wanted::Range(0, 2));
         assert_eq!(outcome("\"1\""), Wanted::Whole);
@@ -189,14 +187,14 @@ mod tests {
     #[test]
     fn a_thousand_ranges_get_the_whole() {
         let value: String = (0..1_000).map(|at| format!("{at}-{at},")).collect();
-        let value = HeaderValue::from_str(&format!("bytes={value}")).unwrap();
-        let headers = HeaderMap::from_iter([(RANGE, value)]);
-        assert_eq!(range(&headers, 100, b"\"0\""), Wanted::Whole);
+        let value = format!("bytes={value}");
+        let fields = fields(&[(Range, &value)]);
+        assert_eq!(range(&fields, 100, b"\"0\""), Wanted::Whole);
     }
 
     #[test]
     fn entity_tags_match_weakly() {
-        let has = |value| not_modified(&headers(&[(IF_NONE_MATCH, value)]), b"\"7\"");
+        let has = |value| not_modified(&fields(&[(IfNoneMatch, value)]), b"\"7\"");
         for value in ["\"7\"", "W/\"7\"", "\"a\", \"7\"", "*"] {
             assert!(has(value), "{value}");
         }

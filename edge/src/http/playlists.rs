@@ -277,9 +277,8 @@ pub(super) fn found(
         (made.text.clone(), &made.etag)
     };
     let head = made.head(content_type, cache, gzip, blocking);
-    let mut answer = response::with_head(head, Body::whole(body));
-    response::aged(&mut answer, made.at);
-    if negotiate::not_modified(asked.headers, etag.as_bytes()) {
+    let answer = response::with_head(head.clone(), Some(made.at), Body::whole(body));
+    if negotiate::not_modified(asked.fields, etag.as_bytes()) {
         return response::unchanged(answer);
     }
     answer

@@ -1,19 +1,128 @@
 //! Answers with the headers that every viewer's answer carries (T3, T4, T5).
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use hyper::{
     HeaderMap, Response, StatusCode,
     header::{
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, AGE, ALLOW, CACHE_CONTROL,
-        CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER,
-        X_CONTENT_TYPE_OPTIONS,
+        CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
+        RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
     },
 };
 
-use super::body::Body;
+use super::{body::Body, http1};
 
-pub(super) type Answer = Response<Body>;
+/// What is sent for a request, whichever protocol carries it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    status: StatusCode,
+    /// On the heap, since most answers share theirs and all are moved about.
+    headers: Option<Box<HeaderMap>>,
+    shared: Option<Shared>,
+    body: Body,
+}
+
+/// Header fields that many answers have in common, and the age of this one.
+#[derive(Debug)]
+struct Shared {
+    head: Arc<SharedHead>,
+    age_seconds: Option<u64>,
+}
+
+/// The header fields of a 200 that is sent many times, as a map and as HTTP/1.1
+/// writes them. Without `Age`, `Date` and `Content-Length`.
+#[derive(Debug)]
+pub(super) struct SharedHead {
+    headers: HeaderMap,
+    lines: Vec<u8>,
+}
+
+impl Answer {
+    pub(super) fn new(status: StatusCode, headers: HeaderMap, body: Body) -> Self {
+        Self {
+            status,
+            headers: Some(Box::new(headers)),
+            shared: None,
+            body,
+        }
+    }
+
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Makes what is shared its own.
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        let shared = self.shared.take();
+        self.headers.get_or_insert_with(|| {
+            let mut headers = HeaderMap::new();
+            if let Some(Shared { head, age_seconds }) = shared {
+                headers.clone_from(&head.headers);
+                if let Some(age) = age_seconds {
+                    headers.insert(AGE, HeaderValue::from(age));
+                }
+            }
+            Box::new(headers)
+        })
+    }
+
+    /// Appends the header fields as HTTP/1.1 has them (RFC 9112, 5).
+    pub(super) fn write_fields(&self, into: &mut Vec<u8>) {
+        if let Some(headers) = &self.headers {
+            write_lines(headers, into);
+        }
+        let Some(Shared { head, age_seconds }) = &self.shared else {
+            return;
+        };
+        into.extend_from_slice(&head.lines);
+        if let Some(age) = age_seconds {
+            into.extend_from_slice(b"age: ");
+            http1::write_decimal(*age, into);
+            into.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Whether a header field says so; not those that are shared.
+    pub(super) fn names(&self, field: &HeaderName) -> bool {
+        let own = self.headers.as_ref();
+        own.is_some_and(|headers| headers.contains_key(field))
+    }
+
+    pub(super) const fn body(&self) -> &Body {
+        &self.body
+    }
+
+    pub(super) const fn body_mut(&mut self) -> &mut Body {
+        &mut self.body
+    }
+}
+
+impl From<Answer> for Response<Body> {
+    fn from(mut answer: Answer) -> Self {
+        let headers = std::mem::take(answer.headers_mut());
+        let mut response = Self::new(answer.body);
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+impl SharedHead {
+    pub(super) fn new(headers: HeaderMap) -> Arc<Self> {
+        let mut lines = Vec::new();
+        write_lines(&headers, &mut lines);
+        Arc::new(Self { headers, lines })
+    }
+}
+
+fn write_lines(headers: &HeaderMap, into: &mut Vec<u8>) {
+    for (name, value) in headers {
+        for bytes in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            into.extend_from_slice(bytes);
+        }
+    }
+}
 
 pub(super) const IMMUTABLE: HeaderValue =
     HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -47,10 +156,7 @@ pub(super) fn answer(status: StatusCode, body: Body) -> Answer {
     let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    *answer.headers_mut() = headers;
-    answer
+    Answer::new(status, headers, body)
 }
 
 /// An error without a body; `cache` says for how long it holds.
@@ -124,55 +230,29 @@ fn describe(
     headers.insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
 }
 
-/// The headers of a 200 that is sent many times, to be cloned for each: a
-/// clone costs a third of making them. It has a place for `Age`, so that
-/// telling it makes no map grow.
+/// The headers of a 200 that is sent many times.
 pub(super) fn head(content_type: HeaderValue, cache: HeaderValue, etag: HeaderValue) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     describe(&mut headers, content_type, cache, etag);
-    headers.insert(AGE, SECONDS[0].clone());
     headers
 }
 
-/// 200 with a copy of `head`.
-pub(super) fn with_head(head: &HeaderMap, body: Body) -> Answer {
-    let mut answer = Response::new(body);
-    *answer.headers_mut() = head.clone();
-    answer
-}
-
-/// The ages that most answers have, ready made.
-static SECONDS: [HeaderValue; 10] = [
-    HeaderValue::from_static("0"),
-    HeaderValue::from_static("1"),
-    HeaderValue::from_static("2"),
-    HeaderValue::from_static("3"),
-    HeaderValue::from_static("4"),
-    HeaderValue::from_static("5"),
-    HeaderValue::from_static("6"),
-    HeaderValue::from_static("7"),
-    HeaderValue::from_static("8"),
-    HeaderValue::from_static("9"),
-];
-
-/// T2: how long this edge has had what it sends.
-pub(super) fn aged(answer: &mut Answer, since: Instant) {
-    let seconds = since.elapsed().as_secs();
-    let ready = usize::try_from(seconds).ok().and_then(|at| SECONDS.get(at));
-    let age = ready.cloned().unwrap_or_else(|| HeaderValue::from(seconds));
-    answer.headers_mut().insert(AGE, age);
-}
-
-/// Of what was always here.
-pub(super) fn ageless(answer: &mut Answer) {
-    answer.headers_mut().remove(AGE);
+/// 200 with `head`, and by T2 with how long this edge has had what it sends.
+pub(super) fn with_head(head: Arc<SharedHead>, since: Option<Instant>, body: Body) -> Answer {
+    let age_seconds = since.map(|since| since.elapsed().as_secs());
+    Answer {
+        status: StatusCode::OK,
+        headers: None,
+        shared: Some(Shared { head, age_seconds }),
+        body,
+    }
 }
 
 /// 206; `end` is past the last byte.
 pub(super) fn partial(answer: &mut Answer, first: u64, end: u64, len: u64) {
-    *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+    answer.status = StatusCode::PARTIAL_CONTENT;
     content_range(
         answer,
         &format!("bytes {first}-{}/{len}", end.saturating_sub(1)),
@@ -194,20 +274,20 @@ fn content_range(answer: &mut Answer, text: &str) {
 
 /// The same headers, no body: for HEAD and 304.
 pub(super) fn without_body(mut answer: Answer) -> Answer {
-    if let Some(len) = answer.body().len() {
+    if let Some(len) = answer.body.len() {
         answer
             .headers_mut()
             .entry(CONTENT_LENGTH)
             .or_insert_with(|| HeaderValue::from(len));
     }
-    *answer.body_mut() = Body::empty();
+    answer.body = Body::empty();
     answer
 }
 
 /// 304: what the requester has is what it would get.
 pub(super) fn unchanged(mut answer: Answer) -> Answer {
-    *answer.status_mut() = StatusCode::NOT_MODIFIED;
-    *answer.body_mut() = Body::empty();
+    answer.status = StatusCode::NOT_MODIFIED;
+    answer.body = Body::empty();
     answer.headers_mut().remove(CONTENT_LENGTH);
     answer
 }
@@ -232,21 +312,28 @@ mod tests {
             (61_500, "61"),
         ] {
             let since = Instant::now().checked_sub(Duration::from_millis(ms));
-            let mut answer = answer(StatusCode::OK, Body::empty());
-            aged(&mut answer, since.unwrap());
-            assert_eq!(answer.headers()[AGE], age, "{ms}");
-            ageless(&mut answer);
-            assert!(!answer.headers().contains_key(AGE));
+            let shared = SharedHead::new(HeaderMap::new());
+            let mut answer = with_head(shared, since, Body::empty());
+            let mut written = Vec::new();
+            answer.write_fields(&mut written);
+            assert_eq!(written, format!("age: {age}\r\n").as_bytes(), "{ms}");
+            assert_eq!(answer.headers_mut()[AGE], age, "{ms}");
         }
     }
 
     #[test]
-    fn a_copied_head_says_what_a_made_one_does() {
+    fn a_shared_head_says_what_a_made_one_does() {
         let etag = HeaderValue::from_static("\"7\"");
-        let made = found(Body::empty(), VIDEO, IMMUTABLE, etag.clone());
-        let mut copied = with_head(&head(VIDEO, IMMUTABLE, etag), Body::empty());
-        ageless(&mut copied);
-        assert_eq!(copied.headers(), made.headers());
-        assert_eq!(copied.status(), made.status());
+        let mut made = found(Body::empty(), VIDEO, IMMUTABLE, etag.clone());
+        let shared = SharedHead::new(head(VIDEO, IMMUTABLE, etag));
+        let mut lines = Vec::new();
+        write_lines(made.headers_mut(), &mut lines);
+        assert_eq!(shared.lines, lines);
+        assert!(
+            lines.starts_with(b"access-control-allow-origin: *\r\n") && lines.ends_with(b"\r\n")
+        );
+        let mut answer = with_head(shared, None, Body::empty());
+        assert_eq!(answer.headers_mut(), made.headers_mut());
+        assert_eq!(answer.status(), made.status());
     }
 }

@@ -16,9 +16,9 @@ use std::{
 use bytes::Bytes;
 use common::names::ChannelName;
 use hyper::{
-    HeaderMap, Method, Request, StatusCode, Version,
+    Request, StatusCode, Version,
     body::{Body as _, Incoming},
-    header::{USER_AGENT, VARY},
+    header::{HOST, VARY},
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
@@ -29,10 +29,11 @@ use super::{
     cache::Cache,
     chat,
     config::HttpConfig,
-    connection::{Builders, Connection},
+    connection::{Active, Builders, Connection},
     elsewhere, endless, manifest, media,
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
+    request::{Field, Fields, Head, Method, is_host},
     response::{self, Answer, BRIEF, JSON, NO_STORE},
     route::{self, Resource, Route},
     viewers::{self, ViewerKey, Viewers},
@@ -65,7 +66,7 @@ pub(super) struct Server {
 pub(super) struct Asked<'a> {
     pub(super) server: &'a Arc<Server>,
     pub(super) connection: &'a Connection,
-    pub(super) headers: &'a HeaderMap,
+    pub(super) fields: &'a Fields<'a>,
     pub(super) query: Option<&'a str>,
     /// What stands before the path, where viewing is signed.
     pub(super) token: Option<&'a str>,
@@ -148,14 +149,14 @@ impl Server {
     }
 }
 
-/// Answers one request. Never fails: whatever a stranger sends has a status.
+/// Answers one request that hyper read. Never fails: whatever a stranger sends
+/// has a status.
 pub(super) async fn serve(
     server: Arc<Server>,
     connection: Arc<Connection>,
     mut request: Request<Incoming>,
 ) -> Answer {
-    let multiplexed = request.version() == Version::HTTP_2;
-    let mut active = connection.begin(multiplexed, &server.config);
+    let active = connection.begin(request.version() == Version::HTTP_2, &server.config);
     if let Some(chat) = &server.chat
         && asks_for_websocket(&request)
     {
@@ -163,11 +164,85 @@ pub(super) async fn serve(
         server.metrics.answered(RouteClass::Other, answer.status());
         return answer;
     }
+    let (uri, headers) = (request.uri(), request.headers());
+    let lengths = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    let head = Head {
+        method: Method::of(request.method().as_str()),
+        path: uri.path(),
+        query: uri.query(),
+        fields: Fields::from(headers),
+        header_bytes: lengths.sum(),
+    };
     // On the heap while it lasts: hyper keeps the room for this future for as long
     // as the connection lives, and ten thousand of them idle.
-    let (class, mut answer) = Box::pin(respond(&server, &connection, &request)).await;
+    Box::pin(async {
+        match unfit(&request) {
+            Some((why, answer)) => {
+                server.metrics.rejected(why);
+                counted(&server, active, &head, (RouteClass::Other, answer))
+            }
+            None => answered(&server, &connection, active, &head).await,
+        }
+    })
+    .await
+}
+
+/// What is wrong with a request before its resource matters.
+fn unfit(request: &Request<Incoming>) -> Option<(Rejected, Answer)> {
+    let refused = response::error(StatusCode::BAD_REQUEST, NO_STORE);
+    // No resource takes a body. What follows an unread one on HTTP/1.1 could be
+    // read as a request, so the connection ends.
+    if !request.body().is_end_stream() {
+        let answer = match request.version() {
+            Version::HTTP_2 => refused,
+            _ => response::closing(refused),
+        };
+        return Some((Rejected::RequestBody, answer));
+    }
+    // RFC 9112, 3.2.
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let one = hosts.next().is_some_and(|host| is_host(host.as_bytes())) && hosts.next().is_none();
+    (request.version() == Version::HTTP_11 && !one)
+        .then(|| (Rejected::Host, response::closing(refused)))
+}
+
+/// Answers a request whose head has been read, and which has no body.
+pub(super) async fn answered(
+    server: &Arc<Server>,
+    connection: &Connection,
+    active: Active,
+    head: &Head<'_>,
+) -> Answer {
+    let answer = respond(server, connection, head).await;
+    counted(server, active, head, answer)
+}
+
+/// The answer to what is no request, after which the connection ends.
+pub(super) fn refused(
+    server: &Server,
+    active: Active,
+    why: Rejected,
+    status: StatusCode,
+) -> Answer {
+    server.metrics.rejected(why);
+    server.metrics.answered(RouteClass::Other, status);
+    let mut answer = response::closing(response::error(status, NO_STORE));
+    answer.body_mut().hold(active);
+    answer
+}
+
+/// The answer as it may be sent: without a body for HEAD, within the budgets of
+/// bytes, and in the metrics.
+fn counted(
+    server: &Server,
+    mut active: Active,
+    head: &Head<'_>,
+    (class, mut answer): (RouteClass, Answer),
+) -> Answer {
     let metrics = &server.metrics;
-    if request.method() == Method::HEAD {
+    if head.method == Method::Head {
         answer = response::without_body(answer);
     }
     if let Some(bytes) = answer.body().len() {
@@ -190,68 +265,51 @@ pub(super) async fn serve(
 async fn respond(
     server: &Arc<Server>,
     connection: &Connection,
-    request: &Request<Incoming>,
+    head: &Head<'_>,
 ) -> (RouteClass, Answer) {
     let refuse = |why: Rejected, status: StatusCode| {
         server.metrics.rejected(why);
         (RouteClass::Other, response::error(status, NO_STORE))
     };
-    let uri = request.uri();
-    let length = uri.path_and_query().map_or(0, |both| both.as_str().len());
-    if length > server.config.max_uri_bytes {
+    if head.target_bytes() > server.config.max_uri_bytes {
         return refuse(Rejected::UriLength, StatusCode::URI_TOO_LONG);
     }
-    // hyper bounds the buffer that a header is read into; this is the limit.
-    let header_bytes: usize = request
-        .headers()
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
-    if header_bytes > server.config.max_header_bytes as usize {
+    // Whoever reads a head bounds its buffer; this is the limit.
+    if head.header_bytes > server.config.max_header_bytes as usize {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return refuse(Rejected::HeaderLength, status);
     }
-    // No resource takes a body. What follows an unread one on HTTP/1.1 could be
-    // read as a request, so the connection ends.
-    if !request.body().is_end_stream() {
-        let (class, answer) = refuse(Rejected::RequestBody, StatusCode::BAD_REQUEST);
-        let multiplexed = request.version() == Version::HTTP_2;
-        return if multiplexed {
-            (class, answer)
-        } else {
-            (class, response::closing(answer))
-        };
-    }
-    let head = match *request.method() {
-        Method::GET => false,
-        Method::HEAD => true,
-        Method::OPTIONS => return (RouteClass::Other, response::preflight()),
-        _ => {
+    match head.method {
+        Method::Get | Method::Head => {}
+        Method::Options => return (RouteClass::Other, response::preflight()),
+        Method::Other => {
             server.metrics.rejected(Rejected::Method);
             return (RouteClass::Other, response::method_not_allowed());
         }
-    };
+    }
     let (token, path) = match server.viewing {
-        Some(_) => route::signed(uri.path()),
-        None => (None, uri.path()),
+        Some(_) => route::signed(head.path),
+        None => (None, head.path),
     };
     let asked = Asked {
         server,
         connection,
-        headers: request.headers(),
-        query: uri.query(),
+        fields: &head.fields,
+        query: head.query,
         token,
-        head,
+        head: head.method == Method::Head,
     };
     answer(&asked, path).await
 }
 
 async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
     let not_found = || response::error(StatusCode::NOT_FOUND, BRIEF);
+    // What is asked for less often is boxed: media playlists and media shall not
+    // have to carry its room about.
     match Route::parse(path) {
         Route::Multivariant { channel } => {
             let answer = match ChannelName::parse(channel) {
-                Ok(channel) => playlists::multivariant(asked, &channel).await,
+                Ok(channel) => Box::pin(playlists::multivariant(asked, &channel)).await,
                 Err(_) => not_found(),
             };
             (RouteClass::Multivariant, answer)
@@ -282,14 +340,14 @@ async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
         }
         Route::Manifest { channel } => {
             let answer = match ChannelName::parse(channel) {
-                Ok(channel) => manifest::manifest(asked, &channel).await,
+                Ok(channel) => Box::pin(manifest::manifest(asked, &channel)).await,
                 Err(_) => not_found(),
             };
             (RouteClass::Manifest, answer)
         }
         Route::Stream { channel, track } => {
             let answer = match ChannelName::parse(channel) {
-                Ok(channel) => endless::stream(asked, &channel, track).await,
+                Ok(channel) => Box::pin(endless::stream(asked, &channel, track)).await,
                 Err(_) => not_found(),
             };
             (RouteClass::Stream, answer)
@@ -319,7 +377,7 @@ fn api_answer(text: Bytes) -> Answer {
 
 impl Asked<'_> {
     pub(super) fn gzip(&self) -> bool {
-        negotiate::gzip(self.headers)
+        negotiate::gzip(self.fields)
     }
 
     /// 403 unless a playlist of the channel may be read with `token`. Where viewing
@@ -362,8 +420,7 @@ impl Asked<'_> {
     }
 
     fn agent(&self) -> &[u8] {
-        let agent = self.headers.get(USER_AGENT);
-        agent.map_or(&b""[..], |agent| agent.as_bytes())
+        self.fields.first(Field::UserAgent).unwrap_or_default()
     }
 
     /// What `wanted` comes to within `limit`. Only a request that really waits

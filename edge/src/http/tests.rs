@@ -3,6 +3,7 @@
 mod chat;
 mod flow;
 mod h2;
+mod http1;
 mod limits;
 mod media;
 mod playlists;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use hyper::{
-    Request, Response, StatusCode,
+    HeaderMap, Request, StatusCode,
     body::{Body as _, Incoming},
     header::{HeaderValue, SEC_WEBSOCKET_VERSION},
     upgrade::Upgraded,
@@ -16,6 +16,7 @@ use tracing::debug;
 use super::{
     body::Body,
     connection::Connection,
+    http1::Rewound,
     response::{self, Answer, NO_STORE},
     socket::Socket,
 };
@@ -52,10 +53,9 @@ pub(super) fn answer(
             Err(error) => debug!(%error, "no WebSocket after all"),
         }
     });
-    let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    upgrade.headers(answer.headers_mut());
-    answer
+    let mut headers = HeaderMap::new();
+    upgrade.headers(&mut headers);
+    Answer::new(StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty())
 }
 
 /// Takes the socket out of hyper's buffers, so that none of them stay, into a task
@@ -80,11 +80,13 @@ fn taken<I>(upgraded: Upgraded) -> Result<(I, Bytes), Upgraded>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    match upgraded.downcast::<TokioIo<I>>() {
-        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+    let (io, read) = match upgraded.downcast::<TokioIo<Rewound<I>>>() {
+        Ok(parts) => (parts.io, parts.read_buf),
         Err(upgraded) => {
-            let parts = auto::upgrade::downcast::<TokioIo<I>>(upgraded)?;
-            Ok((parts.io.into_inner(), parts.read_buf))
+            let parts = auto::upgrade::downcast::<TokioIo<Rewound<I>>>(upgraded)?;
+            (parts.io, parts.read_buf)
         }
-    }
+    };
+    let (io, unread) = io.into_inner().into_parts();
+    Ok((io, Bytes::from([read, unread].concat())))
 }
