@@ -4,9 +4,9 @@
 //
 //   node clients.mjs KEYS-FILE DIRECTORY
 //
-// Edge 1 serves WebSocket on port 80 and IRC on 6667, edge 2 on 8080 and 6668. The
-// script that starts this replaces edge 1 when it reads `restart`, and answers by a
-// file `restarted`.
+// Edge 1 serves WebSocket on ports 80 and 443, IRC on 6667 and, over TLS, 6697;
+// edge 2 on 8080 and 6668. The script that starts this replaces edge 1 when it reads
+// `restart`, and answers by a file `restarted`.
 
 import { createHmac } from 'node:crypto';
 import { spawn } from 'node:child_process';
@@ -71,11 +71,11 @@ function actor(login, say) {
 
 const quiet = { info() {}, warn() {}, error() {}, setLevel() {} };
 
-async function tmiJs(login, port) {
+async function tmiJs(login, port, secure = false) {
   const identity = login === null ? undefined : { username: login, password: `oauth:${base32(jwt(login))}` };
   const client = new tmi.Client({
     options: { skipUpdatingEmotesets: true },
-    connection: { server: '127.0.0.1', port, secure: false, reconnect: true, reconnectInterval: 500 },
+    connection: { server: '127.0.0.1', port, secure, reconnect: true, reconnectInterval: 500 },
     logger: quiet,
     identity,
     channels: [ROOM],
@@ -186,8 +186,9 @@ async function weechat(login) {
     '/set logger.file.flush_delay 0',
     '/set irc.server_default.autoreconnect_delay 1',
     '/set irc.look.smart_filter off',
-    `/server add mill 127.0.0.1/6667 -nossl -nicks=${login} -username=${login} -password=oauth:${jwt(login)} -autojoin=${ROOM}`,
-    '/set irc.server.mill.ssl off',
+    `/server add mill 127.0.0.1/6697 -nicks=${login} -username=${login} -password=oauth:${jwt(login)} -autojoin=${ROOM}`,
+    '/set irc.server.mill.ssl on',
+    '/set irc.server.mill.ssl_verify off',
     '/connect mill',
   ];
   const child = spawn('weechat-headless', ['--dir', home, ...commands.flatMap((command) => ['-r', command])], {
@@ -219,7 +220,7 @@ async function weechat(login) {
   return made;
 }
 
-const makers = { tmi: (login) => tmiJs(login, 80), twurple, dank, framework, weechat };
+const makers = { tmi: (login) => tmiJs(login, 443, true), twurple, dank, framework, weechat };
 const only = process.env.ONLY?.split(',') ?? Object.keys(makers);
 const demo = await tmiJs('demo', 8080);
 const reader = await tmiJs(null, 8080);
