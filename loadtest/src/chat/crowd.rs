@@ -423,10 +423,7 @@ impl<'a> Crowd<'a> {
 
     fn read(&mut self, index: usize) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        loop {
-            let Some(member) = self.members.get_mut(index) else {
-                break;
-            };
+        while let Some(member) = self.members.get_mut(index) {
             match member.read(&mut buffer) {
                 Ok(0) => {
                     self.leave(index, "closed by the server");

@@ -4,9 +4,9 @@
 //
 //   node clients.mjs KEYS-FILE DIRECTORY
 //
-// Edge 1 serves WebSocket on port 80 and IRC on 6667, edge 2 on 8080 and 6668. The
-// script that starts this replaces edge 1 when it reads `restart`, and answers by a
-// file `restarted`.
+// Edge 1 serves WebSocket on ports 80 and 443, IRC on 6667 and, over TLS, 6697;
+// edge 2 on 8080 and 6668. The script that starts this replaces edge 1 when it reads
+// `restart`, and answers by a file `restarted`.
 
 import { createHmac } from 'node:crypto';
 import { spawn } from 'node:child_process';
@@ -22,7 +22,8 @@ const CHANNEL = 'demo';
 const ROOM = `#${CHANNEL}`;
 // The longest that anything here may take before it counts as lost.
 const PATIENCE_MS = 20_000;
-const TIMEOUT_S = 2;
+// Long enough for a word to be said within it on a busy machine.
+const TIMEOUT_S = 5;
 
 const [kid, , secret] = readFileSync(keysFile, 'utf8').trim().split(/\s+/);
 const base64url = (bytes) => Buffer.from(bytes).toString('base64url');
@@ -70,11 +71,11 @@ function actor(login, say) {
 
 const quiet = { info() {}, warn() {}, error() {}, setLevel() {} };
 
-async function tmiJs(login, port) {
+async function tmiJs(login, port, secure = false) {
   const identity = login === null ? undefined : { username: login, password: `oauth:${base32(jwt(login))}` };
   const client = new tmi.Client({
     options: { skipUpdatingEmotesets: true },
-    connection: { server: '127.0.0.1', port, secure: false, reconnect: true, reconnectInterval: 500 },
+    connection: { server: '127.0.0.1', port, secure, reconnect: true, reconnectInterval: 500 },
     logger: quiet,
     identity,
     channels: [ROOM],
@@ -185,8 +186,9 @@ async function weechat(login) {
     '/set logger.file.flush_delay 0',
     '/set irc.server_default.autoreconnect_delay 1',
     '/set irc.look.smart_filter off',
-    `/server add mill 127.0.0.1/6667 -nossl -nicks=${login} -username=${login} -password=oauth:${jwt(login)} -autojoin=${ROOM}`,
-    '/set irc.server.mill.ssl off',
+    `/server add mill 127.0.0.1/6697 -nicks=${login} -username=${login} -password=oauth:${jwt(login)} -autojoin=${ROOM}`,
+    '/set irc.server.mill.ssl on',
+    '/set irc.server.mill.ssl_verify off',
     '/connect mill',
   ];
   const child = spawn('weechat-headless', ['--dir', home, ...commands.flatMap((command) => ['-r', command])], {
@@ -218,7 +220,7 @@ async function weechat(login) {
   return made;
 }
 
-const makers = { tmi: (login) => tmiJs(login, 80), twurple, dank, framework, weechat };
+const makers = { tmi: (login) => tmiJs(login, 443, true), twurple, dank, framework, weechat };
 const only = process.env.ONLY?.split(',') ?? Object.keys(makers);
 const demo = await tmiJs('demo', 8080);
 const reader = await tmiJs(null, 8080);
@@ -249,19 +251,21 @@ async function silenced(one, what) {
   if (said(one.login, `${what} ${one.login}`)) fail(`${one.login} was read in spite of its ${what}`);
 }
 
-async function lives(one) {
+/** Until it is silenced; when its voice comes back. */
+async function talks(one) {
   const { login } = one;
   await until(`${login} in the room`, () => one.joined);
   await getsThrough(one, `hello from ${login}`);
   demo.say(`hello ${login}`);
   await until(`${login} hears`, () => one.texts.includes(`demo: hello ${login}`));
-
   await demo.client.timeout(ROOM, login, TIMEOUT_S, 'spam');
-  const began = Date.now();
+  const over = Date.now() + TIMEOUT_S * 1_000 + 100;
   await silenced(one, 'time-out');
-  await sleep(TIMEOUT_S * 1_000 + 100 - (Date.now() - began));
-  await getsThrough(one, `back, ${login}`);
+  return over;
+}
 
+async function isBanned(one) {
+  const { login } = one;
   await demo.client.ban(ROOM, login, 'spam');
   await silenced(one, 'ban');
   await demo.client.unban(ROOM, login);
@@ -273,7 +277,13 @@ async function lives(one) {
 }
 
 // One after another: a moderator's command is answered by a notice without a name.
-for (const one of actors) await lives(one);
+const ends = [];
+for (const one of actors) ends.push(await talks(one));
+await Promise.all(actors.map(async (one, at) => {
+  await sleep(Math.max(0, ends[at] - Date.now()));
+  await getsThrough(one, `back, ${one.login}`);
+}));
+for (const one of actors) await isBanned(one);
 
 console.log('restart');
 await until('another edge', () => existsSync(`${dir}/restarted`));
