@@ -16,6 +16,7 @@ setTimeout(() => fail("it took longer than 40 s"), 40_000);
 
 class Client {
   lines = [];
+  passed = [];
   waiting = null;
 
   constructor(port, nick, room = "demo") {
@@ -47,6 +48,7 @@ class Client {
     for (;;) {
       while (this.lines.length > 0) {
         const line = this.lines.shift();
+        this.passed.push(line);
         if (words.every((word) => line.includes(word))) return line;
       }
       if (Date.now() > deadline) fail(`${this.nick} never heard ${words.join(" and ")}`);
@@ -152,6 +154,7 @@ bob = new Client(two, "bob");
 await bob.hears("ROOMSTATE #demo");
 bob.say("still here");
 await bob.hears("@msg-id=msg_timedout");
+expect("an earlier life is no news", !bob.passed.some((line) => line.includes("PRIVMSG")));
 ann.say("first words");
 await demo.hears("PRIVMSG #demo :first words");
 ann.say("such worstwords, hmm");

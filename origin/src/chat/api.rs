@@ -3,10 +3,11 @@
 //! does, with the rights of the broadcaster.
 //!
 //! In: requests below `/api/v1/chat/ROOM`. Out: JSON, `{"error": {"code", "message"}}`
-//! where something is wrong. `wanted` reads a request without I/O; the rest asks the
-//! room. Rooms whose home is another origin are not here. The token is kept and
-//! compared as its SHA-256, in constant time.
+//! where something is wrong. `wanted` reads a request without I/O, `shown` is what
+//! answers look like; the rest asks the room. Rooms whose home is another origin are
+//! not here. The token is kept and compared as its SHA-256, in constant time.
 
+mod shown;
 mod wanted;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};

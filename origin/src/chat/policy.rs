@@ -21,6 +21,9 @@ use super::clue::{EmoteSet, Filter};
 const MAX_ROLES: usize = 262_144;
 const MAX_TERMS: usize = 16_384;
 
+/// Entries of a roles file for every room: each room tells its edges of them.
+const MAX_EVERYWHERE: usize = 1_024;
+
 /// Flags of what holds in all rooms.
 #[derive(Debug, Clone, Default, Args)]
 pub struct PolicyConfig {
@@ -120,6 +123,9 @@ impl RoleTable {
             };
             let held = of.entry(login).or_default();
             *held = held.union(roles);
+            if table.everywhere.len() > MAX_EVERYWHERE {
+                return Err((number, "more than 1,024 logins for every room"));
+            }
         }
         Ok(table)
     }
@@ -336,6 +342,10 @@ mod tests {
         ] {
             assert_eq!(RoleTable::parse(text).unwrap_err().0, line, "{text}");
         }
+        let many: String = (0..=MAX_EVERYWHERE)
+            .map(|n| format!("* u{n} vip\n"))
+            .collect();
+        assert_eq!(RoleTable::parse(&many).unwrap_err().0, MAX_EVERYWHERE + 1);
         for (text, line) in [("bad", 1), ("refuse ...", 1), ("# x\n\nhold a\nban b", 4)] {
             assert_eq!(terms(text).unwrap_err().0, line, "{text}");
         }

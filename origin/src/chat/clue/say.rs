@@ -11,7 +11,8 @@ use common::{
 };
 
 use super::{
-    Clue, Decision, RECENT, ROOM_MESSAGES, Said, filter, links::has_link, refused, review::Held, told_no,
+    Clue, Decision, RECENT, ROOM_MESSAGES, Said, filter, links::has_link, refused, review::Held,
+    told_no,
 };
 
 impl Clue {
