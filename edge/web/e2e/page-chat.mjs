@@ -150,6 +150,8 @@ async function moderates(reader, writer, moderator) {
 async function slows(reader, writer, moderator) {
   await say(moderator, '/slow 2');
   await until(reader, 'the rule is shown', () => document.getElementById('chat-rules').textContent === 'Slow mode, 2 s');
+  // The room counts from the writer's last message, which is to be older than that.
+  await sleep(2000);
   await say(writer, 'first');
   await until(writer, 'the countdown', () => document.getElementById('chat-wait').textContent === 'Slow mode, 2 s');
   await say(writer, 'second');

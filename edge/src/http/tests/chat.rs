@@ -17,7 +17,7 @@ async fn a_page_learns_who_may_write_and_the_emotes() {
     let emotes = file(
         &dir,
         "emotes",
-        "wave \u{1f44b}\nKappa https://cdn.example.net/k.png\n",
+        "wave 7 \u{1f44b}\nKappa 25 https://cdn.example.net/k.png\n",
     );
     let open = Rig::chatting(&["--chat-emotes", &emotes]).await;
     let about = open.get("/api/v1/chat").await;
@@ -69,7 +69,7 @@ async fn a_development_edge_signs_in_whoever_comes() {
 #[tokio::test]
 async fn a_page_may_go_where_it_is_configured_to_and_nowhere_else() {
     let dir = tempfile::tempdir().unwrap();
-    let emotes = file(&dir, "emotes", "Kappa https://cdn.example.net/k.png\n");
+    let emotes = file(&dir, "emotes", "Kappa 25 https://cdn.example.net/k.png\n");
     let flags = [
         "--chat-emotes",
         &emotes,
