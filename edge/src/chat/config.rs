@@ -42,7 +42,7 @@ pub struct ChatConfig {
     )]
     pub chat_sign_in_key: Option<PathBuf>,
 
-    /// File of the emotes that the watch page shows: lines NAME ID PICTURE, a picture being an https:// URL, a path on this edge or an emoji, the ID for origins, which take the same file; read again when it changes and on SIGHUP
+    /// File of the emotes that the watch page shows: lines NAME ID PICTURE, a picture being an https:// URL, a path on this edge or an emoji; read again when it changes and on SIGHUP
     #[arg(long, env = "MILLRACE_CHAT_EMOTES", value_name = "FILE")]
     pub chat_emotes: Option<PathBuf>,
 

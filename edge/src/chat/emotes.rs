@@ -1,9 +1,9 @@
 //! The emotes of this edge's pages: names and their pictures, from a file.
 //!
-//! In: lines `NAME ID PICTURE`, `#` and a space beginning a comment; the ID is for
-//! origins, which read the same file. A picture is an `https://` URL, a path on this
-//! edge, or a few characters (an emoji). Out: the JSON that pages
-//! read, and the origins that their policy has to let in. Bounds: [`MAX_EMOTES`],
+//! In: lines `NAME ID PICTURE`, the file of an origin's `--chat-emotes` with pictures;
+//! `#` and a space begin a comment line. A picture is an `https://` URL, a path on
+//! this edge, or a few characters (an emoji). Out: names and pictures, and the
+//! origins that a page's policy has to let in. Bounds: [`MAX_EMOTES`],
 //! [`MAX_NAME_CHARS`], [`MAX_URL_BYTES`], [`MAX_ORIGINS`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,8 +41,9 @@ impl Emotes {
             let wrong = |problem| EmoteFileError { line, problem };
             let words: Vec<_> = text.split_whitespace().collect();
             let (name, picture) = match words[..] {
-                [] | ["#", ..] => continue,
-                [name, _id, picture] => (name, picture),
+                // Without a picture, its name is read.
+                [] | ["#", ..] | [_, _] => continue,
+                [name, _, picture] => (name, picture),
                 _ => return Err(wrong("expected `NAME ID PICTURE`")),
             };
             if name.chars().count() > MAX_NAME_CHARS {
@@ -114,8 +115,8 @@ mod tests {
 
     #[test]
     fn a_set_is_names_and_pictures() {
-        let file = "# ours\nKappa 25 https://cdn.example.net/k.png?v=1\n\n wave w \u{1f44b} \n:) 1 /emotes/smile.svg\n\
-                    far f https://cdn.example.net:8443/f.webp\n";
+        let file = "# ours, and theirs\nKappa 25 https://cdn.example.net/k.png?v=1\n\n wave 7 \u{1f44b} \n\
+                    :) 8 /emotes/smile.svg\nfar 9 https://cdn.example.net:8443/f.webp\nplain 10\n";
         let emotes = Emotes::parse(file).unwrap();
         let names: Vec<_> = emotes.pictures().keys().map(String::as_str).collect();
         assert_eq!(names, [":)", "Kappa", "far", "wave"]);
@@ -147,7 +148,11 @@ mod tests {
 
     #[test]
     fn a_set_is_bounded() {
-        let lines = |count: usize| (0..count).map(|n| format!("e{n} {n} :)\n")).collect::<String>();
+        let lines = |count: usize| {
+            (0..count)
+                .map(|n| format!("e{n} {n} :)\n"))
+                .collect::<String>()
+        };
         assert_eq!(Emotes::parse(&lines(MAX_EMOTES)).unwrap().len(), MAX_EMOTES);
         let many = Emotes::parse(&lines(MAX_EMOTES + 1)).unwrap_err();
         assert_eq!(many.line, MAX_EMOTES + 1);
@@ -157,6 +162,6 @@ mod tests {
         assert!(Emotes::parse(&origins).is_err());
         assert!(Emotes::parse("a 1 :)\na 2 :(").is_err());
         assert!(Emotes::parse(&format!("{} 1 :)", "x".repeat(65))).is_err());
-        assert!(Emotes::parse("a b c d").is_err() && Emotes::parse("a b").is_err());
+        assert!(Emotes::parse("a b c d").is_err() && Emotes::parse("a").is_err());
     }
 }

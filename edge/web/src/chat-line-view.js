@@ -78,6 +78,13 @@ function reply({ display, login, text }) {
   return node;
 }
 
+function verdict(label, command) {
+  const button = element('button', 'line-verdict', label);
+  Object.assign(button, { type: 'button', tabIndex: -1 });
+  button.dataset.command = command;
+  return button;
+}
+
 // `set` of emotes; `login` of the reader or null.
 export function lineNode(line, { set, login }) {
   const node = element('div', 'chat-line');
@@ -102,6 +109,8 @@ export function lineNode(line, { set, login }) {
   paintName(name, line.colour, line.login);
   const text = element('span', 'line-text');
   text.append(...cut.map((piece) => NODES[piece.kind](piece)));
+  if (line.kind === 'held') node.append(element('span', 'line-system', 'Held for review'));
   node.append(name, element('span', 'line-colon', line.action ? ' ' : ': '), text);
+  if (line.kind === 'held') node.append(verdict('Approve', `/approve ${line.target}`), verdict('Deny', `/deny ${line.target}`));
   return node;
 }

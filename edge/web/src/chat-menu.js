@@ -12,6 +12,7 @@ function choices(line, me) {
   // Nobody moderates the broadcaster, or themselves.
   if (!me.moderates || line.login === me.login || line.badges.includes('broadcaster')) return found;
   if (line.kind === 'message') found.push({ label: 'Delete message', command: `/delete ${line.id}` });
+  if (line.kind === 'held') found.push({ label: 'Approve message', command: `/approve ${line.target}` }, { label: 'Deny message', command: `/deny ${line.target}` });
   return [
     ...found,
     { label: 'Time out for 1 minute', command: `/timeout ${line.login} 60` },

@@ -232,7 +232,9 @@ export class Chat {
   #bind() {
     const lines = byId('chat-lines');
     lines.addEventListener('click', ({ target }) => {
-      if (target.closest('.line-name')) this.#openMenu(target.closest('.chat-line'));
+      const { command } = target.dataset;
+      if (command) this.#act({ command });
+      else if (target.closest('.line-name')) this.#openMenu(target.closest('.chat-line'));
     });
     lines.addEventListener('keydown', (event) => this.#lineKey(event));
     lines.addEventListener('focusin', () => this.#list.hold(this.#inHand));

@@ -227,6 +227,32 @@ test('slow mode counts from the last message, and not for moderators', () => {
   assert.ok(rig.session.me.moderates);
   rig.lines('@ban-duration=60 :s CLEARCHAT #demo :ann');
   assert.deepEqual(rig.session.wait, { untilMs: 60_000, why: 'timeout' });
+  rig.lines('@slow=5 :s ROOMSTATE #demo');
+  assert.equal(rig.session.wait.why, 'timeout', 'the longer of two');
+});
+
+test('slow mode that is turned on counts from the last message, too', () => {
+  const rig = new Rig({ login: 'ann' }).live();
+  rig.lines(said(1, { login: 'ann' }));
+  rig.nowMs = 1000;
+  rig.lines('@slow=10 :s ROOMSTATE #demo');
+  assert.deepEqual(rig.session.wait, { untilMs: 10_000, why: 'slow' });
+  rig.lines('@ban-duration=60 :s CLEARCHAT #demo :ann', said(2, { login: 'ann' }));
+  assert.deepEqual(rig.session.wait, { untilMs: 11_000, why: 'slow' }, 'who was let speak is not timed out');
+});
+
+test('what is held is for moderators to decide on, and goes once it is', () => {
+  const rig = new Rig({ login: 'mia' }).live();
+  rig.lines('@badges=moderator/1;mod=1 :s USERSTATE #demo');
+  rig.take();
+  const held = (n) => `@msg-id=held_for_review;target-msg-id=id-${n};login=bob;display-name=Bob;millrace/offset=7.${n};time=${time(n)} :s NOTICE #demo :Held for review: bob: hm: (yes) (/approve id-${n} or /deny id-${n})`;
+  const [told] = rig.session.on({ type: 'line', text: held(1) }, 0);
+  const { id, kind, target, login, display, text } = told.message;
+  assert.deepEqual([id, kind, target, login, display, text], ['held-id-1', 'held', 'id-1', 'bob', 'Bob', 'hm: (yes)']);
+  rig.lines(said(1));
+  assert.deepEqual(rig.take().map(({ removal }) => removal), [{ what: 'message', id: 'held-id-1' }]);
+  rig.lines('@msg-id=held_denied;target-msg-id=id-2;login=bob :s NOTICE #demo :mia denied the held message of bob.');
+  assert.deepEqual(rig.take().map((action) => action.removal?.id ?? action.text), ['held-id-2', 'mia denied the held message of bob.']);
 });
 
 test('another name is another connection in the same room', () => {

@@ -17,7 +17,7 @@ async fn a_page_learns_who_may_write_and_the_emotes() {
     let emotes = file(
         &dir,
         "emotes",
-        "wave w \u{1f44b}\nKappa 25 https://cdn.example.net/k.png\n",
+        "wave 7 \u{1f44b}\nKappa 25 https://cdn.example.net/k.png\n",
     );
     let open = Rig::chatting(&["--chat-emotes", &emotes]).await;
     let about = open.get("/api/v1/chat").await;

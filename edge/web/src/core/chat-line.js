@@ -54,6 +54,23 @@ export function messageOf(line) {
   };
 }
 
+// A NOTICE by which moderators see what is held for them; its id is not the
+// message's, which is said under its own once it is approved.
+export function heldOf(line) {
+  const target = line.tags.get('target-msg-id') ?? '';
+  const text = /^Held for review: [^:]*: (.*) \(\/approve \S+ or \/deny \S+\)$/s.exec(line.params[1] ?? '')?.[1];
+  return {
+    ...messageOf({ ...line, tags: new Map([...line.tags, ['id', heldId(target)]]) }),
+    kind: 'held',
+    target,
+    login: line.tags.get('login') ?? '',
+    display: line.tags.get('display-name') || line.tags.get('login') || '',
+    text: text ?? line.params[1] ?? '',
+  };
+}
+
+export const heldId = (target) => `held-${target}`;
+
 // CLEARCHAT and CLEARMSG: what is to go.
 export function removalOf(line) {
   const { tags, params } = line;
@@ -75,11 +92,12 @@ export function roomOf(line, before) {
     emoteOnly: number('emote-only', Number(before.emoteOnly)) === 1,
     subscribersOnly: number('subs-only', Number(before.subscribersOnly)) === 1,
     unique: number('r9k', Number(before.unique)) === 1,
+    noLinks: number('millrace/no-links', Number(before.noLinks)) === 1,
     followersMin: followers < 0 ? null : followers,
   };
 }
 
-export const ANY_ROOM = { slowS: 0, emoteOnly: false, subscribersOnly: false, unique: false, followersMin: null };
+export const ANY_ROOM = { slowS: 0, emoteOnly: false, subscribersOnly: false, unique: false, noLinks: false, followersMin: null };
 
 // The rules of a room in words, for who wants to write there.
 export function rules(room) {
@@ -89,6 +107,7 @@ export function rules(room) {
   if (room.subscribersOnly) said.push('Subscribers only');
   if (room.followersMin !== null) said.push('Followers only');
   if (room.unique) said.push('No repeats');
+  if (room.noLinks) said.push('No links');
   return said.join(' \u00b7 ');
 }
 

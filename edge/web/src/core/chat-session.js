@@ -14,7 +14,7 @@
 // messages without a verdict, MAX_PAGES pages of history.
 
 import { backoffMs } from './backoff.js';
-import { ANY_ROOM, messageOf, removalOf, roomOf, selfOf, waitS } from './chat-line.js';
+import { ANY_ROOM, heldId, heldOf, messageOf, removalOf, roomOf, selfOf, waitS } from './chat-line.js';
 import { parseLine, writeLine } from './irc.js';
 
 // On the first visit, and one page of what was missed.
@@ -55,6 +55,7 @@ export class ChatSession {
   #attempt = 0;
   #joined = false;
   #heardMs = 0;
+  #spokeMs = null;
   #sinceMs = 0;
   #pinged = false;
   // Of the last messages: { id, time, ms }.
@@ -121,10 +122,7 @@ export class ChatSession {
 
   #roomState(line, nowMs, out) {
     this.room = roomOf(line, this.room);
-    if (this.wait?.why === 'slow') {
-      const until = nowMs + this.room.slowS * 1000;
-      this.wait = this.room.slowS === 0 ? null : { ...this.wait, untilMs: Math.min(this.wait.untilMs, until) };
-    }
+    this.#slow(nowMs);
     out.push({ do: 'state' });
     if (this.#joined) return;
     this.#joined = true;
@@ -225,10 +223,26 @@ export class ChatSession {
     const label = line.tags.get('label');
     const own = this.me.login !== null && message.login === this.me.login;
     if (label !== undefined) this.#asked.delete(label);
-    if (own && line.command === 'PRIVMSG') this.#mayTalkIn(this.me.exempt ? 0 : this.room.slowS, 'slow', nowMs);
+    if (own && line.command === 'PRIVMSG') {
+      this.#spokeMs = nowMs;
+      this.wait = null;
+      this.#slow(nowMs);
+    }
     this.#heard(message);
+    if (this.me.moderates) this.#noLongerHeld(message.id, out);
     this.#tell({ do: 'message', message, own }, out);
     if (own) out.push({ do: 'state' });
+  }
+
+  // Slow mode counts from the reader's last message, whenever it is turned on.
+  #slow(nowMs) {
+    if (this.wait?.why === 'timeout' && this.wait.untilMs > nowMs) return;
+    const slowMs = this.me.exempt || this.#spokeMs === null ? 0 : this.room.slowS * 1000;
+    this.wait = slowMs > 0 ? { untilMs: this.#spokeMs + slowMs, why: 'slow' } : null;
+  }
+
+  #noLongerHeld(target, out) {
+    this.#tell({ do: 'remove', removal: { what: 'message', id: heldId(target) } }, out);
   }
 
   #mayTalkIn(seconds, why, nowMs) {
@@ -244,9 +258,9 @@ export class ChatSession {
   }
 
   #notice(line, nowMs, out) {
-    const [target, text = ''] = line.params;
+    const [to, text = ''] = line.params;
     const id = line.tags.get('msg-id') ?? '';
-    if (target === '*' && this.#credential !== null && DENIED.test(text)) {
+    if (to === '*' && this.#credential !== null && DENIED.test(text)) {
       this.#credential = null;
       out.push({ do: 'signed-out', why: 'Your sign-in has expired or is not valid here.' });
       return;
@@ -255,6 +269,12 @@ export class ChatSession {
       if (this.state === 'live') this.#catchUp(nowMs, out);
       return;
     }
+    const target = line.tags.get('target-msg-id');
+    if (id === 'held_for_review' && target) {
+      this.#tell({ do: 'message', message: heldOf(line), own: false }, out);
+      return;
+    }
+    if (id === 'held_denied' && target) this.#noLongerHeld(target, out);
     const label = line.tags.get('label');
     const asked = this.#asked.get(label);
     if (asked) this.#asked.delete(label);
