@@ -3,6 +3,7 @@
 // and measures what its tick needs; it decides nothing.
 
 import Hls from 'hls.js';
+import { Holes } from './core/holes.js';
 import { Pace } from './core/pace.js';
 import { pastOf } from './core/past.js';
 import { isDisjoint } from './core/playlist.js';
@@ -66,6 +67,7 @@ export class Player {
   #timeouts = 0;
   #refusals = 0;
   #pace = new Pace();
+  #holes = new Holes();
   #position = 0;
   #jumped = false;
 
@@ -100,6 +102,7 @@ export class Player {
     this.#failing = null;
     this.#timeouts = 0;
     this.#refusals = 0;
+    this.#holes.restart();
     this.#video.removeAttribute('src');
     this.#video.load();
   }
@@ -147,6 +150,7 @@ export class Player {
     const jumped = this.#jumped || video.seeking;
     const moved = !idle && !jumped && video.readyState >= READY && position > this.#position;
     this.#position = position;
+    if (!this.native && this.#holes.crossed(position, this.#ranges(), jumped)) this.#resync();
     this.#jumped = false;
     return {
       type: 'tick',
@@ -187,13 +191,19 @@ export class Player {
 
   // Seconds buffered ahead of the position.
   bufferAhead() {
-    const { buffered, currentTime } = this.#video;
-    for (let i = 0; i < buffered.length; i++) {
-      if (buffered.start(i) <= currentTime + 0.1 && currentTime < buffered.end(i)) {
-        return buffered.end(i) - currentTime;
-      }
-    }
-    return 0;
+    const { currentTime } = this.#video;
+    const range = this.#ranges().find(([start, end]) => start <= currentTime + 0.1 && currentTime < end);
+    return range ? range[1] - currentTime : 0;
+  }
+
+  #ranges() {
+    const { buffered } = this.#video;
+    return Array.from({ length: buffered.length }, (_, i) => [buffered.start(i), buffered.end(i)]);
+  }
+
+  // Has the browser look for the picture where the sound is.
+  #resync() {
+    this.#video.currentTime += 0.001;
   }
 
   #play() {
