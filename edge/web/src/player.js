@@ -3,11 +3,12 @@
 // and measures what its tick needs; it decides nothing.
 
 import Hls from 'hls.js';
+import { Holes } from './core/holes.js';
 import { Pace } from './core/pace.js';
 import { pastOf } from './core/past.js';
 import { isDisjoint } from './core/playlist.js';
 import { withViewer } from './core/source.js';
-import { READY, Sampler } from './sampler.js';
+import { ranges, READY, Sampler } from './sampler.js';
 
 /* global MILLRACE_WORKER */
 const WORKER_PATH = MILLRACE_WORKER;
@@ -66,6 +67,7 @@ export class Player {
   #timeouts = 0;
   #refusals = 0;
   #pace = new Pace();
+  #holes = new Holes();
 
   // `source` says where the channel is: `live` and `viewer`. `report(event)` is
   // called outside of hls.js' own handlers, so that it may unload the player that
@@ -110,6 +112,7 @@ export class Player {
     this.#failing = null;
     this.#timeouts = 0;
     this.#refusals = 0;
+    this.#holes.restart();
     this.#video.removeAttribute('src');
     this.#video.load();
   }
@@ -151,8 +154,11 @@ export class Player {
   // The fields of a session's tick, `following` being whether the viewer wants
   // to be at the live edge.
   sample(nowMs, following) {
+    const tick = this.#sampler.sample(nowMs, following);
+    const { currentTime, buffered } = this.#video;
+    if (!this.native && this.#holes.crossed(currentTime, ranges(buffered), this.#sampler.jumped)) this.#resync();
     return {
-      ...this.#sampler.sample(nowMs, following),
+      ...tick,
       lagS: following ? this.lag(nowMs) : null,
       playlistAgeMs: this.native ? 0 : this.#advancedMs === null ? null : nowMs - this.#advancedMs,
       playlistSlowMs: Math.max(SLOW_PLAYLIST_MS, slowMs(this.hls?.latestLevelDetails)),
@@ -186,6 +192,11 @@ export class Player {
 
   bufferAhead() {
     return this.#sampler.bufferAhead();
+  }
+
+  // Has the browser look for the picture where the sound is.
+  #resync() {
+    this.#video.currentTime += 0.001;
   }
 
   #play() {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::rig::{Reply, Rig};
+use super::rig::{Client, Reply, Rig};
 use crate::{
     fixture::{PARTS, V},
     view::{TokenArgs, mint},
@@ -145,6 +145,18 @@ async fn without_keys_there_are_no_tokens() {
     assert_eq!(own.header("etag"), shared.header("etag"));
 }
 
+/// A body without a length that ends as one that is complete.
+async fn to_its_end(client: &mut Client) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let chunk = client.chunk().await.unwrap();
+        if chunk.is_empty() {
+            return whole;
+        }
+        whole.extend(chunk);
+    }
+}
+
 /// What goes on ends with the token that it began under, cleanly; a segment that is
 /// being made is as little checked as one that is complete, and comes whole.
 #[tokio::test]
@@ -160,27 +172,13 @@ async fn an_endless_stream_ends_with_its_token() {
     let open = format!("/s/{token}/live/demo/7/v0/106.m4s");
     segment.ask("GET", &open, &[]).await;
     assert_eq!(segment.reply_head().await.unwrap().status, 200);
-    let mut seen = Vec::new();
-    loop {
-        let chunk = brief.chunk().await.unwrap();
-        if chunk.is_empty() {
-            break;
-        }
-        seen.extend(chunk);
-    }
+    let seen = to_its_end(&mut brief).await;
     assert_eq!(seen, b"init of v0v0 106.0;v0 106.1;");
     assert_eq!(rig.metrics.streams_expired.get(), 1);
     assert!(is_refused(&rig.get(&format!("/s/{token}{path}")).await));
     (2..PARTS).for_each(|part| rig.studio.part(V, 106, part));
     rig.studio.complete(V);
-    let mut whole = Vec::new();
-    loop {
-        let chunk = segment.chunk().await.unwrap();
-        if chunk.is_empty() {
-            break;
-        }
-        whole.extend(chunk);
-    }
+    let whole = to_its_end(&mut segment).await;
     let all: String = (0..PARTS).map(|part| format!("v0 106.{part};")).collect();
     assert_eq!(whole, all.as_bytes());
 }

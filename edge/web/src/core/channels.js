@@ -35,7 +35,7 @@ export function readChannels(body) {
     .sort((a, b) => (b.viewers ?? 0) - (a.viewers ?? 0) || a.name.localeCompare(b.name));
 }
 
-// A channel that nobody watches yet is "starting" to its edge; it is live.
+// One that starts is as good as live: its page waits for the first picture.
 export function badge({ away }) {
   return away ? BADGES.interrupted : BADGES.live;
 }
