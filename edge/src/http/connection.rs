@@ -123,8 +123,7 @@ impl Connection {
     /// Whether a viewer with this sum is to be counted, or was a moment ago. The
     /// sum need not withstand an enemy: who finds two of a kind hides the one
     /// behind the other on their own connection alone.
-    pub(super) fn counts_anew(&self, sum: u64) -> bool {
-        let at = Instant::now();
+    pub(super) fn counts_anew(&self, sum: u64, at: Instant) -> bool {
         let mut counted = self.counted.lock();
         let known = counted
             .as_ref()
@@ -408,7 +407,8 @@ pub(super) async fn run<I>(
         Protocol::Http1 => {
             let max = buffer_bytes(&server.config);
             let served = pin!(http1::serve(&server, &connection, io, max));
-            match drive(served, |_| (), &server, &connection, &shutdown).await {
+            let on = (&*server, &*connection, &shutdown);
+            match drive(served, |_| (), on).await {
                 Some(Some(io)) => io,
                 Some(None) | None => return,
             }
@@ -437,51 +437,30 @@ async fn run_hyper<I>(
     });
     let io = TokioIo::new(io);
     let builders = &server.builders;
+    let on = (&*server, &*connection, &shutdown);
     match protocol {
         Protocol::Http1 => {
             let served = builders.http1.serve_connection(io, service);
-            let served = pin!(served.with_upgrades());
-            drive(
-                served,
-                |one| one.graceful_shutdown(),
-                &server,
-                &connection,
-                &shutdown,
-            )
-            .await;
+            let finish = conn::http1::UpgradeableConnection::graceful_shutdown;
+            drive(pin!(served.with_upgrades()), finish, on).await;
         }
         Protocol::Http2 => {
             let served = pin!(builders.http2.serve_connection(io, service));
-            drive(
-                served,
-                |one| one.graceful_shutdown(),
-                &server,
-                &connection,
-                &shutdown,
-            )
-            .await;
+            drive(served, auto::Connection::graceful_shutdown, on).await;
         }
         Protocol::Unknown => {
             let served = pin!(builders.either.serve_connection_with_upgrades(io, service));
-            drive(
-                served,
-                |one| one.graceful_shutdown(),
-                &server,
-                &connection,
-                &shutdown,
-            )
-            .await;
+            drive(served, auto::UpgradeableConnection::graceful_shutdown, on).await;
         }
     }
 }
 
-/// `None` where a deadline or an error ended it.
+/// Until the connection ends by itself or is made to; `finish` asks it to end
+/// with what it has in progress. `None` where a deadline or an error ended it.
 async fn drive<C, T, E>(
     mut served: Pin<&mut C>,
     finish: impl Fn(Pin<&mut C>),
-    server: &Server,
-    connection: &Connection,
-    shutdown: &Shutdown,
+    (server, connection, shutdown): (&Server, &Connection, &Shutdown),
 ) -> Option<T>
 where
     C: Future<Output = Result<T, E>>,
