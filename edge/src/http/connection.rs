@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    task::unconstrained,
     time::{Instant, sleep_until},
 };
 
@@ -470,7 +471,8 @@ where
     let mut timer = pin!(sleep_until(connection.expiry(&server.config).0));
     let (mut drains, mut closing) = (false, false);
     // A task has one waker for as long as it lives: what was polled once wakes it,
-    // and need not be polled again before it has something to say.
+    // and need not be polled again before it has something to say. Polled outside
+    // the task's budget, since what has used it up says nothing and wakes nobody.
     let mut armed = false;
     poll_fn(|cx| {
         loop {
@@ -483,7 +485,7 @@ where
                 return Poll::Ready(ended.map_err(failed).ok());
             }
             let begun = !armed || shutdown.is_draining();
-            if !drains && begun && draining.as_mut().poll(cx).is_ready() {
+            if !drains && begun && pin!(unconstrained(draining.as_mut())).poll(cx).is_ready() {
                 drains = true;
                 connection.draining.store(true, Relaxed);
                 finish(served.as_mut());
@@ -491,7 +493,7 @@ where
             }
             let due = !armed || timer.is_elapsed();
             armed = true;
-            if !due || timer.as_mut().poll(cx).is_pending() {
+            if !due || pin!(unconstrained(timer.as_mut())).poll(cx).is_pending() {
                 return Poll::Pending;
             }
             armed = false;
