@@ -1,7 +1,8 @@
 //! HTTP for viewers. In: requests of strangers. Out: playlists, parts, segments
 //! and the watch page, from windows that [`Upstream`] keeps filled.
 //!
-//! A request is parsed by hand into a [`route::Route`], waits on a window when it asks for
+//! A request over HTTP/1.1 is read by `http1`, any other by hyper. It is parsed
+//! by hand into a [`route::Route`], waits on a window when it asks for
 //! what comes next, and is answered with `Bytes` that all viewers share. A
 //! connection is one task; what a stranger can hold is bounded by
 //! [`HttpConfig`], and each bound has a counter in [`HttpMetrics`].

@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    task::unconstrained,
     time::{Instant, sleep_until},
 };
 
@@ -123,8 +124,7 @@ impl Connection {
     /// Whether a viewer with this sum is to be counted, or was a moment ago. The
     /// sum need not withstand an enemy: who finds two of a kind hides the one
     /// behind the other on their own connection alone.
-    pub(super) fn counts_anew(&self, sum: u64) -> bool {
-        let at = Instant::now();
+    pub(super) fn counts_anew(&self, sum: u64, at: Instant) -> bool {
         let mut counted = self.counted.lock();
         let known = counted
             .as_ref()
@@ -247,9 +247,8 @@ impl Active {
         self.large
     }
 
-    /// A piece of an answer without a length is on its way, or the first is to be
-    /// asked for: it must have left, and the next been asked for, by the deadline.
-    /// As [`Active::must_send`].
+    /// A piece of an answer without a length is on its way: it must have left,
+    /// and the next been asked for, by the deadline. As [`Active::must_send`].
     pub(super) fn sends(&mut self) {
         let connection = &self.connection;
         if !connection.multiplexed.load(Relaxed) {
@@ -409,7 +408,8 @@ pub(super) async fn run<I>(
         Protocol::Http1 => {
             let max = buffer_bytes(&server.config);
             let served = pin!(http1::serve(&server, &connection, io, max));
-            match drive(served, |_| (), (&server, &connection, &shutdown)).await {
+            let on = (&*server, &*connection, &shutdown);
+            match drive(served, |_| (), on).await {
                 Some(Some(io)) => io,
                 Some(None) | None => return,
             }
@@ -442,9 +442,8 @@ async fn run_hyper<I>(
     match protocol {
         Protocol::Http1 => {
             let served = builders.http1.serve_connection(io, service);
-            let served = pin!(served.with_upgrades());
             let finish = conn::http1::UpgradeableConnection::graceful_shutdown;
-            drive(served, finish, on).await;
+            drive(pin!(served.with_upgrades()), finish, on).await;
         }
         Protocol::Http2 => {
             let served = pin!(builders.http2.serve_connection(io, service));
@@ -472,7 +471,8 @@ where
     let mut timer = pin!(sleep_until(connection.expiry(&server.config).0));
     let (mut drains, mut closing) = (false, false);
     // A task has one waker for as long as it lives: what was polled once wakes it,
-    // and need not be polled again before it has something to say.
+    // and need not be polled again before it has something to say. Polled outside
+    // the task's budget, since what has used it up says nothing and wakes nobody.
     let mut armed = false;
     poll_fn(|cx| {
         loop {
@@ -485,7 +485,7 @@ where
                 return Poll::Ready(ended.map_err(failed).ok());
             }
             let begun = !armed || shutdown.is_draining();
-            if !drains && begun && draining.as_mut().poll(cx).is_ready() {
+            if !drains && begun && pin!(unconstrained(draining.as_mut())).poll(cx).is_ready() {
                 drains = true;
                 connection.draining.store(true, Relaxed);
                 finish(served.as_mut());
@@ -493,7 +493,7 @@ where
             }
             let due = !armed || timer.is_elapsed();
             armed = true;
-            if !due || timer.as_mut().poll(cx).is_pending() {
+            if !due || pin!(unconstrained(timer.as_mut())).poll(cx).is_pending() {
                 return Poll::Pending;
             }
             armed = false;

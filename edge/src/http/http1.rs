@@ -20,14 +20,14 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Buf;
 use hyper::{StatusCode, body::Body as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use self::{
@@ -110,15 +110,16 @@ where
         let mut peer = Peer {
             io: &mut io,
             ahead: buffer.get(len..).unwrap_or_default().to_vec(),
+            now: Instant::now(),
         };
         let active = connection.begin(false, &server.config);
+        let answer = service::answered(server, connection, active, &head, peer.now);
         // On the heap while it lasts: ten thousand connections idle.
-        let answer = Box::pin(service::answered(server, connection, active, &head));
-        let answer = peer.wait_for(answer).await?;
+        let answer = peer.wait_for(Box::pin(answer)).await?;
         let terms = Terms {
             bodiless: head.method == Method::Head,
             close: close || connection.ends(),
-            now: Instant::now(),
+            now: peer.now.into_std(),
         };
         let close = peer.send(answer, terms).await?;
         buffer = peer.ahead;
@@ -145,14 +146,15 @@ where
     };
     let active = connection.begin(false, &server.config);
     let answer = service::refused(server, active, why, status);
-    let terms = Terms {
-        bodiless: false,
-        close: true,
-        now: Instant::now(),
-    };
     let mut peer = Peer {
         io: &mut io,
         ahead: Vec::new(),
+        now: Instant::now(),
+    };
+    let terms = Terms {
+        bodiless: false,
+        close: true,
+        now: peer.now.into_std(),
     };
     peer.send(answer, terms).await?;
     io.shutdown().await?;
@@ -208,6 +210,8 @@ struct Peer<'a, I> {
     io: &'a mut I,
     /// What it has sent meanwhile, to be read as requests when it is their turn.
     ahead: Vec<u8>,
+    /// Of its request, or of the end of a wait.
+    now: Instant,
 }
 
 impl<I> Peer<'_, I>
@@ -217,12 +221,19 @@ where
     /// # Errors
     /// The peer has gone; what was waited for is of no use to anybody.
     async fn wait_for<T>(&mut self, wanted: Pin<Box<impl Future<Output = T>>>) -> io::Result<T> {
-        let mut wanted = wanted;
-        poll_fn(|cx| match wanted.as_mut().poll(cx) {
+        let (mut wanted, mut waited) = (wanted, false);
+        let out = poll_fn(|cx| match wanted.as_mut().poll(cx) {
             Poll::Ready(out) => Poll::Ready(Ok(out)),
-            Poll::Pending => self.poll_gone(cx).map(Err),
-        })
-        .await
+            Poll::Pending => {
+                waited = true;
+                self.poll_gone(cx).map(Err)
+            }
+        });
+        let out = out.await?;
+        if waited {
+            self.now = Instant::now();
+        }
+        Ok(out)
     }
 
     /// Whether the peer has gone, told while something else is waited for. Once it

@@ -267,7 +267,7 @@ impl Place {
                 Kind::Video => &*VIDEO_HEAD,
                 Kind::Audio => &*AUDIO_HEAD,
             };
-            response::with_head(head.clone(), since, body)
+            response::with_head(head.clone(), since.map(|since| asked.age(since)), body)
         };
         if negotiate::not_modified(asked.fields, TAG) {
             return response::unchanged(whole(Body::empty()));

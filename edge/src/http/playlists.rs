@@ -277,7 +277,8 @@ pub(super) fn found(
         (made.text.clone(), &made.etag)
     };
     let head = made.head(content_type, cache, gzip, blocking);
-    let answer = response::with_head(head.clone(), Some(made.at), Body::whole(body));
+    let age = Some(asked.age(made.at));
+    let answer = response::with_head(head.clone(), age, Body::whole(body));
     if negotiate::not_modified(asked.fields, etag.as_bytes()) {
         return response::unchanged(answer);
     }

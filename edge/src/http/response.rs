@@ -1,6 +1,6 @@
 //! Answers with the headers that every viewer's answer carries (T3, T4, T5).
 
-use std::{sync::Arc, time::Instant};
+use std::{sync::Arc, time::Duration};
 
 use hyper::{
     HeaderMap, Response, StatusCode,
@@ -239,9 +239,10 @@ pub(super) fn head(content_type: HeaderValue, cache: HeaderValue, etag: HeaderVa
     headers
 }
 
-/// 200 with `head`, and by T2 with how long this edge has had what it sends.
-pub(super) fn with_head(head: Arc<SharedHead>, since: Option<Instant>, body: Body) -> Answer {
-    let age_seconds = since.map(|since| since.elapsed().as_secs());
+/// 200 with `head`, and by T2 with its age: how long this edge has had what it
+/// sends. What came while it was waited for has none.
+pub(super) fn with_head(head: Arc<SharedHead>, age: Option<Duration>, body: Body) -> Answer {
+    let age_seconds = age.map(|age| age.as_secs());
     Answer {
         status: StatusCode::OK,
         headers: None,
@@ -298,8 +299,6 @@ pub(super) fn max_age(seconds: u32) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -311,9 +310,9 @@ mod tests {
             (10_000, "10"),
             (61_500, "61"),
         ] {
-            let since = Instant::now().checked_sub(Duration::from_millis(ms));
             let shared = SharedHead::new(HeaderMap::new());
-            let mut answer = with_head(shared, since, Body::empty());
+            let passed = Duration::from_millis(ms);
+            let mut answer = with_head(shared, Some(passed), Body::empty());
             let mut written = Vec::new();
             answer.write_fields(&mut written);
             assert_eq!(written, format!("age: {age}\r\n").as_bytes(), "{ms}");

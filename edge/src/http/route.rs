@@ -151,12 +151,20 @@ fn number(digits: &str) -> Option<u64> {
 
 /// One or more digits and nothing else, below 2^64.
 fn integer(digits: &str) -> Option<u64> {
-    let append = |number: u64, b: u8| {
-        let digit = b.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        number.checked_mul(10)?.checked_add(digit.into())
-    };
-    let some = (!digits.is_empty()).then_some(0)?;
-    digits.bytes().try_fold(some, append)
+    // With so many at most there is nothing to overflow; more are rare.
+    if digits.len() > 19 || digits.is_empty() {
+        let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        return plain.then(|| digits.parse().ok()).flatten();
+    }
+    let mut number = 0_u64;
+    for b in digits.bytes() {
+        let digit = b.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.wrapping_mul(10).wrapping_add(digit.into());
+    }
+    Some(number)
 }
 
 /// The delivery directives of a playlist request. Every other parameter is

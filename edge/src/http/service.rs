@@ -72,6 +72,8 @@ pub(super) struct Asked<'a> {
     pub(super) token: Option<&'a str>,
     /// HEAD: the headers are wanted now, waiting or not.
     pub(super) head: bool,
+    /// When it was asked. The clock is not read again for what is ready.
+    pub(super) now: Instant,
 }
 
 /// Why a request that had to wait was not answered.
@@ -183,7 +185,7 @@ pub(super) async fn serve(
                 server.metrics.rejected(why);
                 counted(&server, active, &head, (RouteClass::Other, answer))
             }
-            None => answered(&server, &connection, active, &head).await,
+            None => answered(&server, &connection, active, &head, Instant::now()).await,
         }
     })
     .await
@@ -214,8 +216,9 @@ pub(super) async fn answered(
     connection: &Connection,
     active: Active,
     head: &Head<'_>,
+    now: Instant,
 ) -> Answer {
-    let answer = respond(server, connection, head).await;
+    let answer = respond(server, connection, head, now).await;
     counted(server, active, head, answer)
 }
 
@@ -266,6 +269,7 @@ async fn respond(
     server: &Arc<Server>,
     connection: &Connection,
     head: &Head<'_>,
+    now: Instant,
 ) -> (RouteClass, Answer) {
     let refuse = |why: Rejected, status: StatusCode| {
         server.metrics.rejected(why);
@@ -298,6 +302,7 @@ async fn respond(
         query: head.query,
         token,
         head: head.method == Method::Head,
+        now,
     };
     answer(&asked, path).await
 }
@@ -376,6 +381,11 @@ fn api_answer(text: Bytes) -> Answer {
 }
 
 impl Asked<'_> {
+    /// How long ago that was when this was asked.
+    pub(super) fn age(&self, since: std::time::Instant) -> Duration {
+        self.now.into_std().saturating_duration_since(since)
+    }
+
     pub(super) fn gzip(&self) -> bool {
         negotiate::gzip(self.fields)
     }
@@ -408,7 +418,7 @@ impl Asked<'_> {
     pub(super) fn counts(&self, channel: &ChannelName, page: Option<&str>) {
         let page_bytes = page.unwrap_or_default().as_bytes();
         let sum = viewers::sum([channel.as_str().as_bytes(), self.agent(), page_bytes]);
-        if self.connection.counts_anew(sum) {
+        if self.connection.counts_anew(sum, self.now) {
             self.viewer(channel, page);
         }
     }

@@ -39,12 +39,13 @@ pub(super) fn read(bytes: &[u8]) -> Read<'_> {
         Err(httparse::Error::TooManyHeaders) => return Read::TooLarge,
         Err(_) => return Read::Malformed,
     };
-    let (Some(method), Some(target), Some(1)) = (request.method, request.path, request.version)
+    let (Some(name), Some(target), Some(1)) = (request.method, request.path, request.version)
     else {
         return Read::Foreign;
     };
-    let method = Method::of(method);
-    if method == Method::Other || !is_plain(target) || has_bare_line_feed(bytes, len) {
+    let method = Method::of(name);
+    let lines = request.headers.iter().map(|line| line.name);
+    if method == Method::Other || !is_plain(target) || !has_whole_lines(bytes, len, name, lines) {
         return Read::Foreign;
     }
     let (path, query) = match target.split_once('?') {
@@ -121,14 +122,21 @@ fn is_plain(target: &str) -> bool {
 
 static PLAIN: [bool; 256] = letters_and(b"-._~!$&'()*+,;=:@/%?");
 
-/// Looks at every byte, without a branch for each.
-fn has_bare_line_feed(bytes: &[u8], len: usize) -> bool {
-    let head = bytes.get(..len).unwrap_or_default();
-    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
-    let bare = pairs.fold(0_u8, |bare, (before, b)| {
-        bare | u8::from(*b == b'\n') & u8::from(*before != b'\r')
-    });
-    bare != 0 || head.first() == Some(&b'\n')
+/// Whether the head begins with its method and each of its lines ends in CR LF. A
+/// line feed stands nowhere else: neither names nor values have one. `begins` are
+/// slices of `bytes`.
+fn has_whole_lines<'b>(
+    bytes: &[u8],
+    len: usize,
+    method: &str,
+    mut begins: impl Iterator<Item = &'b str>,
+) -> bool {
+    let start = bytes.as_ptr().addr();
+    let ends_before = |at: usize| bytes.get(at.wrapping_sub(2)..at) == Some(b"\r\n");
+    method.as_ptr().addr() == start
+        && begins.all(|name| ends_before(name.as_ptr().addr().wrapping_sub(start)))
+        && ends_before(len)
+        && ends_before(len.wrapping_sub(2))
 }
 
 fn says_close(value: &[u8]) -> bool {

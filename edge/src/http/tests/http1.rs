@@ -42,6 +42,27 @@ async fn pipelined_requests_are_answered_in_their_order() {
     }
 }
 
+/// Whoever asks for more at once than a task may do in one turn, from the first,
+/// has a deadline and a drain as others have.
+#[tokio::test]
+async fn a_flood_of_requests_is_followed_by_the_deadline() {
+    let rig = Rig::live(&["--idle-timeout", "1", "--header-deadline", "1"]).await;
+    let flood = "GET /live/demo/7/v0/105.1.m4s HTTP/1.1\r\nHost: edge\r\n\r\n".repeat(400);
+    let (mut idle, mut drained) = (rig.connect().await, rig.connect().await);
+    idle.send(&flood).await;
+    for _ in 0..400 {
+        assert_eq!(idle.reply(false).await.unwrap().status, 200);
+    }
+    idle.ended().await;
+    assert_eq!(rig.metrics.rejections(Rejected::Idle), 1);
+    drained.send(&flood).await;
+    for _ in 0..400 {
+        assert_eq!(drained.reply(false).await.unwrap().status, 200);
+    }
+    rig.shutdown.drain();
+    drained.ended().await;
+}
+
 #[tokio::test]
 async fn what_comes_while_a_request_is_held_waits_its_turn() {
     let mut rig = Rig::live(&[]).await;

@@ -387,11 +387,14 @@ async fn t1_tls_offers_http2_and_http1() {
         if protocol == "h2" {
             assert_eq!(H2::over(tls).await.get(MEDIA).await.0, 200);
         } else {
-            let ask = format!("GET {MEDIA} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-            tls.write_all(ask.as_bytes()).await.unwrap();
-            let mut reply = String::new();
-            tls.read_to_string(&mut reply).await.unwrap();
-            assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"));
+            let ask = |more| format!("GET {MEDIA} HTTP/1.1\r\nHost: a\r\n{more}\r\n");
+            let asks = ask("").repeat(40) + &ask("Connection: close\r\n");
+            tls.write_all(asks.as_bytes()).await.unwrap();
+            let mut replies = String::new();
+            tls.read_to_string(&mut replies).await.unwrap();
+            assert!(replies.starts_with("HTTP/1.1 200 OK\r\n"));
+            assert_eq!(replies.matches("HTTP/1.1 200 OK\r\n").count(), 41);
+            assert_eq!(replies.matches("connection: close\r\n").count(), 1);
         }
     }
     // Plain bytes on a TLS port end in one refusal.
