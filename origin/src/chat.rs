@@ -2,11 +2,17 @@
 //! "Clue"), and what it must not forget lies in an embedded store.
 //!
 //! In: rooms asked for and wishes, over the link. Out: feeds that the link follows,
-//! and verdicts. `clue` is the pure core of an actor, `room` the task round it,
-//! `store` the disk; [`Rooms`] makes actors and lets them go. Invariant: a
-//! verdict or an event that somebody saw rests on changes that are on disk.
+//! and verdicts. `clue` is the pure core of an actor, `desk` what an actor does with
+//! a wish. Where decisions are kept is the seam of `ledger`: `store`, a file, or
+//! `bus`, which origins share; `room` and `bus::room` are the tasks. [`Rooms`] makes
+//! actors and lets them go. Invariant: a verdict or an event that somebody saw rests
+//! on what was kept before.
 
+mod bus;
 mod clue;
+mod desk;
+mod entries;
+mod ledger;
 mod metrics;
 mod room;
 mod rooms;
@@ -17,6 +23,7 @@ use std::path::PathBuf;
 use clap::Args;
 use common::names::NodeId;
 
+pub use bus::BusUrl;
 pub use clue::{Change, Clue, Decision, Known};
 pub use metrics::ChatMetrics;
 pub use rooms::Rooms;
@@ -39,6 +46,26 @@ pub struct ChatConfig {
         value_parser = node
     )]
     pub chat_origins: Vec<NodeId>,
+
+    /// NATS server with JetStream through which origins share all rooms: any origin serves every room, one at a time decides, and bans and what was said outlive it. Alike on all origins; edges need nothing
+    #[arg(
+        long,
+        env = "MILLRACE_CHAT_BUS",
+        value_name = "nats://HOST:PORT",
+        hide_env_values = true,
+        conflicts_with_all = ["chat_store", "chat_origins"]
+    )]
+    pub chat_bus: Option<BusUrl>,
+
+    /// NATS servers that keep a copy of rooms, where the bus is a cluster: 1, 3 or 5
+    #[arg(
+        long,
+        env = "MILLRACE_CHAT_BUS_REPLICAS",
+        value_name = "COUNT",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u8).range(1..=5)
+    )]
+    pub chat_bus_replicas: u8,
 }
 
 fn node(text: &str) -> Result<NodeId, String> {

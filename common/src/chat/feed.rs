@@ -85,6 +85,8 @@ pub struct Read {
     pub epoch: RoomEpoch,
     pub next: Offset,
     pub settings: Settings,
+    /// See [`Feed::set_lost`].
+    pub lost: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,7 @@ struct Ring {
     epoch: RoomEpoch,
     next: Offset,
     settings: Settings,
+    lost: bool,
     /// The number of the first event held.
     first: u64,
     held: VecDeque<Arc<Posted>>,
@@ -122,6 +125,7 @@ impl Feed {
                 epoch,
                 next: Offset(0),
                 settings: Settings::default(),
+                lost: false,
                 first: 0,
                 held: VecDeque::new(),
                 held_bytes: 0,
@@ -145,6 +149,7 @@ impl Feed {
             self.jump(&mut ring, event.stamp.epoch, event.stamp.offset);
         }
         ring.next = event.stamp.offset.next();
+        ring.lost = false;
         if let Body::Settings(settings) = event.body {
             ring.settings = settings;
         }
@@ -164,6 +169,7 @@ impl Feed {
         }
         if epoch >= ring.epoch {
             ring.settings = settings;
+            ring.lost = false;
         }
         let end = ring.end();
         drop(ring);
@@ -293,7 +299,21 @@ impl Feed {
             epoch: ring.epoch,
             next: ring.next,
             settings: ring.settings,
+            lost: ring.lost,
         }
+    }
+
+    /// Says whether the room's actor can't be reached from here, for readers that may
+    /// have another way to it. An event, or a word of where it stands, says that it can.
+    pub fn set_lost(&self, lost: bool) {
+        let mut ring = self.ring.lock();
+        if ring.lost == lost {
+            return;
+        }
+        ring.lost = lost;
+        let end = ring.end();
+        drop(ring);
+        self.moved.send_replace(end);
     }
 
     /// Clears and deletions from `from` on that are before the ring.

@@ -164,11 +164,15 @@
 //!
 //! **CHAT** (bidirectional, child, once a link): the rooms of [`crate::chat`].
 //! The parent says ORIGINS, the nodes over which rooms are spread; a room's home
-//! is the one that [`crate::chat::home`] finds. ENTER asks for a room, from
+//! is the one that [`crate::chat::home`] finds. A child reads a room at its home, or at
+//! an edge that relays towards it; where no parent names an origin all of them have
+//! every room. A child that turns to another parent ENTERs there from where it stands
+//! and ASKs again what has no VERDICT. ENTER asks for a room, from
 //! `offset` of `epoch` on, or all that the parent remembers; the answer is ROOM,
 //! then an EVENT for each event from `next_offset` on, in order, for ever, or
-//! CLOSED: 5 the room's home is elsewhere, 10 too many rooms. ROOM comes again
-//! where the numbers do not go on: a new epoch, or events that the parent no
+//! CLOSED: 5 the room's home is elsewhere, 10 too many rooms, 12 this relay can't
+//! reach the home: the room stays entered, and ROOM says when it can again. ROOM comes again
+//! where the numbers do not go on, too: a new epoch, or events that the parent no
 //! longer has; what is before `live_offset` is the past. COUNTS tells how many read there and who of them may write; it
 //! is said again at least every 15 s and forgotten after 45 s. ASK is a wish of
 //! a user; its VERDICT comes in any order. A child that lost its link before the

@@ -163,6 +163,14 @@ impl Room {
         }
     }
 
+    /// Whether an edge behind this one reads the room here.
+    #[must_use]
+    pub fn is_read_by(&self, node: &NodeId) -> bool {
+        let children = self.children.lock();
+        let told = children.get(node);
+        told.is_some_and(|(_, told)| told.elapsed() < COUNTS_FOR)
+    }
+
     /// Who is here and signed in, each once, at most [`MAX_NAMES`].
     #[must_use]
     pub fn names(&self) -> Vec<Login> {

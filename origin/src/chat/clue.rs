@@ -8,6 +8,7 @@
 
 mod bans;
 mod moderate;
+mod past;
 mod say;
 mod speakers;
 
@@ -142,6 +143,12 @@ impl Clue {
     #[must_use]
     pub const fn settings(&self) -> Settings {
         self.settings
+    }
+
+    /// The number of the next event.
+    #[must_use]
+    pub const fn next(&self) -> Offset {
+        self.next
     }
 
     /// Decides and numbers. What it returns has happened as far as this room's

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
-    chat::{Feed, Limits, RoomHandle, home::home},
+    chat::{Asked, Feed, Limits, RoomHandle, home::home},
     link::{ChatPort, Code, OpenRoom},
     live::UnixMs,
     names::{ChannelName, NodeId},
@@ -18,7 +18,10 @@ use tracing::{error, info};
 
 use super::{
     ChatConfig, ChatMetrics, Store,
+    bus::{self, BusRoom},
     clue::Clue,
+    desk::Desk,
+    ledger::Ledger,
     room::{Counted, Room},
 };
 
@@ -38,13 +41,18 @@ const SWEEP: Duration = Duration::from_secs(60);
 const SWEEPS: u32 = 5;
 
 /// An origin's feed has one form: the link's.
-const FORMS: usize = 1;
+pub(super) const FORMS: usize = 1;
 
 /// Where the wall clock is read.
 pub(super) type Clock = fn() -> UnixMs;
 
+/// Where rooms are kept.
+enum Keeper {
+    File(Arc<Store>),
+    Bus(bus::Ready),
+}
+
 pub(super) struct Shared {
-    pub(super) store: Store,
     pub(super) metrics: ChatMetrics,
     pub(super) clock: Clock,
 }
@@ -57,7 +65,9 @@ struct Held {
 /// See the module's text.
 pub struct Rooms {
     shared: Arc<Shared>,
+    keeper: Keeper,
     node: NodeId,
+    /// None where every origin has every room.
     origins: Vec<NodeId>,
     opens: mpsc::Receiver<OpenRoom>,
     rooms: HashMap<ChannelName, Held>,
@@ -70,7 +80,8 @@ impl std::fmt::Debug for Rooms {
 }
 
 impl Rooms {
-    /// The rooms of `node`, and where the link asks for them.
+    /// The rooms of `node`, and where the link asks for them. With a bus, `store` is
+    /// not used. Needs a tokio runtime.
     #[must_use]
     pub fn new(
         config: &ChatConfig,
@@ -89,9 +100,18 @@ impl Rooms {
         clock: Clock,
     ) -> (Self, ChatPort) {
         let mut origins = config.chat_origins.clone();
-        if origins.is_empty() {
-            origins.push(node.clone());
-        }
+        let keeper = match &config.chat_bus {
+            Some(url) => {
+                let replicas = usize::from(config.chat_bus_replicas.max(1));
+                Keeper::Bus(bus::connect(url.clone(), replicas, node.clone()))
+            }
+            None => {
+                if origins.is_empty() {
+                    origins.push(node.clone());
+                }
+                Keeper::File(Arc::new(store))
+            }
+        };
         let (opener, opens) = mpsc::channel(OPENS);
         let port = ChatPort {
             // Configured once: the sender need not stay.
@@ -99,11 +119,8 @@ impl Rooms {
             opens: opener,
         };
         let rooms = Self {
-            shared: Arc::new(Shared {
-                store,
-                metrics,
-                clock,
-            }),
+            shared: Arc::new(Shared { metrics, clock }),
+            keeper,
             node,
             origins,
             opens,
@@ -141,37 +158,26 @@ impl Rooms {
             refused.with_label_values(&[code.as_str()]).inc();
             Err(code)
         };
-        if home(&room, &self.origins) != Some(&self.node) {
+        let elsewhere = home(&room, &self.origins).is_some_and(|home| *home != self.node);
+        if elsewhere {
             return refuse(Code::NotHere);
         }
         if self.rooms.len() >= MAX_ROOMS {
             return refuse(Code::Overloaded);
         }
-        let (shared, name) = (self.shared.clone(), room.clone());
-        let begun =
-            tokio::task::spawn_blocking(move || shared.store.begin(&name, (shared.clock)()));
-        let (epoch, known) = match begun.await {
-            Ok(Ok(begun)) => begun,
-            Ok(Err(why)) => {
-                self.shared.metrics.store_errors.inc();
-                error!(%room, %why, "the chat store can't be read");
-                return refuse(Code::Internal);
-            }
-            Err(_) => return refuse(Code::Internal),
-        };
-        info!(%room, epoch = epoch.0, bans = known.bans.len(), "room opened");
-        let clue = Clue::new(room.clone(), epoch, known);
-        let feed = Arc::new(Feed::new(room.clone(), epoch, FORMS, Limits::default()));
-        feed.set_settings(clue.settings());
         let (mailbox, asks) = mpsc::channel(MAILBOX);
-        let actor = Room {
-            shared: self.shared.clone(),
-            feed: feed.clone(),
-            clue,
-            asks,
-            counted: Counted::new(self.shared.metrics.clone()),
+        let feed = match &self.keeper {
+            Keeper::File(store) => match self.from_file(store.clone(), &room, asks).await {
+                Ok(feed) => feed,
+                Err(code) => return refuse(code),
+            },
+            Keeper::Bus(ready) => {
+                let room = BusRoom::new(self.shared.clone(), ready.clone(), room.clone(), asks);
+                let feed = room.feed().clone();
+                tokio::spawn(room.run());
+                feed
+            }
         };
-        tokio::spawn(actor.run());
         let handle = RoomHandle {
             feed,
             asks: mailbox,
@@ -182,6 +188,41 @@ impl Rooms {
         };
         self.rooms.insert(room, held);
         Ok(handle)
+    }
+
+    async fn from_file(
+        &self,
+        store: Arc<Store>,
+        room: &ChannelName,
+        asks: mpsc::Receiver<Asked>,
+    ) -> Result<Arc<Feed>, Code> {
+        let (begin, name, now) = (store.clone(), room.clone(), (self.shared.clock)());
+        let begun = tokio::task::spawn_blocking(move || begin.begin(&name, now)).await;
+        let (epoch, known) = match begun {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(why)) => {
+                self.shared.metrics.store_errors.inc();
+                error!(%room, %why, "the chat store can't be read");
+                return Err(Code::Internal);
+            }
+            Err(_) => return Err(Code::Internal),
+        };
+        info!(%room, epoch = epoch.0, bans = known.bans.len(), "room opened");
+        let clue = Clue::new(room.clone(), epoch, known);
+        let feed = Arc::new(Feed::new(room.clone(), epoch, FORMS, Limits::default()));
+        feed.set_settings(clue.settings());
+        let actor = Room {
+            desk: Desk {
+                shared: self.shared.clone(),
+                feed: feed.clone(),
+                clue,
+                ledger: Ledger::File(store),
+            },
+            asks,
+            counted: Counted::new(self.shared.metrics.clone()),
+        };
+        tokio::spawn(actor.run());
+        Ok(feed)
     }
 
     /// A room whose mailbox nobody else holds has no reader. Its actor ends with

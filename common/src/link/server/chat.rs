@@ -235,6 +235,7 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
     // What the child takes for the next event; `None` where it has to be told.
     let mut expects: Option<(RoomEpoch, Offset)> = None;
     let mut told = Vec::with_capacity(EVENTS);
+    let mut was_lost = false;
     loop {
         moves.mark_unchanged();
         let before = cursor;
@@ -254,6 +255,14 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
             told.push(Told::Stands(read.epoch, read.next));
             expects = Some(stands);
         }
+        if read.lost && !was_lost {
+            told.push(Told::Lost);
+        }
+        if was_lost && !read.lost {
+            // That it is back, whether anything happened or not.
+            told.push(Told::Stands(read.epoch, read.next));
+        }
+        was_lost = read.lost;
         for told in told.drain(..) {
             let piece = match told {
                 Told::Event(posted) => {
@@ -265,6 +274,11 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
                     next,
                     live: read.next.max(next),
                     settings: read.settings,
+                })
+                .encode(),
+                Told::Lost => Message::Chat(Chat::Closed {
+                    room: feed.room.clone(),
+                    code: Code::OriginLost,
                 })
                 .encode(),
             };
@@ -281,4 +295,5 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
 enum Told {
     Stands(RoomEpoch, Offset),
     Event(Arc<Posted>),
+    Lost,
 }

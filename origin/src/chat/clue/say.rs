@@ -181,7 +181,7 @@ impl Clue {
             .find(|said| said.id == id)
     }
 
-    fn recall(&mut self, said: Said) {
+    pub(super) fn recall(&mut self, said: Said) {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
