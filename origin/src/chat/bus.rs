@@ -31,7 +31,10 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions, Event, ServerAddr, ToServerAddrs,
-    jetstream::{self, kv, stream::StorageType},
+    jetstream::{
+        self, kv,
+        stream::{self, DiscardPolicy, StorageType},
+    },
 };
 use common::names::{ChannelName, NodeId};
 use tokio::{
@@ -40,7 +43,6 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-pub(super) use record::Record;
 pub(super) use room::BusRoom;
 pub(super) use tenure::Tenure;
 
@@ -73,6 +75,7 @@ impl FromStr for BusUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let plain = ["nats://", "tls://"].iter().any(|s| text.starts_with(s));
         let parsed = plain.then(|| ServerAddr::from_str(text).ok()).flatten();
+        let parsed = parsed.filter(|parsed| !parsed.host().is_empty());
         parsed.map(Self).ok_or_else(|| {
             "not the address of a NATS server, for example nats://127.0.0.1:4222".to_owned()
         })
@@ -181,8 +184,8 @@ impl Bus {
         let mut context = jetstream::new(client.clone());
         context.set_timeout(ANSWER);
         let log = Log::open(&context, replicas).await?;
-        let facts = bucket(&context, kept(replicas)).await?;
-        let nodes = bucket(&context, leased(replicas)).await?;
+        let facts = bucket(&context, BUCKET, kept(replicas)).await?;
+        let nodes = bucket(&context, NODES, leased(replicas)).await?;
         let created = facts.stream.cached_info().created.unix_timestamp_nanos() / 1_000_000;
         let leases = Leases::new(nodes, me.clone());
         leases.take().await?;
@@ -199,39 +202,45 @@ impl Bus {
     }
 }
 
-fn kept(replicas: usize) -> kv::Config {
-    kv::Config {
-        bucket: BUCKET.to_owned(),
-        description: "Owners of chat rooms and their moderation".to_owned(),
-        history: 1,
+fn kept(replicas: usize) -> stream::Config {
+    stream::Config {
+        description: Some("Owners of chat rooms and their moderation".to_owned()),
         num_replicas: replicas,
-        ..kv::Config::default()
+        ..stream::Config::default()
     }
 }
 
-fn leased(replicas: usize) -> kv::Config {
-    kv::Config {
-        bucket: NODES.to_owned(),
-        description: "Origins that carry chat now".to_owned(),
-        history: 1,
+fn leased(replicas: usize) -> stream::Config {
+    stream::Config {
+        description: Some("Origins that carry chat now".to_owned()),
         max_age: LEASE,
         storage: StorageType::Memory,
         num_replicas: replicas,
-        ..kv::Config::default()
+        ..stream::Config::default()
     }
 }
 
-/// Whoever comes first makes it.
-async fn bucket(context: &jetstream::Context, config: kv::Config) -> Result<kv::Store, BusError> {
-    let name = config.bucket.clone();
-    match context.create_key_value(config).await {
-        Ok(store) => Ok(store),
-        // It may be there with other settings, which an operator changed.
-        Err(made) => context.get_key_value(name).await.map_err(|_| BusError {
-            doing: "opening a bucket",
-            why: made.to_string(),
-        }),
-    }
+/// A bucket; whoever comes first makes it. It is made as the stream that it is:
+/// async-nats asks first for what servers of Debian's age don't tell.
+async fn bucket(
+    context: &jetstream::Context,
+    name: &str,
+    config: stream::Config,
+) -> Result<kv::Store, BusError> {
+    let config = stream::Config {
+        name: format!("KV_{name}"),
+        subjects: vec![format!("$KV.{name}.>")],
+        max_messages_per_subject: 1,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        discard: DiscardPolicy::New,
+        ..config
+    };
+    let made = context.get_or_create_stream(config).await;
+    made.map_err(BusError::of("making a bucket"))?;
+    let store = context.get_key_value(name).await;
+    store.map_err(BusError::of("opening a bucket"))
 }
 
 fn told_subject(room: &ChannelName) -> String {

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
     jetstream::{
         self,
@@ -86,7 +86,8 @@ impl Log {
     }
 
     pub(super) async fn last(&self, room: &ChannelName) -> Result<Option<(Seq, Bytes)>, BusError> {
-        let found = self.stream.get_last_raw_message_by_subject(&subject(room));
+        let subject = subject(room);
+        let found = self.stream.get_last_raw_message_by_subject(&subject);
         match found.await {
             Ok(message) => Ok(Some((message.sequence, message.payload))),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
@@ -129,7 +130,7 @@ pub(super) async fn put(
     payload: Bytes,
 ) -> Result<Seq, AppendError> {
     let mut headers = HeaderMap::new();
-    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, after);
+    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(after));
     if let Some((name, value)) = header {
         headers.insert(name, value);
     }

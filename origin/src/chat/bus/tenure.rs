@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     jetstream::{
         consumer::DeliverPolicy,
         kv::{Operation, UpdateErrorKind},
@@ -353,8 +353,8 @@ impl Tenure {
     /// Tells a record that is in the log. Where it is lost, the next one tells.
     async fn tell(&self, after: Seq, bytes: Bytes) {
         let mut headers = HeaderMap::new();
-        headers.insert(SEQ, self.last);
-        headers.insert(AFTER, after);
+        headers.insert(SEQ, HeaderValue::from(self.last));
+        headers.insert(AFTER, HeaderValue::from(after));
         let subject = told_subject(&self.room);
         let told = self.bus.client.publish_with_headers(subject, headers, bytes);
         if let Err(why) = told.await {

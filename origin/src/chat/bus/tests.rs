@@ -10,8 +10,8 @@ use std::{
 
 use common::{
     chat::{
-        Asked, Body, Command, Cursor, Feed, Login, MessageId, Request, Roles, RoomHandle, Sender,
-        Text, User, request::Ask,
+        Asked, Body, Command, Feed, Login, MessageId, Request, Roles, RoomHandle, Sender, Text,
+        User, Verdict, request::Ask,
     },
     link::{ChatPort, OpenRoom},
     live::UnixMs,
