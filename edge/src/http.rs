@@ -12,6 +12,7 @@ pub(crate) mod admission;
 mod assets;
 mod body;
 mod cache;
+mod chatters;
 mod config;
 mod connection;
 mod elsewhere;

@@ -10,6 +10,7 @@
 
 mod bus;
 mod clue;
+mod counted;
 mod desk;
 mod entries;
 mod ledger;
@@ -21,7 +22,7 @@ mod store;
 use std::path::PathBuf;
 
 use clap::Args;
-use common::names::NodeId;
+use common::names::{ChannelName, NodeId};
 
 pub use bus::BusUrl;
 pub use clue::{Change, Clue, Decision, Known};
@@ -47,6 +48,16 @@ pub struct ChatConfig {
     )]
     pub chat_origins: Vec<NodeId>,
 
+    /// Room whose chatters are counted and not named to anybody (* for all); repeat it for each
+    #[arg(
+        long = "chat-hide-names",
+        env = "MILLRACE_CHAT_HIDE_NAMES",
+        value_name = "ROOM",
+        value_delimiter = ',',
+        value_parser = hidden
+    )]
+    pub chat_hide_names: Vec<Hidden>,
+
     /// NATS server with JetStream through which origins share all rooms: any origin serves every room, one at a time decides, and bans and what was said outlive it. Alike on all origins; edges need nothing
     #[arg(
         long,
@@ -66,6 +77,31 @@ pub struct ChatConfig {
         value_parser = clap::value_parser!(u8).range(1..=5)
     )]
     pub chat_bus_replicas: u8,
+}
+
+/// Whose names are not told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hidden {
+    All,
+    Room(ChannelName),
+}
+
+impl ChatConfig {
+    fn names(&self, room: &ChannelName) -> bool {
+        let hides = |hidden: &Hidden| match hidden {
+            Hidden::All => true,
+            Hidden::Room(hidden) => hidden == room,
+        };
+        !self.chat_hide_names.iter().any(hides)
+    }
+}
+
+fn hidden(text: &str) -> Result<Hidden, String> {
+    if text == "*" {
+        return Ok(Hidden::All);
+    }
+    let room = ChannelName::parse(text).map_err(|error| error.to_string());
+    room.map(Hidden::Room)
 }
 
 fn node(text: &str) -> Result<NodeId, String> {

@@ -8,7 +8,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -106,6 +109,7 @@ impl Census {
 pub struct Presence {
     census: Mutex<Census>,
     changed: Notify,
+    version: AtomicU64,
     total: watch::Sender<Arc<Present>>,
 }
 
@@ -117,7 +121,7 @@ impl Presence {
             && child.counts != counts
         {
             child.counts = counts;
-            self.changed.notify_one();
+            self.moved();
         }
     }
 
@@ -139,14 +143,14 @@ impl Presence {
         child.names.extend(came.into_iter().take(room));
         // What is told again is no news.
         if child.names != before {
-            self.changed.notify_one();
+            self.moved();
         }
     }
 
     /// A child has left.
     pub fn gone(&self, from: &NodeId) {
         if self.census.lock().children.remove(from).is_some() {
-            self.changed.notify_one();
+            self.moved();
         }
     }
 
@@ -161,6 +165,17 @@ impl Presence {
     /// Resolves when a sum would be another one. Sum after it, at [`PACE`].
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Another one where [`Self::sum`] would be another.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Relaxed)
+    }
+
+    fn moved(&self) {
+        self.version.fetch_add(1, Relaxed);
+        self.changed.notify_one();
     }
 
     /// Everybody at the children and, as `own` has it, beside them. Names are told
@@ -234,7 +249,13 @@ mod tests {
         presence.tell_counts(node(2), counts(1, 1));
         presence.tell_names(node(2), true, names("ann"), &[]);
         let sum = presence.sum(nobody());
-        assert_eq!(sum.counts, Counts { viewers: 2, ..counts(4, 3) });
+        assert_eq!(
+            sum.counts,
+            Counts {
+                viewers: 2,
+                ..counts(4, 3)
+            }
+        );
         assert_eq!(shown(&sum).unwrap(), "ann bob");
         presence.tell_names(node(1), false, names("cat"), &names("ann bob"));
         assert_eq!(shown(&presence.sum(nobody())).unwrap(), "ann cat");

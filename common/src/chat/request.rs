@@ -10,6 +10,7 @@ use super::{
     feed::Feed,
     name::{MessageId, Text},
     notice::Notice,
+    presence::Presence,
     user::Sender,
 };
 use crate::names::NodeId;
@@ -50,6 +51,8 @@ pub struct Counts {
     pub readers: u32,
     /// Those that may write.
     pub chatters: u32,
+    /// Who watches the channel, chatting or not.
+    pub viewers: u32,
 }
 
 /// What lies in the mailbox of a room's actor or of its relay.
@@ -62,10 +65,6 @@ pub enum Asked {
         /// A place in the asker's queue, so that answering never waits.
         reply: mpsc::OwnedPermit<(MessageId, Verdict)>,
     },
-    Counts {
-        from: NodeId,
-        counts: Counts,
-    },
 }
 
 /// A room as whoever carries it to others holds it: at its home and in between.
@@ -73,4 +72,5 @@ pub enum Asked {
 pub struct RoomHandle {
     pub feed: Arc<Feed>,
     pub asks: mpsc::Sender<Asked>,
+    pub presence: Arc<Presence>,
 }

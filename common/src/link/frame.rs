@@ -63,6 +63,8 @@ pub mod kind {
     pub const EVENT: u64 = 0x47;
     pub const ORIGINS: u64 = 0x48;
     pub const CLOSED: u64 = 0x49;
+    pub const MEMBERS: u64 = 0x4d;
+    pub const PRESENT: u64 = 0x4e;
 }
 
 /// One message as it lies on the wire.
@@ -100,7 +102,9 @@ const fn most_bytes(kind: u64) -> Option<usize> {
         | kind::END
         | kind::FETCH
         | kind::LIST
-        | kind::CHAT..=kind::CLOSED => Some(MAX_CONTROL_BYTES),
+        | kind::CHAT..=kind::CLOSED
+        | kind::MEMBERS
+        | kind::PRESENT => Some(MAX_CONTROL_BYTES),
         _ => None,
     }
 }

@@ -16,8 +16,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
-    chat::{Counts, MessageId, Notice, NoticeId, Offset, Request, RoomEpoch, Verdict, home::home},
-    link::{Chat, Code, Message},
+    chat::{
+        Counts, Login, MessageId, Notice, NoticeId, Offset, Request, RoomEpoch, Verdict,
+        home::home, presence::TELL_AGAIN,
+    },
+    link::{Chat, Code, Message, chat::Changes},
     names::{ChannelName, NodeId},
     tls::Role,
 };
@@ -54,9 +57,6 @@ const TOLD: usize = 256;
 
 /// How often counts are told, silent rooms looked for, and patience is tested.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A room's counts are told again though they did not change: see CHAT.
-const COUNTS_AGAIN: Duration = Duration::from_secs(15);
 
 /// A room without anybody is kept this long, so that one who comes back finds it.
 const LINGER: Duration = Duration::from_secs(30);
@@ -112,6 +112,8 @@ struct Held {
     /// Since when nobody leads to its home.
     lost_since: Option<Instant>,
     told: Option<(Counts, Instant)>,
+    /// Who the parent was told is here, and as of which version.
+    named: Option<(Arc<[Login]>, (u64, u64))>,
     empty_since: Option<Instant>,
 }
 
@@ -123,8 +125,27 @@ impl Held {
             shut: Vec::new(),
             lost_since: None,
             told: None,
+            named: None,
             empty_since: None,
         }
+    }
+
+    /// What the parent is to be told of who is here.
+    fn names(&mut self) -> Vec<Bytes> {
+        let version = self.room.local_version();
+        let before = self.named.as_ref();
+        if before.is_some_and(|(_, told)| *told == version) {
+            return Vec::new();
+        }
+        let names = self.room.local().names.unwrap_or_default();
+        let changes = Changes::between(before.map(|(names, _)| &**names), &names);
+        self.named = Some((names, version));
+        let told = changes.into_iter().filter(|changes| !changes.is_empty());
+        let members = told.map(|changes| {
+            let room = self.room.name().clone();
+            Message::Chat(Chat::Members { room, changes }).encode()
+        });
+        members.collect()
     }
 
     fn shuts(&self, node: &NodeId) -> bool {
@@ -261,7 +282,8 @@ impl Uplink {
         let known = told.iter().find(|line| !line.origins.is_empty());
         let known = known.map(|line| line.origins.clone()).unwrap_or_default();
         let direct = told.iter().any(|line| line.way().role == Role::Origin);
-        self.upstream.need_links(if direct { known.len() } else { 0 });
+        self.upstream
+            .need_links(if direct { known.len() } else { 0 });
         if *self.origins.borrow() != known {
             self.origins.send_replace(known);
         }
@@ -284,7 +306,7 @@ impl Uplink {
         let origins = self.origins.borrow().clone();
         let ways = self.lines.values().filter(|line| line.is_up).map(Line::way);
         // A child that reads it here would lead in a circle.
-        let shut = |node: &NodeId| held.shuts(node) || held.room.is_read_by(node);
+        let shut = |node: &NodeId| held.shuts(node) || held.room.presence.knows(node);
         let best = paths::best(home(name, &origins), ways, shut, held.at.as_ref());
         let Some(best) = best.cloned() else {
             held.lost_since.get_or_insert_with(Instant::now);
@@ -301,6 +323,7 @@ impl Uplink {
             line.send(Message::Chat(Chat::Exit { room }).encode());
         }
         held.told = None;
+        held.named = None;
         held.lost_since = None;
         let mut pieces = vec![enter(&held.room)];
         let waiting = self.pending.iter().filter(|(room, _)| *room == name);
@@ -385,6 +408,16 @@ impl Uplink {
                     held.room.wake();
                 }
             }
+            Message::Chat(Chat::Present {
+                room,
+                counts,
+                named,
+                changes,
+            }) => {
+                if let Some(held) = self.carried(&room, parent) {
+                    held.room.hears_present(counts, named, changes);
+                }
+            }
             Message::Chat(Chat::Closed { room, code }) => self.closed(&room, parent, code),
             Message::Chat(Chat::Origins { nodes }) => {
                 if let Some(line) = self.lines.get_mut(parent) {
@@ -450,10 +483,12 @@ impl Uplink {
                 held.shut.retain(|(_, until, _)| *until > now);
                 again.push(name.clone());
             }
-            let lost = held.lost_since.is_some_and(|since| since + LOST_AFTER <= now);
+            let lost = held
+                .lost_since
+                .is_some_and(|since| since + LOST_AFTER <= now);
             held.room.feed.set_lost(lost);
             let counts = held.room.counts();
-            let fresh = |(told, at): (Counts, Instant)| told == counts && now < at + COUNTS_AGAIN;
+            let fresh = |(told, at): (Counts, Instant)| told == counts && now < at + TELL_AGAIN;
             if let Some(at) = &held.at
                 && !held.told.is_some_and(fresh)
             {
@@ -462,7 +497,11 @@ impl Uplink {
                 let piece = Message::Chat(Chat::Counts { room, counts }).encode();
                 pieces.push((at.clone(), piece));
             }
-            if counts.readers > 0 {
+            if let Some(at) = held.at.clone() {
+                let members = held.names().into_iter();
+                pieces.extend(members.map(|piece| (at.clone(), piece)));
+            }
+            if counts.readers > 0 || counts.viewers > 0 {
                 held.empty_since = None;
             } else if now >= *held.empty_since.get_or_insert(now) + LINGER {
                 gone.push(name.clone());

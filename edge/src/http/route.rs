@@ -26,6 +26,8 @@ pub enum Route<'a> {
     },
     /// `/api/v1/channels`
     Channels,
+    /// `/api/v1/channels/{channel}/chatters`
+    Chatters { channel: &'a str },
     /// `/api/v1/alternatives`
     Alternatives,
     /// `/api/v1/time`
@@ -53,7 +55,10 @@ impl<'a> Route<'a> {
             None if path == "/api/v1/channels" => Some(Self::Channels),
             None if path == "/api/v1/alternatives" => Some(Self::Alternatives),
             None if path == crate::dash::TIME_PATH => Some(Self::Time),
-            None => None,
+            None => path
+                .strip_prefix("/api/v1/channels/")
+                .and_then(|rest| rest.strip_suffix("/chatters"))
+                .map(|channel| Self::Chatters { channel }),
         };
         found.unwrap_or(Self::Other { path })
     }
@@ -245,6 +250,10 @@ mod tests {
                 resource(Resource::Init { id: InitId(2) }),
             ),
             ("/api/v1/channels", Route::Channels),
+            (
+                "/api/v1/channels/demo/chatters",
+                Route::Chatters { channel },
+            ),
             ("/api/v1/alternatives", Route::Alternatives),
             ("/", Route::Other { path: "/" }),
         ] {

@@ -11,6 +11,7 @@
 //! KV      millrace_chat_nodes  {node}                       its life; gone after LEASE unless renewed
 //! stream  MILLRACE_CHAT        millrace.chat.log.{room}     records: all that was decided, in order
 //! core    millrace.chat.told.{room}     a record that is in the log, to who follows the room
+//! core    millrace.chat.here.{room}     COUNTS and MEMBERS of an origin's own children
 //! core    millrace.chat.ask.{room}      ASK, to the owner; the answer is a VERDICT
 //! ```
 //!
@@ -249,6 +250,10 @@ fn told_subject(room: &ChannelName) -> String {
 
 fn ask_subject(room: &ChannelName) -> String {
     format!("millrace.chat.ask.{room}")
+}
+
+fn here_subject(room: &ChannelName) -> String {
+    format!("millrace.chat.here.{room}")
 }
 
 /// Ticks that are late are not made up for.

@@ -36,20 +36,17 @@ pub(super) enum ReplyTo {
     Bus(async_nats::Subject),
 }
 
-impl Wish {
-    /// What is no request is given back.
-    pub(super) fn asked(asked: Asked) -> Result<Self, Asked> {
-        match asked {
-            Asked::Request {
-                from,
-                request,
-                reply,
-            } => Ok(Self {
-                from: Some(from),
-                request,
-                reply: ReplyTo::Link(reply),
-            }),
-            other => Err(other),
+impl From<Asked> for Wish {
+    fn from(asked: Asked) -> Self {
+        let Asked::Request {
+            from,
+            request,
+            reply,
+        } = asked;
+        Self {
+            from: Some(from),
+            request,
+            reply: ReplyTo::Link(reply),
         }
     }
 }

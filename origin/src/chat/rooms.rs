@@ -20,9 +20,10 @@ use super::{
     ChatConfig, ChatMetrics, Store,
     bus::{self, BusRoom},
     clue::Clue,
+    counted::Counted,
     desk::Desk,
     ledger::Ledger,
-    room::{Counted, Room},
+    room::Room,
 };
 
 /// Rooms with an actor at once; any stranger can name one.
@@ -66,6 +67,7 @@ struct Held {
 pub struct Rooms {
     shared: Arc<Shared>,
     keeper: Keeper,
+    config: ChatConfig,
     node: NodeId,
     /// None where every origin has every room.
     origins: Vec<NodeId>,
@@ -121,6 +123,7 @@ impl Rooms {
         let rooms = Self {
             shared: Arc::new(Shared { metrics, clock }),
             keeper,
+            config: config.clone(),
             node,
             origins,
             opens,
@@ -166,13 +169,24 @@ impl Rooms {
             return refuse(Code::Overloaded);
         }
         let (mailbox, asks) = mpsc::channel(MAILBOX);
+        let names = self.config.names(&room);
+        let counted = Counted::new(self.shared.metrics.clone(), names);
+        let presence = counted.presence().clone();
         let feed = match &self.keeper {
-            Keeper::File(store) => match self.from_file(store.clone(), &room, asks).await {
-                Ok(feed) => feed,
-                Err(code) => return refuse(code),
-            },
+            Keeper::File(store) => {
+                match self.from_file(store.clone(), &room, asks, counted).await {
+                    Ok(feed) => feed,
+                    Err(code) => return refuse(code),
+                }
+            }
             Keeper::Bus(ready) => {
-                let room = BusRoom::new(self.shared.clone(), ready.clone(), room.clone(), asks);
+                let room = BusRoom::new(
+                    self.shared.clone(),
+                    ready.clone(),
+                    room.clone(),
+                    asks,
+                    counted,
+                );
                 let feed = room.feed().clone();
                 tokio::spawn(room.run());
                 feed
@@ -181,6 +195,7 @@ impl Rooms {
         let handle = RoomHandle {
             feed,
             asks: mailbox,
+            presence,
         };
         let held = Held {
             handle: handle.clone(),
@@ -195,6 +210,7 @@ impl Rooms {
         store: Arc<Store>,
         room: &ChannelName,
         asks: mpsc::Receiver<Asked>,
+        counted: Counted,
     ) -> Result<Arc<Feed>, Code> {
         let (begin, name, now) = (store.clone(), room.clone(), (self.shared.clock)());
         let begun = tokio::task::spawn_blocking(move || begin.begin(&name, now)).await;
@@ -219,7 +235,7 @@ impl Rooms {
                 ledger: Ledger::File(store),
             },
             asks,
-            counted: Counted::new(self.shared.metrics.clone()),
+            counted,
         };
         tokio::spawn(actor.run());
         Ok(feed)

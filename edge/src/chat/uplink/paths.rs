@@ -73,7 +73,11 @@ mod tests {
             (None, "o1 o2", "o1", Some("o1"), Some("o2")),
         ] {
             let found = chosen(home, parents, shut, now);
-            assert_eq!(found.as_deref(), expected, "{home:?} {parents} {shut} {now:?}");
+            assert_eq!(
+                found.as_deref(),
+                expected,
+                "{home:?} {parents} {shut} {now:?}"
+            );
         }
     }
 }

@@ -7,7 +7,8 @@ use clap::Parser;
 use common::{
     chat::{
         Asked, Author, Body, Event, Feed, Limits, MessageId, Notice, NoticeId, Offset, Post,
-        Request, RoomEpoch, RoomHandle, Stamp, Verdict, home::home, request::Ask,
+        Presence, Present, Request, RoomEpoch, RoomHandle, Stamp, Verdict, home::home,
+        request::Ask,
     },
     link::{ChatPort, Code, Hello, LinkServer, LinkServerMetrics, OpenRoom},
     live::{Directory, UnixMs},
@@ -40,6 +41,7 @@ struct Home {
     port: ChatPort,
     feed: Arc<Feed>,
     asked: mpsc::Receiver<Asked>,
+    presence: Arc<Presence>,
     next: u64,
 }
 
@@ -53,10 +55,13 @@ impl Home {
         let name = ChannelName::parse(room).unwrap();
         let feed = Arc::new(Feed::new(name.clone(), RoomEpoch(7), 1, limits));
         let (asks, asked) = mpsc::channel(64);
+        let presence = Arc::new(Presence::default());
         let handle = RoomHandle {
             feed: feed.clone(),
             asks,
+            presence: presence.clone(),
         };
+        tokio::spawn(count(presence.clone()));
         let (opener, mut opens) = mpsc::channel::<OpenRoom>(8);
         tokio::spawn(async move {
             while let Some(open) = opens.recv().await {
@@ -77,18 +82,15 @@ impl Home {
             port,
             feed,
             asked,
+            presence,
             next: 0,
         }
     }
 
     /// The next wish, and who may be told.
     async fn asked(&mut self) -> (Box<Request>, mpsc::OwnedPermit<(MessageId, Verdict)>) {
-        loop {
-            if let Asked::Request { request, reply, .. } = within(self.asked.recv()).await.unwrap()
-            {
-                return (request, reply);
-            }
-        }
+        let Asked::Request { request, reply, .. } = within(self.asked.recv()).await.unwrap();
+        (request, reply)
     }
 
     fn say(&mut self, request: &Request) -> Stamp {
@@ -375,16 +377,51 @@ async fn an_edge_is_a_home_to_edges_behind_it() {
     home.say_next().await;
     bob.hears("PRIVMSG #demo :from nearer").await;
     // The middle counts those behind it.
-    let readers = async {
-        loop {
-            if let Asked::Counts { counts, .. } = home.asked.recv().await.unwrap()
-                && counts.readers == 2
-            {
-                return counts.chatters;
-            }
-        }
-    };
-    assert_eq!(within(readers).await, 2);
+    let mut totals = home.presence.totals();
+    let both = |total: &Arc<Present>| total.counts.readers == 2 && total.counts.chatters == 2;
+    within(totals.wait_for(both)).await.unwrap();
+}
+
+/// What a room's actor does with what its children tell.
+async fn count(presence: Arc<Presence>) {
+    loop {
+        presence.changed().await;
+        let own = Present {
+            names: Some(Arc::default()),
+            ..Present::default()
+        };
+        presence.set_total(presence.sum(own));
+    }
+}
+
+#[tokio::test]
+async fn who_comes_and_goes_is_told_at_all_edges_to_who_asked() {
+    let certs = Certs::new();
+    let home = Home::new(Limits::default());
+    let origin = Served::start(&certs, "origin", home.port.clone(), any());
+    let one = start_chat(Edge::start(&certs, "edge-1", origin.address).upstream);
+    let relayed = Served::start(&certs, "edge-1", one.port(), any());
+    let two = start_chat(Edge::start(&certs, "edge-2", relayed.address).upstream);
+    let mut ann = Client::join(&one, "ann").await;
+    ann.says("CAP REQ twitch.tv/membership").await;
+    let bob = Client::join(&two, "bob").await;
+    ann.hears(":bob!bob@bob.tmi.twitch.tv JOIN #demo").await;
+    // Who comes later sees all of them, wherever they are.
+    let mut cat = Client::join(&two, "cat").await;
+    ann.hears(":cat!cat@cat.tmi.twitch.tv JOIN #demo").await;
+    cat.says("CAP REQ twitch.tv/membership").await;
+    cat.says("NAMES #demo").await;
+    let names = cat.hears("366 cat #demo").await;
+    assert!(names.contains("353 cat = #demo :cat ann bob"), "{names}");
+    let present = one.present(&channel()).unwrap();
+    assert_eq!((present.counts.readers, present.counts.chatters), (3, 3));
+    drop(bob);
+    let left = ann.hears(":bob!bob@bob.tmi.twitch.tv PART #demo").await;
+    assert!(!left.contains("ann!ann"), "{left}");
+    assert_eq!(
+        two.present_soon(&channel()).await.unwrap().counts.chatters,
+        2
+    );
 }
 
 /// Two rooms, and the origin that is the home of each.

@@ -17,9 +17,10 @@ use async_nats::{
 use bytes::Bytes;
 use common::names::ChannelName;
 use futures_util::StreamExt;
+use tokio::time::timeout;
 use tracing::error;
 
-use super::{BusError, record::Record};
+use super::{ANSWER, BusError, record::Record};
 
 const STREAM: &str = "MILLRACE_CHAT";
 
@@ -130,7 +131,10 @@ pub(super) async fn put(
     payload: Bytes,
 ) -> Result<Seq, AppendError> {
     let mut headers = HeaderMap::new();
-    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(after));
+    headers.insert(
+        NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+        HeaderValue::from(after),
+    );
     if let Some((name, value)) = header {
         headers.insert(name, value);
     }
@@ -181,13 +185,19 @@ pub(super) async fn read_all(
         let batch = consumer.fetch().max_messages(left.min(AT_ONCE)).messages();
         let mut batch = batch.await.map_err(BusError::of(reading))?;
         let before = found.len();
-        while let Some(message) = batch.next().await {
+        // A batch whose end was lost with its connection ends by itself.
+        while let Some(message) = timeout(ANSWER, batch.next())
+            .await
+            .map_err(BusError::of(reading))?
+        {
             let message = message.map_err(BusError::of(reading))?;
-            let seq = message.info().map_err(BusError::of(reading))?.stream_sequence;
+            let seq = message
+                .info()
+                .map_err(BusError::of(reading))?
+                .stream_sequence;
             let headers = message.headers.iter().flat_map(HeaderMap::iter);
-            let headers = headers.filter_map(|(name, values)| {
-                Some((name.to_string(), values.first()?.to_string()))
-            });
+            let headers = headers
+                .filter_map(|(name, values)| Some((name.to_string(), values.first()?.to_string())));
             found.push(Stored {
                 subject: message.subject.to_string(),
                 seq,

@@ -8,14 +8,14 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use async_nats::{Message as Told, StatusCode, Subscriber};
-use bytes::Bytes;
+use async_nats::{HeaderMap, Message as Told, StatusCode, Subscriber};
+use bytes::{Bytes, BytesMut};
 use common::{
     chat::{Asked, Feed, Limits, MessageId, Notice, NoticeId, Offset, RoomEpoch, Verdict},
-    link::{Chat, Decoder, Message},
-    names::ChannelName,
+    link::{Chat, Decoder, Message, chat::Changes},
+    names::{ChannelName, NodeId},
 };
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -23,7 +23,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Bus, BusError, Ready, ask_subject,
+    Bus, BusError, Ready, ask_subject, here_subject,
     lease::Owner,
     log::Seq,
     record::Record,
@@ -32,14 +32,17 @@ use super::{
 };
 use crate::chat::{
     clue::Clue,
+    counted::Counted,
     desk::{AT_ONCE, Desk, ReplyTo, Wish},
     ledger::Ledger,
-    room::{Counted, SWEEP},
     rooms::{FORMS, Shared},
 };
 
 /// Wishes that wait for the owner's word; more are refused.
 const MOST_WAITING: usize = 1_024;
+
+/// Header: the origin that tells who is there.
+const NODE: &str = "Millrace-Node";
 
 /// Verdicts that wait for their events; more are told at once.
 const MOST_HELD: usize = 1_024;
@@ -105,11 +108,12 @@ impl BusRoom {
         ready: Ready,
         name: ChannelName,
         asks: mpsc::Receiver<Asked>,
+        counted: Counted,
     ) -> Self {
         // Epoch 0: nothing was heard of it yet.
         let feed = Feed::new(name.clone(), RoomEpoch(0), FORMS, Limits::default());
         Self {
-            counted: Counted::new(shared.metrics.clone()),
+            counted,
             shared,
             ready,
             name,
@@ -151,11 +155,12 @@ impl BusRoom {
     async fn once(&mut self, bus: &Arc<Bus>) -> Result<Ended, BusError> {
         // Before the log is read, so that nothing falls in between.
         let told = subscribe(bus, told_subject(&self.name)).await?;
+        let here = subscribe(bus, here_subject(&self.name)).await?;
         let force = self.deaf >= DEAF;
         let now = (self.shared.clock)();
         let ended = match bus.claim(&self.name, now, force).await? {
-            Claim::Mine(claimed) => self.own(bus, *claimed, told).await?,
-            Claim::Theirs(owner, epoch) => self.follow(bus, owner, epoch, told).await?,
+            Claim::Mine(claimed) => self.own(bus, *claimed, told, here).await?,
+            Claim::Theirs(owner, epoch) => self.follow(bus, owner, epoch, told, here).await?,
         };
         Ok(ended)
     }
@@ -165,6 +170,7 @@ impl BusRoom {
         bus: &Arc<Bus>,
         claimed: Claimed,
         mut told: Subscriber,
+        mut here: Subscriber,
     ) -> Result<Ended, BusError> {
         let Claimed {
             tenure,
@@ -189,7 +195,7 @@ impl BusRoom {
         let mut missed = bus.missed.clone();
         let mut lapses = bus.leases.lapses();
         missed.mark_unchanged();
-        let (mut tick, mut sweep) = (ticks(TICK), ticks(SWEEP));
+        let mut tick = ticks(TICK);
         let mut asked = Vec::with_capacity(AT_ONCE);
         let ended = loop {
             while !self.waiting.is_empty() {
@@ -219,18 +225,27 @@ impl BusRoom {
                     break Ended::Unused;
                 },
                 wish = bus_asks.next() => match wish {
-                    Some(message) => self.waiting.extend(wished(message)),
+                    Some(message) => {
+                        self.waiting.extend(wished(message));
+                        // What came with it is written with it.
+                        while self.waiting.len() < AT_ONCE
+                            && let Some(Some(message)) = bus_asks.next().now_or_never()
+                        {
+                            self.waiting.extend(wished(message));
+                        }
+                    }
                     None => doubt = true,
                 },
                 _ = tick.tick() => tenure.tick().await,
-                _ = sweep.tick() => self.counted.forget(),
+                Some(there) = here.next() => self.told_of(there),
+                () = self.counted.due() => self.tell_of(bus).await,
                 Ok(()) = missed.changed() => doubt = true,
                 Ok(()) = lapses.changed() => doubt = true,
             }
             if doubt && !tenure.stands().await? {
                 break Ended::Moved;
             }
-            self.waiting.extend(self.counted.without_counts(&mut asked));
+            self.waiting.extend(asked.drain(..).map(Wish::from));
         };
         info!(room = %self.name, epoch = epoch.0, ?ended, "this node owns the room no more");
         if let (Ledger::Bus(tenure), Ended::Unused) = (desk.ledger, &ended) {
@@ -245,6 +260,7 @@ impl BusRoom {
         owner: Owner,
         epoch: RoomEpoch,
         mut told: Subscriber,
+        mut here: Subscriber,
     ) -> Result<Ended, BusError> {
         info!(room = %self.name, owner = %owner.node, epoch = epoch.0, "another node owns the room");
         let inbox = bus.client.new_inbox();
@@ -264,7 +280,7 @@ impl BusRoom {
         self.ask_all(bus, &mut followed).await;
         let mut missed = bus.missed.clone();
         missed.mark_unchanged();
-        let (mut look, mut sweep) = (ticks(LOOK), ticks(SWEEP));
+        let mut look = ticks(LOOK);
         let mut asked = Vec::with_capacity(AT_ONCE);
         loop {
             tokio::select! {
@@ -291,12 +307,62 @@ impl BusRoom {
                 _ = look.tick() => if self.look(bus, &mut followed).await? {
                     return Ok(Ended::Moved);
                 },
-                _ = sweep.tick() => self.counted.forget(),
+                Some(there) = here.next() => self.told_of(there),
+                () = self.counted.due() => self.tell_of(bus).await,
             }
-            for wish in self.counted.without_counts(&mut asked) {
+            for wish in asked.drain(..).map(Wish::from) {
                 self.pass_on(bus, wish, &followed).await;
             }
             self.release(&mut followed);
+        }
+    }
+
+    /// Tells other origins who is here, and children who is anywhere.
+    async fn tell_of(&mut self, bus: &Bus) {
+        let Some(own) = self.counted.recount() else {
+            return;
+        };
+        let room = &self.name;
+        let counts = Chat::Counts {
+            room: room.clone(),
+            counts: own.counts,
+        };
+        let mut pieces = BytesMut::from(&Message::Chat(counts).encode()[..]);
+        let names = own.names.unwrap_or_default();
+        for changes in Changes::between(None, &names) {
+            let room = room.clone();
+            let members = Message::Chat(Chat::Members { room, changes });
+            pieces.extend_from_slice(&members.encode());
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(NODE, bus.me.node.as_str());
+        let subject = here_subject(room);
+        let told = bus
+            .client
+            .publish_with_headers(subject, headers, pieces.freeze());
+        if let Err(why) = told.await {
+            // It is told again.
+            debug!(%room, %why, "who is here was not told");
+        }
+    }
+
+    /// Another origin tells who is there.
+    fn told_of(&self, there: Told) {
+        let headers = there.headers.as_ref();
+        let node = headers.and_then(|headers| headers.get(NODE));
+        let Some(node) = node.and_then(|node| NodeId::parse(node.as_str()).ok()) else {
+            return;
+        };
+        let others = self.counted.others();
+        for message in messages(there.payload) {
+            match message {
+                Chat::Counts { counts, .. } => others.tell_counts(node.clone(), counts),
+                Chat::Members { changes, .. } => {
+                    let Changes { anew, came, went } = changes;
+                    others.tell_names(node.clone(), anew, came, &went);
+                }
+                _ => {}
+            }
         }
     }
 
@@ -304,6 +370,8 @@ impl BusRoom {
     async fn look(&mut self, bus: &Arc<Bus>, followed: &mut Followed) -> Result<bool, BusError> {
         let holds = bus.leases.holds(&followed.owner).await?;
         if !holds && std::mem::replace(&mut followed.doubted, true) {
+            // Its readers come back elsewhere.
+            self.counted.others().gone(&followed.owner.node);
             return Ok(true);
         }
         followed.doubted = !holds;
@@ -371,9 +439,7 @@ impl BusRoom {
 
     fn release(&mut self, followed: &mut Followed) {
         let position = self.feed.position();
-        let ripe = |held: &mut (RoomEpoch, Offset, MessageId, Verdict)| {
-            (held.0, held.1) < position
-        };
+        let ripe = |held: &mut (RoomEpoch, Offset, MessageId, Verdict)| (held.0, held.1) < position;
         for (.., id, verdict) in followed.held.extract_if(.., ripe) {
             self.tell(id, verdict);
         }
@@ -440,13 +506,20 @@ async fn subscribe(bus: &Bus, subject: String) -> Result<Subscriber, BusError> {
     subscribed.map_err(BusError::of("subscribing"))
 }
 
+/// Messages of CHAT up to the first that is none.
+fn messages(mut payload: Bytes) -> impl Iterator<Item = Chat> {
+    let mut decoder = Decoder::default();
+    std::iter::from_fn(move || {
+        let frame = decoder.next(&mut payload).ok()??;
+        match Message::decode(frame).ok()? {
+            Message::Chat(chat) => Some(chat),
+            _ => None,
+        }
+    })
+}
+
 fn message(payload: Bytes) -> Option<Chat> {
-    let mut payload = payload;
-    let frame = Decoder::default().next(&mut payload).ok()??;
-    match Message::decode(frame).ok()? {
-        Message::Chat(chat) => Some(chat),
-        _ => None,
-    }
+    messages(payload).next()
 }
 
 /// A wish of another origin.

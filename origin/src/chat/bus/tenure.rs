@@ -283,7 +283,11 @@ impl Tenure {
         let record = self.record(Written::default());
         let bytes = record.encode(&self.room);
         let after = self.last;
-        self.last = self.bus.log.append(&self.room, after, bytes.clone()).await?;
+        self.last = self
+            .bus
+            .log
+            .append(&self.room, after, bytes.clone())
+            .await?;
         self.number += 1;
         self.tell(after, bytes).await;
         Ok(())
@@ -337,7 +341,9 @@ impl Tenure {
                     // One that was not answered and that arrived all the same.
                     Ok(Some((seq, last))) if last == bytes => return Ok(seq),
                     Ok(_) => return Err(Deposed),
-                    Err(why) => warn!(room = %self.room, %why, "a decision is not known to be written"),
+                    Err(why) => {
+                        warn!(room = %self.room, %why, "a decision is not known to be written")
+                    }
                 },
                 Err(AppendError::Bus(why)) => {
                     warn!(room = %self.room, %why, "a decision is not written yet");
@@ -356,7 +362,10 @@ impl Tenure {
         headers.insert(SEQ, HeaderValue::from(self.last));
         headers.insert(AFTER, HeaderValue::from(after));
         let subject = told_subject(&self.room);
-        let told = self.bus.client.publish_with_headers(subject, headers, bytes);
+        let told = self
+            .bus
+            .client
+            .publish_with_headers(subject, headers, bytes);
         if let Err(why) = told.await {
             warn!(room = %self.room, %why, "a record was not told");
         }
@@ -405,7 +414,10 @@ impl Tenure {
         // A stranger can name rooms: nothing of one without a past stays.
         let subject = format!("$KV.{BUCKET}.{key}");
         let _ = facts.stream.purge().filter(subject).await;
-        let told = self.bus.client.publish(told_subject(&self.room), Bytes::new());
+        let told = self
+            .bus
+            .client
+            .publish(told_subject(&self.room), Bytes::new());
         let _ = told.await;
     }
 
@@ -517,7 +529,10 @@ mod tests {
         }
         let log = [
             (1, record(vec![entry("ann", None), entry("dog", Some("4"))])),
-            (2, record(vec![entry("bob", Some("2")), entry("dog", Some("8"))])),
+            (
+                2,
+                record(vec![entry("bob", Some("2")), entry("dog", Some("8"))]),
+            ),
         ];
         let (known, late) = applied(&room(), &facts, &log);
         let mut names: Vec<_> = known.roles.keys().map(ToString::to_string).collect();

@@ -10,8 +10,8 @@ use std::{
 
 use common::{
     chat::{
-        Asked, Body, Command, Feed, Login, MessageId, Request, Roles, RoomHandle, Sender, Text,
-        User, Verdict, request::Ask,
+        Asked, Body, Command, Counts, Feed, Login, MessageId, Present, Request, Roles, RoomHandle,
+        Sender, Text, User, Verdict, request::Ask,
     },
     link::{ChatPort, OpenRoom},
     live::UnixMs,
@@ -221,7 +221,10 @@ async fn holds(feed: &Feed, count: usize) -> Vec<u128> {
 #[tokio::test]
 async fn any_origin_has_the_room_and_one_decides() {
     let nats = Nats::start();
-    let (first, second) = (Origin::start(&nats, "origin-1"), Origin::start(&nats, "origin-2"));
+    let (first, second) = (
+        Origin::start(&nats, "origin-1"),
+        Origin::start(&nats, "origin-2"),
+    );
     let one = first.open().await;
     asked(&one, 1, "ann", "hello").await;
     let two = second.open().await;
@@ -239,16 +242,26 @@ async fn any_origin_has_the_room_and_one_decides() {
         assert_eq!(said(&two.feed).last(), Some(&(id + 1)));
     }
     assert_eq!(holds(&one.feed, 59).await, holds(&two.feed, 59).await);
-    assert!(matches!(asked(&two, 90, "demo", "/ban ann").await, Verdict::Done(_)));
+    assert!(matches!(
+        asked(&two, 90, "demo", "/ban ann").await,
+        Verdict::Done(_)
+    ));
     for (id, handle) in [(91, &one), (92, &two)] {
-        assert_eq!(refusal(&asked(handle, id, "ann", "again").await), "msg_banned");
+        assert_eq!(
+            refusal(&asked(handle, id, "ann", "again").await),
+            "msg_banned"
+        );
     }
-    assert!(matches!(asked(&two, 93, "demo", "/slow 9").await, Verdict::Said(_)));
+    let slow = asked(&two, 93, "demo", "/slow 9").await;
+    assert!(!matches!(slow, Verdict::Refused(_)), "{slow:?}");
     assert_eq!(two.feed.settings().slow_s, 9);
-    let late = Origin::start(&nats, "origin-3").open().await;
+    let third = Origin::start(&nats, "origin-3");
+    let late = third.open().await;
     holds(&late.feed, 59).await;
     let mut moves = late.feed.moves();
-    within(moves.wait_for(|_| late.feed.settings().slow_s == 9)).await.unwrap();
+    within(moves.wait_for(|_| late.feed.settings().slow_s == 9))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -293,8 +306,39 @@ async fn a_killed_owner_s_room_moves_with_all_that_it_acknowledged() {
     assert!(stamp.epoch < two.feed.position().0);
     assert_eq!(refusal(&asked(&two, 3, "ann", "hello").await), "msg_banned");
     // The other is back, and sees the same.
-    let again = Origin::start(&nats, "origin-1").open().await;
+    let back = Origin::start(&nats, "origin-1");
+    let again = back.open().await;
     assert_eq!(holds(&again.feed, 40).await, order);
+}
+
+#[tokio::test]
+async fn who_is_in_a_room_is_known_at_every_origin() {
+    let nats = Nats::start();
+    let (first, second) = (
+        Origin::start(&nats, "origin-1"),
+        Origin::start(&nats, "origin-2"),
+    );
+    let (one, two) = (first.open().await, second.open().await);
+    for (handle, edge, name) in [(&one, "edge-1", "ann"), (&two, "edge-2", "bob")] {
+        let edge = NodeId::parse(edge).unwrap();
+        let counts = Counts {
+            readers: 3,
+            chatters: 1,
+            viewers: 2,
+        };
+        handle.presence.tell_counts(edge.clone(), counts);
+        let name = vec![Login::parse(name).unwrap()];
+        handle.presence.tell_names(edge, true, name, &[]);
+    }
+    for handle in [&one, &two] {
+        let mut totals = handle.presence.totals();
+        let all = |total: &Arc<Present>| {
+            let names = total.names.as_deref().unwrap_or_default();
+            let names: Vec<_> = names.iter().map(Login::as_str).collect();
+            total.counts.readers == 6 && total.counts.viewers == 4 && names == ["ann", "bob"]
+        };
+        within(totals.wait_for(all)).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -328,7 +372,10 @@ async fn an_owner_of_before_changes_nothing() {
     after.write(role(Some("8"))).await.unwrap();
     let last = claim(&old).await;
     let ann = Login::parse("ann").unwrap();
-    assert_eq!(last.known.roles.get(&ann).map(|roles| roles.bits()), Some(8));
+    assert_eq!(
+        last.known.roles.get(&ann).map(|roles| roles.bits()),
+        Some(8)
+    );
     assert_eq!(last.past.len(), 4, "each began or wrote once");
 }
 
@@ -341,10 +388,17 @@ async fn a_server_that_was_killed_forgets_nothing() {
     asked(&handle, 2, "bob", "before").await;
     nats.restart();
     // The first may fail its patience; an edge would ask again, too.
-    assert!(matches!(asked(&handle, 3, "bob", "after").await, Verdict::Said(_)));
-    assert_eq!(refusal(&asked(&handle, 4, "ann", "hello").await), "msg_banned");
+    assert!(matches!(
+        asked(&handle, 3, "bob", "after").await,
+        Verdict::Said(_)
+    ));
+    assert_eq!(
+        refusal(&asked(&handle, 4, "ann", "hello").await),
+        "msg_banned"
+    );
     assert_eq!(said(&handle.feed), [2, 3]);
-    let late = Origin::start(&nats, "origin-2").open().await;
+    let second = Origin::start(&nats, "origin-2");
+    let late = second.open().await;
     assert_eq!(holds(&late.feed, 2).await, [2, 3]);
 }
 
@@ -362,7 +416,10 @@ async fn a_room_that_its_owner_closed_is_taken_by_who_reads_it() {
     let followed = |_: &u64| handle.feed.position().0 == tenure.epoch;
     within(moves.wait_for(followed)).await.unwrap();
     tenure.release().await;
-    assert!(matches!(asked(&handle, 1, "ann", "hello").await, Verdict::Said(_)));
+    assert!(matches!(
+        asked(&handle, 1, "ann", "hello").await,
+        Verdict::Said(_)
+    ));
     // A stranger's room without a past leaves nothing behind.
     let last = old.facts.entry("owner.demo").await.unwrap().unwrap();
     assert_eq!(last.operation, kv::Operation::Put);
@@ -371,7 +428,10 @@ async fn a_room_that_its_owner_closed_is_taken_by_who_reads_it() {
 #[test]
 fn an_address_is_checked_and_its_password_is_not_shown() {
     let url: BusUrl = "nats://ann:secret@bus.example.net:4333".parse().unwrap();
-    assert_eq!(format!("{url} {url:?}"), "bus.example.net:4333 bus.example.net:4333");
+    assert_eq!(
+        format!("{url} {url:?}"),
+        "bus.example.net:4333 bus.example.net:4333"
+    );
     for bad in ["", "127.0.0.1:4222", "http://bus", "nats://"] {
         assert!(bad.parse::<BusUrl>().is_err(), "{bad}");
     }
