@@ -17,6 +17,7 @@ pub mod name;
 pub mod notice;
 pub mod presence;
 pub mod request;
+pub mod term;
 pub mod token;
 pub mod user;
 
@@ -25,8 +26,9 @@ pub use event::{
     Body, Event, Offset, Post, Reply, RoomEpoch, Settings, Stamp, UserNotice, UserNoticeKind,
 };
 pub use feed::{Cursor, Feed, Limits, Posted, Read, Resumed};
-pub use name::{Display, Login, MessageId, Text, UserId};
+pub use name::{Display, EmoteSpans, Login, MessageId, Text, UserId};
 pub use notice::{Notice, NoticeId};
 pub use presence::{Presence, Present};
 pub use request::{Asked, Counts, Request, RoomHandle, Verdict};
-pub use user::{Author, Badge, Claims, Colour, Network, Roles, RoomClaims, Sender, User};
+pub use term::{Term, TermAction};
+pub use user::{Author, Badge, Claims, Colour, Network, Prefix, Roles, RoomClaims, Sender, User};

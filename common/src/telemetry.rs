@@ -11,6 +11,6 @@ mod process;
 mod readiness;
 
 pub use logs::{LogConfig, LogError, LogFormat, init};
-pub use ops::{OpsConfig, OpsServer};
+pub use ops::{Api, ApiAnswer, ApiRequest, MAX_API_BODY_BYTES, OpsConfig, OpsServer};
 pub use process::max_descriptors;
 pub use readiness::{Condition, Readiness};

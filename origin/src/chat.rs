@@ -8,6 +8,7 @@
 //! actors and lets them go. Invariant: a verdict or an event that somebody saw rests
 //! on what was kept before.
 
+mod api;
 mod bus;
 mod clue;
 mod counted;
@@ -15,18 +16,24 @@ mod desk;
 mod entries;
 mod ledger;
 mod metrics;
+mod policy;
+mod record;
 mod room;
 mod rooms;
 mod store;
+mod waiting;
 
 use std::path::PathBuf;
 
 use clap::Args;
 use common::names::{ChannelName, NodeId};
 
+pub use api::{ChatApi, ChatApiConfig, TokenError};
 pub use bus::BusUrl;
-pub use clue::{Change, Clue, Decision, Known};
+pub use clue::{Change, Clue, Decision, Filter, Known};
 pub use metrics::ChatMetrics;
+pub use policy::{Policies, Policy, PolicyConfig, PolicyError};
+pub use record::{RecordConfig, Recorder};
 pub use rooms::Rooms;
 pub use store::{Store, StoreError};
 
@@ -47,6 +54,15 @@ pub struct ChatConfig {
         value_parser = node
     )]
     pub chat_origins: Vec<NodeId>,
+
+    #[command(flatten)]
+    pub policy: PolicyConfig,
+
+    #[command(flatten)]
+    pub record: RecordConfig,
+
+    #[command(flatten)]
+    pub api: ChatApiConfig,
 
     /// Room whose chatters are counted and not named to anybody (* for all); repeat it for each
     #[arg(

@@ -16,7 +16,7 @@ use common::{
 };
 use origin::{
     broadcast::{BroadcastConfig, BroadcastMetrics, Broadcasts},
-    chat::{ChatConfig, ChatMetrics, Rooms, Store},
+    chat::{ChatApi, ChatConfig, ChatMetrics, Policies, Recorder, Rooms, Store},
     keys::{KeyRing, KeysConfig},
     rtmp::{RtmpConfig, RtmpMetrics, RtmpServer},
 };
@@ -44,8 +44,8 @@ const PUBLISHES_WAITING: usize = 64;
         origin --keys keys.txt --journal journal --link-ca certs/ca.pem \\\n    \
         --link-cert certs/origin.pem --link-key certs/origin.key\n  \
         origin --dvr 30m --dvr-dir /var/lib/millrace/past ...    viewers can go back half an hour\n\n\
-        The keys file has a line for each key: KEY CHANNEL. It and the certificates are read again when\n\
-        they change and on SIGHUP; a file with a mistake changes nothing.\n\
+        The keys file has a line for each key: KEY CHANNEL. It, the certificates and chat's files are read\n\
+        again when they change and on SIGHUP; a file with a mistake changes nothing.\n\
         SIGTERM drains: publishers are told, edges keep what they have."
 )]
 struct Serve {
@@ -144,8 +144,14 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     .of_listener(&listener)
     .watched_by(&mut reloads);
     watch_files(&mut reloads, keys, rtmp.certificate());
+    let policies = Policies::from_config(&serve.chat.policy)?;
+    policies.watched_by(&mut reloads);
+    let chat_api = ChatApi::from_config(&serve.chat.api)?;
+    if let Some(api) = &chat_api {
+        api.watched_by(&mut reloads);
+    }
     let ops_listen = serve.ops.listen(OPS_PORT);
-    let ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
+    let mut ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
     let archive = serve
@@ -163,12 +169,14 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     .context("--journal")?;
 
     let store = Store::open(serve.chat.chat_store.as_deref()).context("--chat-store")?;
-    let (rooms, chat) = Rooms::new(
-        &serve.chat,
-        node.clone(),
-        store,
-        ChatMetrics::register(&registry),
-    );
+    let metrics = ChatMetrics::register(&registry);
+    let recorder = Recorder::open(&serve.chat.record, directory.clone(), &metrics);
+    let recorder = recorder.context("--chat-log")?;
+    let (rooms, chat) = Rooms::new(&serve.chat, node.clone(), store, metrics.clone());
+    let rooms = rooms.under(policies.follow()).recorded_by(recorder);
+    if let Some(api) = chat_api {
+        ops = ops.with_api(api.serve(chat.clone(), node.clone(), metrics));
+    }
     let link = LinkServer::new(
         serve.node.hello(node.clone(), Role::Origin),
         directory,

@@ -8,7 +8,9 @@
 use super::{
     name::{Login, MessageId, Text},
     notice::{Notice, NoticeId},
+    term::{Term, TermAction},
 };
+use crate::names::ChannelName;
 
 /// The longest time-out, slow mode and follow time that Twitch takes.
 pub const MAX_TIMEOUT_S: u32 = 14 * 24 * 3_600;
@@ -18,6 +20,10 @@ pub const MAX_FOLLOWERS_MIN: u32 = 90 * 24 * 60;
 /// What a time-out, slow mode last without a number.
 const DEFAULT_TIMEOUT_S: u32 = 600;
 const DEFAULT_SLOW_S: u32 = 30;
+
+/// How long one may post links after `/permit`, without a number and at most.
+const DEFAULT_PERMIT_S: u32 = 60;
+pub const MAX_PERMIT_S: u32 = 3_600;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -77,6 +83,35 @@ pub enum Command {
         colour: String,
         text: Text,
     },
+    /// A word that this room refuses or holds.
+    AddTerm {
+        term: Term,
+        action: TermAction,
+    },
+    RemoveTerm {
+        term: Term,
+    },
+    Terms,
+    /// Links are for moderators, VIPs and who is permitted.
+    NoLinks {
+        on: bool,
+    },
+    /// Links of one user for a while.
+    Permit {
+        login: Login,
+        seconds: u32,
+    },
+    /// Says a message that was held.
+    Approve {
+        message: MessageId,
+    },
+    Deny {
+        message: MessageId,
+    },
+    /// Everybody goes on to another room.
+    Raid {
+        to: ChannelName,
+    },
 }
 
 /// A command that can't be told: what to answer.
@@ -135,6 +170,28 @@ fn command(word: &str, arguments: &str) -> Result<Command, CommandError> {
         },
         "uniquechat" | "r9kbeta" => C::Unique { on: true },
         "uniquechatoff" | "r9kbetaoff" => C::Unique { on: false },
+        "nolinks" | "nolinksoff" => C::NoLinks {
+            on: word == "nolinks",
+        },
+        "permit" => permit(arguments)?,
+        "blockedterm" => blocked_term(arguments)?,
+        "blockedterms" => C::Terms,
+        "approve" => C::Approve {
+            message: MessageId::parse(arguments)
+                .map_err(|_| usage(N::UsageApprove, "/approve <msg id>"))?,
+        },
+        "deny" => C::Deny {
+            message: MessageId::parse(arguments)
+                .map_err(|_| usage(N::UsageDeny, "/deny <msg id>"))?,
+        },
+        "raid" => C::Raid {
+            to: room(arguments).ok_or_else(|| usage(N::UsageRaid, "/raid <channel>"))?,
+        },
+        "unraid" => {
+            let text = "You do not have an active raid.";
+            return Err(CommandError(Notice::new(N::UnraidNoActiveRaid, text)));
+        }
+        "help" => return Err(CommandError(Notice::new(N::CmdsAvailable, HELP))),
         "mod" => C::Mod {
             login: login(N::UsageMod, "/mod <login>")?,
         },
@@ -163,6 +220,57 @@ fn command(word: &str, arguments: &str) -> Result<Command, CommandError> {
                 format!("Unrecognized command: /{}", word.escape_default()),
             )));
         }
+    })
+}
+
+/// What `/help` says, on one line.
+const HELP: &str = "Commands available to you in this room: /me /mods /vips; to moderators: \
+    /announce /approve /ban /blockedterm /clear /delete /deny /emoteonly /followers /nolinks /permit /raid \
+    /slow /subscribers /timeout /unban /uniquechat, and each mode with `off`; to the broadcaster: \
+    /mod /unmod /vip /unvip";
+
+/// A channel as people type it.
+fn room(text: &str) -> Option<ChannelName> {
+    let name = text.strip_prefix(['#', '@']).unwrap_or(text);
+    if name.len() > ChannelName::MAX_LEN {
+        return None;
+    }
+    ChannelName::parse(&name.to_ascii_lowercase()).ok()
+}
+
+fn permit(arguments: &str) -> Result<Command, CommandError> {
+    let wrong = || usage(NoticeId::UsagePermit, "/permit <login> [duration up to 1h]");
+    let (login, time) = arguments.split_once(' ').unwrap_or((arguments, ""));
+    let login = Login::typed(login).map_err(|_| wrong())?;
+    let seconds = match time.trim() {
+        "" => DEFAULT_PERMIT_S,
+        time => duration_s(time, 1).ok_or_else(wrong)?,
+    };
+    if !(1..=MAX_PERMIT_S).contains(&seconds) {
+        return Err(wrong());
+    }
+    Ok(Command::Permit { login, seconds })
+}
+
+fn blocked_term(arguments: &str) -> Result<Command, CommandError> {
+    let wrong = || {
+        let text = "/blockedterm add|hold|remove <word or phrase, * for any letters at an end of a word>, or /blockedterm list";
+        usage(NoticeId::UsageBlockedTerm, text)
+    };
+    let (verb, term) = arguments.split_once(' ').unwrap_or((arguments, ""));
+    let term = || Term::parse(term).ok_or_else(wrong);
+    Ok(match verb.to_ascii_lowercase().as_str() {
+        "add" => Command::AddTerm {
+            term: term()?,
+            action: TermAction::Refuse,
+        },
+        "hold" => Command::AddTerm {
+            term: term()?,
+            action: TermAction::Hold,
+        },
+        "remove" => Command::RemoveTerm { term: term()? },
+        "list" => Command::Terms,
+        _ => return Err(wrong()),
     })
 }
 
@@ -278,6 +386,10 @@ mod tests {
         Login::parse(name).unwrap()
     }
 
+    fn term(text: &str) -> Term {
+        Term::parse(text).unwrap()
+    }
+
     #[test]
     fn messages_are_not_commands() {
         for text in ["hello", "", "/", ".", "...", "/ ban ann", "./x", "1/2"] {
@@ -304,6 +416,59 @@ mod tests {
             ("/followersoff", Command::Followers { minutes: None }),
             ("/clear", Command::Clear),
             ("/uniquechat", Command::Unique { on: true }),
+            ("/nolinks", Command::NoLinks { on: true }),
+            ("/nolinksoff", Command::NoLinks { on: false }),
+            (
+                "/permit @Ann",
+                Command::Permit {
+                    login: login("ann"),
+                    seconds: 60,
+                },
+            ),
+            (
+                "/permit ann 5m",
+                Command::Permit {
+                    login: login("ann"),
+                    seconds: 300,
+                },
+            ),
+            ("/blockedterm list", Command::Terms),
+            (
+                "/blockedterm remove Bad",
+                Command::RemoveTerm { term: term("bad") },
+            ),
+            (
+                "/blockedterm add very bad*",
+                Command::AddTerm {
+                    term: term("very bad*"),
+                    action: TermAction::Refuse,
+                },
+            ),
+            (
+                "/blockedterm hold hm",
+                Command::AddTerm {
+                    term: term("hm"),
+                    action: TermAction::Hold,
+                },
+            ),
+            (
+                "/approve 00000000-0000-0000-0000-000000000001",
+                Command::Approve {
+                    message: MessageId(1),
+                },
+            ),
+            (
+                "/deny 00000000-0000-0000-0000-000000000001",
+                Command::Deny {
+                    message: MessageId(1),
+                },
+            ),
+            (
+                "/raid #Other",
+                Command::Raid {
+                    to: ChannelName::parse("other").unwrap(),
+                },
+            ),
             (
                 "/ban --network ann",
                 Command::Ban {
@@ -338,6 +503,16 @@ mod tests {
             ("/slow 121", NoticeId::BadSlowDuration),
             ("/delete x", NoticeId::UsageDelete),
             ("/dance", NoticeId::UnrecognizedCmd),
+            ("/permit", NoticeId::UsagePermit),
+            ("/permit ann 2h", NoticeId::UsagePermit),
+            ("/blockedterm", NoticeId::UsageBlockedTerm),
+            ("/blockedterm add ...", NoticeId::UsageBlockedTerm),
+            ("/approve 7", NoticeId::UsageApprove),
+            ("/deny", NoticeId::UsageDeny),
+            ("/raid", NoticeId::UsageRaid),
+            ("/raid no way", NoticeId::UsageRaid),
+            ("/unraid", NoticeId::UnraidNoActiveRaid),
+            ("/help", NoticeId::CmdsAvailable),
         ] {
             assert_eq!(refused(text), id, "{text}");
         }
@@ -345,7 +520,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_panics(text in "[/.](ban|timeout|slow|followers|delete|x)? ?.{0,40}") {
+        fn no_text_panics(text in "[/.](ban|timeout|slow|followers|delete|permit|blockedterm add|raid|x)? ?.{0,40}") {
             let _ = Command::parse(&text);
         }
     }

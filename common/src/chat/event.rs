@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::{
-    name::{Display, Login, MessageId, Text, UserId},
+    name::{Display, EmoteSpans, Login, MessageId, Text, UserId},
     notice::Notice,
-    user::Author,
+    user::{Author, Roles},
 };
 use crate::live::UnixMs;
 
@@ -57,6 +57,7 @@ pub struct Post {
     /// `/me`
     pub action: bool,
     pub reply: Option<Reply>,
+    pub emotes: EmoteSpans,
 }
 
 /// What everybody sees of a room's rules: ROOMSTATE.
@@ -70,6 +71,8 @@ pub struct Settings {
     pub emote_only: bool,
     /// No message twice (r9k).
     pub unique: bool,
+    /// No links, but of who may.
+    pub no_links: bool,
 }
 
 /// What a USERNOTICE is about.
@@ -114,6 +117,24 @@ pub enum Body {
     Settings(Settings),
     Notice(Notice),
     UserNotice(UserNotice),
+    /// A message that moderators look at before it is said, and for them alone.
+    /// Its id is the message's.
+    Held {
+        author: Author,
+        text: Text,
+    },
+    /// It won't be said: for moderators and for who wrote it.
+    Denied {
+        message: MessageId,
+        login: Login,
+        by: Login,
+    },
+    /// What a user is in this room by the room's own word, whatever a token says:
+    /// for that user.
+    Roles {
+        login: Login,
+        roles: Roles,
+    },
     /// Not numbered and never said by an actor: here a relay lost some events for
     /// good. Its stamp is that of the event that follows.
     Gap,
@@ -144,12 +165,20 @@ impl Event {
         match &self.body {
             Body::Post(post) => {
                 let reply = post.reply.as_ref();
-                own + post.text.as_str().len() + reply.map_or(0, |reply| reply.text.as_str().len())
+                own + post.text.as_str().len()
+                    + post.emotes.as_str().len()
+                    + reply.map_or(0, |reply| reply.text.as_str().len())
             }
             Body::Deleted { text, .. } => own + text.as_str().len(),
             Body::Notice(notice) => own + notice.text.len(),
             Body::UserNotice(notice) => own + notice.system.len() + Text::MAX_BYTES / 4,
-            Body::Cleared | Body::UserCleared { .. } | Body::Settings(_) | Body::Gap => own,
+            Body::Held { text, .. } => own + text.as_str().len(),
+            Body::Cleared
+            | Body::UserCleared { .. }
+            | Body::Settings(_)
+            | Body::Denied { .. }
+            | Body::Roles { .. }
+            | Body::Gap => own,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! the moderation among it. Bounds: [`Limits`].
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, OnceLock},
 };
 
@@ -17,7 +17,8 @@ use tokio::sync::watch;
 
 use super::{
     event::{Body, Event, Offset, RoomEpoch, Settings, Stamp},
-    name::MessageId,
+    name::{Login, MessageId},
+    user::Roles,
 };
 use crate::{live::UnixMs, names::ChannelName};
 
@@ -38,6 +39,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// Users with a role by the room's own word: those that a broadcaster named and
+/// those of the operator's file.
+pub const MAX_ROLES: usize = 8_192;
 
 /// Clears and deletions that outlive the ring, for readers that fell off it.
 const LASTING: usize = 64;
@@ -87,6 +92,8 @@ pub struct Read {
     pub settings: Settings,
     /// See [`Feed::set_lost`].
     pub lost: bool,
+    /// Moves whenever [`Feed::roles`] is another.
+    pub roles_version: u64,
 }
 
 #[derive(Debug)]
@@ -95,6 +102,9 @@ struct Ring {
     next: Offset,
     settings: Settings,
     lost: bool,
+    /// At most [`MAX_ROLES`], each with some role.
+    roles: HashMap<Login, Roles>,
+    roles_version: u64,
     /// The number of the first event held.
     first: u64,
     held: VecDeque<Arc<Posted>>,
@@ -126,6 +136,8 @@ impl Feed {
                 next: Offset(0),
                 settings: Settings::default(),
                 lost: false,
+                roles: HashMap::new(),
+                roles_version: 0,
                 first: 0,
                 held: VecDeque::new(),
                 held_bytes: 0,
@@ -150,8 +162,10 @@ impl Feed {
         }
         ring.next = event.stamp.offset.next();
         ring.lost = false;
-        if let Body::Settings(settings) = event.body {
-            ring.settings = settings;
+        match &event.body {
+            Body::Settings(settings) => ring.settings = *settings,
+            Body::Roles { login, roles } => ring.put_roles(login, *roles),
+            _ => {}
         }
         let next = self.push(&mut ring, event);
         drop(ring);
@@ -237,6 +251,49 @@ impl Feed {
         self.ring.lock().settings = settings;
     }
 
+    /// What a user is by the room's own word, and the word's version.
+    #[must_use]
+    pub fn roles_of(&self, login: &Login) -> (Roles, u64) {
+        let ring = self.ring.lock();
+        let roles = ring.roles.get(login).copied();
+        (roles.unwrap_or_default(), ring.roles_version)
+    }
+
+    /// All of them and their version, in no order.
+    #[must_use]
+    pub fn roles(&self) -> (u64, Vec<(Login, Roles)>) {
+        let ring = self.ring.lock();
+        let roles = ring
+            .roles
+            .iter()
+            .map(|(login, roles)| (login.clone(), *roles));
+        (ring.roles_version, roles.collect())
+    }
+
+    /// Says anew who is what; with `keep`, beside what was said before.
+    pub fn set_roles(&self, keep: bool, roles: impl IntoIterator<Item = (Login, Roles)>) {
+        let mut ring = self.ring.lock();
+        if !keep && !ring.roles.is_empty() {
+            ring.roles.clear();
+            ring.roles_version += 1;
+        }
+        for (login, roles) in roles {
+            ring.put_roles(&login, roles);
+        }
+        let end = ring.end();
+        drop(ring);
+        self.moved.send_replace(end);
+    }
+
+    /// Begins with what an earlier life of the room said, oldest first, before
+    /// anybody reads.
+    pub fn recall(&self, past: impl IntoIterator<Item = Event>) {
+        let mut ring = self.ring.lock();
+        for event in past {
+            self.push(&mut ring, event);
+        }
+    }
+
     /// Behind everything.
     #[must_use]
     pub fn end(&self) -> Cursor {
@@ -300,6 +357,7 @@ impl Feed {
             next: ring.next,
             settings: ring.settings,
             lost: ring.lost,
+            roles_version: ring.roles_version,
         }
     }
 
@@ -338,6 +396,17 @@ impl Feed {
 }
 
 impl Ring {
+    fn put_roles(&mut self, login: &Login, roles: Roles) {
+        let before = if roles == Roles::default() {
+            self.roles.remove(login)
+        } else if self.roles.len() < MAX_ROLES || self.roles.contains_key(login) {
+            self.roles.insert(login.clone(), roles)
+        } else {
+            return;
+        };
+        self.roles_version += u64::from(before.unwrap_or_default() != roles);
+    }
+
     fn end(&self) -> u64 {
         self.first + self.held.len() as u64
     }
@@ -445,6 +514,59 @@ mod tests {
         assert_eq!(at(9), found(5, false));
         let earlier = feed.resume(RoomEpoch(0), Offset(3));
         assert_eq!(earlier, found(2, false));
+    }
+
+    #[test]
+    fn an_earlier_life_is_history_and_who_was_there_misses_nothing() {
+        let feed = Feed::new(
+            ChannelName::parse("demo").unwrap(),
+            RoomEpoch(2),
+            1,
+            Limits::default(),
+        );
+        feed.recall((0..3).map(|offset| said(1, offset)));
+        assert_eq!(feed.position(), (RoomEpoch(2), Offset(0)));
+        assert_eq!(feed.end(), Cursor(3));
+        let resumed = feed.resume(RoomEpoch(1), Offset(2));
+        assert!(resumed.whole);
+        assert!(feed.append(said(2, 0)));
+        let mut cursor = resumed.cursor;
+        assert_eq!(offsets(&feed, &mut cursor), [2, 0]);
+        assert_eq!(offsets(&feed, &mut feed.start()), [0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn roles_are_kept_in_step_and_bounded() {
+        let feed = feed(10);
+        let login = |number: usize| Login::parse(&format!("u{number}")).unwrap();
+        let role = Roles::from_bits(2);
+        assert_eq!(feed.roles(), (0, Vec::new()));
+        let mut event = said(1, 0);
+        event.body = Body::Roles {
+            login: login(1),
+            roles: role,
+        };
+        feed.append(event.clone());
+        assert_eq!(feed.roles_of(&login(1)).0, role);
+        let (version, _) = feed.roles();
+        // The same word again changes nothing.
+        feed.set_roles(true, [(login(1), role)]);
+        assert_eq!(feed.roles().0, version);
+        event.stamp = stamp(1, 1);
+        event.body = Body::Roles {
+            login: login(1),
+            roles: Roles::default(),
+        };
+        feed.append(event);
+        assert_eq!(feed.roles_of(&login(1)).0, Roles::default());
+        assert!(feed.roles().0 > version);
+        feed.set_roles(
+            false,
+            (0..MAX_ROLES + 9).map(|number| (login(number), role)),
+        );
+        assert_eq!(feed.roles().1.len(), MAX_ROLES);
+        feed.set_roles(false, []);
+        assert!(feed.roles().1.is_empty());
     }
 
     #[test]

@@ -45,6 +45,12 @@ impl Login {
         Self::parse(&text.to_ascii_lowercase())
     }
 
+    /// Who acts for the node's operator.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self("operator".into())
+    }
+
     /// `justinfan` and digits reads without signing in.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
@@ -152,6 +158,35 @@ impl Text {
     }
 }
 
+/// Which emotes a text has and where, as Twitch's tag says it:
+/// `25:0-4,12-16/1902:6-10`, in characters from 0, both ends included.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EmoteSpans(Arc<str>);
+
+impl EmoteSpans {
+    /// What a line has room for beside the rest.
+    pub const MAX_BYTES: usize = 1_024;
+
+    /// `None` for what could end its place in a line, or is too long.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b',' | b'/');
+        (text.len() <= Self::MAX_BYTES && text.bytes().all(plain)).then(|| Self(text.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for EmoteSpans {
+    fn default() -> Self {
+        Self("".into())
+    }
+}
+
 /// A UUID: of a message, of any other event, of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub u128);
@@ -215,7 +250,7 @@ macro_rules! shown_as_its_content {
         }
     )*};
 }
-shown_as_its_content!(Login UserId Display Text);
+shown_as_its_content!(Login UserId Display Text EmoteSpans);
 
 impl fmt::Debug for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

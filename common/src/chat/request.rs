@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     command::Command,
-    event::Stamp,
+    event::{Settings, Stamp},
     feed::Feed,
-    name::{MessageId, Text},
+    name::{Login, MessageId, Text},
     notice::Notice,
     presence::Presence,
-    user::Sender,
+    term::{Term, TermAction},
+    user::{Roles, Sender},
 };
-use crate::names::NodeId;
+use crate::{
+    live::UnixMs,
+    names::{ChannelName, NodeId},
+};
 
 /// Something that only the room's actor may decide. `id` is the edge's, and is
 /// the message's own when it is said: who asks again after a lost link names the
@@ -33,6 +37,12 @@ pub enum Ask {
         reply_to: Option<MessageId>,
     },
     Do(Command),
+    /// The viewers of another room come here. An edge asks this once that room
+    /// agreed; no client can.
+    Arrive {
+        from: ChannelName,
+        viewers: u32,
+    },
 }
 
 /// The answer to a [`Request`], for who asked alone.
@@ -42,6 +52,12 @@ pub enum Verdict {
     Said(Stamp),
     Done(Notice),
     Refused(Notice),
+    /// So many viewers go on to another room, which whoever asked is to tell.
+    Raids {
+        notice: Notice,
+        to: ChannelName,
+        viewers: u32,
+    },
 }
 
 /// Users of a room at one node and those behind it.
@@ -65,6 +81,47 @@ pub enum Asked {
         /// A place in the asker's queue, so that answering never waits.
         reply: mpsc::OwnedPermit<(MessageId, Verdict)>,
     },
+    /// What moderators may know of the room, for the operator of its home.
+    Look {
+        /// Bans of logins after this one.
+        bans_after: Option<Login>,
+        most_bans: usize,
+        reply: oneshot::Sender<Box<Insight>>,
+    },
+}
+
+/// A room as its moderators may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Insight {
+    pub settings: Settings,
+    /// By login, those in force.
+    pub bans: Vec<(Login, BanSeen)>,
+    pub bans_in_all: usize,
+    /// By login, the room's own and the operator's.
+    pub roles: Vec<(Login, Roles)>,
+    pub terms: Vec<(Term, TermAction)>,
+    /// Oldest first.
+    pub held: Vec<HeldSeen>,
+}
+
+/// A ban or a time-out in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BanSeen {
+    /// `None`: for good.
+    pub until: Option<UnixMs>,
+    pub network: bool,
+    pub by: Login,
+    pub reason: Option<Text>,
+    pub at: UnixMs,
+}
+
+/// A message that waits for a moderator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldSeen {
+    pub id: MessageId,
+    pub login: Login,
+    pub text: Text,
+    pub at: UnixMs,
 }
 
 /// A room as whoever carries it to others holds it: at its home and in between.

@@ -45,6 +45,19 @@ impl Roles {
         Some(roles)
     }
 
+    /// The words that [`Self::parse`] takes.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        let words = [
+            (self.broadcaster, "broadcaster"),
+            (self.moderator, "moderator"),
+            (self.vip, "vip"),
+            (self.subscriber, "subscriber"),
+        ];
+        words
+            .into_iter()
+            .filter_map(|(has, word)| has.then_some(word))
+    }
+
     /// On the link and in the store.
     #[must_use]
     pub const fn bits(self) -> u8 {
@@ -203,6 +216,38 @@ impl Network {
             }
         }
     }
+
+    /// The larger network around it: so many bits of an IPv4 address, or of an IPv6
+    /// one.
+    #[must_use]
+    pub fn within(self, prefix: Prefix) -> Self {
+        let address = u128::from_be_bytes(self.0);
+        // ::ffff:0:0/96 are the IPv4 addresses.
+        let bits = if address >> 32 == 0xffff {
+            96 + u32::from(prefix.ipv4_bits.min(32))
+        } else {
+            u32::from(prefix.ipv6_bits.min(128))
+        };
+        let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+        Self((address & mask).to_be_bytes())
+    }
+}
+
+/// How much of an address one subscriber has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    pub ipv4_bits: u8,
+    pub ipv6_bits: u8,
+}
+
+impl Default for Prefix {
+    /// What [`Network::of`] keeps.
+    fn default() -> Self {
+        Self {
+            ipv4_bits: 32,
+            ipv6_bits: 64,
+        }
+    }
 }
 
 impl fmt::Debug for Network {
@@ -326,5 +371,17 @@ mod tests {
         assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
         assert_eq!(of("2001:db8::1"), of("2001:db8::2:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        let wide = Prefix {
+            ipv4_bits: 24,
+            ipv6_bits: 48,
+        };
+        let within = |text: &str| of(text).within(wide);
+        assert_eq!(within("10.0.0.1"), within("10.0.0.200"));
+        assert_ne!(within("10.0.0.1"), within("10.0.1.1"));
+        assert_eq!(within("2001:db8::1"), within("2001:db8:0:1::1"));
+        assert_ne!(within("2001:db8::1"), within("2001:db8:1::1"));
+        for address in ["10.0.0.1", "2001:db8::1"] {
+            assert_eq!(of(address).within(Prefix::default()), of(address));
+        }
     }
 }

@@ -6,7 +6,7 @@ mod encode;
 
 use crate::{
     chat::{
-        Counts, Event, Login, MessageId, Offset, Request, RoomEpoch, Settings, Verdict,
+        Counts, Event, Login, MessageId, Offset, Request, Roles, RoomEpoch, Settings, Verdict,
         presence::changes,
     },
     names::{ChannelName, NodeId},
@@ -65,6 +65,9 @@ impl Changes {
     }
 }
 
+/// Users in one ROLES: what fits into a message, at 27 bytes each.
+pub const ROLES_AT_ONCE: usize = 512;
+
 /// Every message of a CHAT stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chat {
@@ -118,6 +121,14 @@ pub enum Chat {
     },
     Origins {
         nodes: Vec<NodeId>,
+    },
+    /// Who is what in a room by its own word.
+    Roles {
+        room: ChannelName,
+        /// Beside those that were said before.
+        more: bool,
+        /// At most [`ROLES_AT_ONCE`].
+        roles: Vec<(Login, Roles)>,
     },
     /// The room is not to be had on this stream.
     Closed {

@@ -63,6 +63,7 @@ pub mod kind {
     pub const EVENT: u64 = 0x47;
     pub const ORIGINS: u64 = 0x48;
     pub const CLOSED: u64 = 0x49;
+    pub const ROLES: u64 = 0x4c;
     pub const MEMBERS: u64 = 0x4d;
     pub const PRESENT: u64 = 0x4e;
 }
@@ -103,8 +104,7 @@ const fn most_bytes(kind: u64) -> Option<usize> {
         | kind::FETCH
         | kind::LIST
         | kind::CHAT..=kind::CLOSED
-        | kind::MEMBERS
-        | kind::PRESENT => Some(MAX_CONTROL_BYTES),
+        | kind::ROLES..=kind::PRESENT => Some(MAX_CONTROL_BYTES),
         _ => None,
     }
 }

@@ -66,11 +66,12 @@
 //! 42 EXIT      room(s)
 //! 43 COUNTS    room(s) readers(i) chatters(i) viewers(i)
 //! 44 ASK       room(s) id(16 bytes) sender ask
-//! 45 VERDICT   id(16 bytes) verdict(i: 0 said stamp, 1 done notice, 2 refused notice)
+//! 45 VERDICT   id(16 bytes) verdict(i: 0 said stamp, 1 done notice, 2 refused notice, 3 raids notice room(s) viewers(i))
 //! 46 ROOM      room(s) epoch(i) next_offset(i) live_offset(i) settings
 //! 47 EVENT     room(s) stamp event
 //! 48 ORIGINS   nodes(s*)
 //! 49 CLOSED    room(s) code(i)
+//! 4c ROLES     room(s) flags(i: 1 beside those said before) { login(s) roles(i) }*
 //! 4d MEMBERS   room(s) flags(i: 1 anew) came(s*) went(s*)
 //! 4e PRESENT   room(s) readers(i) chatters(i) viewers(i) flags(i: 1 anew, 2 names are told) came(s*) went(s*)
 //!
@@ -181,7 +182,8 @@
 //! and who came and went since; nobody, where they are more than 1,000. PRESENT is the
 //! same of the whole room, over all edges, for the child; at most once a second, and again
 //! every 15 s. ASK is a wish of
-//! a user; its VERDICT comes in any order. A child that lost its link before the
+//! a user; its VERDICT comes in any order. ROLES says who is what in the room by
+//! its own word, whatever tokens say: after ROOM and whenever it is another. A child that lost its link before the
 //! VERDICT may ASK again with the same `id` for 60 s, and is told the same; the
 //! `id` of a message is that of its ASK. Said things are EVENTs to all, the asker
 //! too. A relay does all this towards the room's home for its own children.

@@ -1,23 +1,28 @@
-//! The ops port: `/metrics`, `/healthz`, `/readyz` over HTTP/1.1.
+//! The ops port: `/metrics`, `/healthz`, `/readyz` over HTTP/1.1, and below `/api/`
+//! what a binary brings along ([`OpsServer::with_api`]).
 //!
 //! In: requests of operators and scrapers, on loopback unless told otherwise.
 //! Out: small texts. Owned by `main`, which spawns [`OpsServer::run`].
 //! Invariant: it holds at most [`MAX_CONNECTIONS`] connections, each for at most
-//! `CONNECTION_LIFE`, and reads no request body, so that an exposed ops port
-//! costs a node bounded memory. Metrics tell about viewers in sums only and
+//! `CONNECTION_LIFE`, and reads no request body but the interface's, of at most
+//! [`MAX_API_BODY_BYTES`], so that an exposed ops port costs a node bounded memory. Metrics tell about viewers in sums only and
 //! hold no keys.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -43,6 +48,12 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(10);
 /// Request line and headers together: ours need a hundred bytes.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
+/// A request to the interface: a command, not a file.
+pub const MAX_API_BODY_BYTES: usize = 16 * 1024;
+
+/// Everything below this path goes to the interface, where there is one.
+const API_PREFIX: &str = "/api/";
+
 /// After a failed accept (no descriptors left) the next try waits this long,
 /// so that the failure does not take a whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -65,6 +76,25 @@ impl OpsConfig {
     }
 }
 
+/// A request to a binary's own interface.
+#[derive(Clone, Debug)]
+pub struct ApiRequest {
+    pub method: Method,
+    /// As it was sent, percent signs and all.
+    pub path: String,
+    pub query: Option<String>,
+    /// The header, which holds a secret.
+    pub authorization: Option<String>,
+    pub body: Bytes,
+}
+
+/// A status and JSON.
+pub type ApiAnswer = (StatusCode, String);
+
+/// Answers requests; whom it answers is its own business.
+pub type Api =
+    Arc<dyn Fn(ApiRequest) -> Pin<Box<dyn Future<Output = ApiAnswer> + Send>> + Send + Sync>;
+
 /// The ops port, bound.
 #[derive(Debug)]
 pub struct OpsServer {
@@ -72,10 +102,17 @@ pub struct OpsServer {
     routes: Routes,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Routes {
     registry: Registry,
     readiness: Readiness,
+    api: Option<Api>,
+}
+
+impl std::fmt::Debug for Routes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Routes").finish_non_exhaustive()
+    }
 }
 
 impl OpsServer {
@@ -90,8 +127,16 @@ impl OpsServer {
             routes: Routes {
                 registry,
                 readiness,
+                api: None,
             },
         })
+    }
+
+    /// Answers what comes below `/api/` by `api`.
+    #[must_use]
+    pub fn with_api(mut self, api: Api) -> Self {
+        self.routes.api = Some(api);
+        self
     }
 
     /// Where it listens; tells the port when 0 was asked for.
@@ -124,9 +169,17 @@ impl OpsServer {
 }
 
 async fn serve(socket: TcpStream, peer: SocketAddr, routes: Routes) {
-    let service = service_fn(move |request| {
-        let response = routes.answer(&request);
-        async move { Ok::<_, Infallible>(response) }
+    let service = service_fn(move |request: Request<Incoming>| {
+        let routes = routes.clone();
+        async move {
+            let response = match &routes.api {
+                Some(api) if request.uri().path().starts_with(API_PREFIX) => {
+                    call(api, request).await
+                }
+                _ => routes.answer(&request),
+            };
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -139,6 +192,33 @@ async fn serve(socket: TcpStream, peer: SocketAddr, routes: Routes) {
         Ok(Err(error)) => debug!(%peer, %error, "ops connection failed"),
         Err(_) => debug!(%peer, "ops connection outlived its time"),
     }
+}
+
+async fn call(api: &Api, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, MAX_API_BODY_BYTES).collect().await else {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "a body has at most 16 KiB\n");
+    };
+    let authorization = head.headers.get(AUTHORIZATION);
+    let authorization = authorization.and_then(|value| value.to_str().ok());
+    let (status, body) = api(ApiRequest {
+        method: head.method,
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        authorization: authorization.map(str::to_owned),
+        body: body.to_bytes(),
+    })
+    .await;
+    let mut response = text(status, body);
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    );
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }
 
 impl Routes {
@@ -283,6 +363,54 @@ mod tests {
             "a".repeat(MAX_HEADER_BYTES)
         );
         assert!(!exchange(address, &long).await.contains(" 200 "));
+    }
+
+    #[tokio::test]
+    async fn an_interface_gets_what_is_below_its_path() {
+        let server = OpsServer::bind(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics::registry("origin"),
+            Readiness::new(),
+        )
+        .await
+        .unwrap();
+        let address = server.local_addr().unwrap();
+        let server = server.with_api(Arc::new(|request| {
+            Box::pin(async move {
+                let told = request.authorization == Some("Bearer x".to_owned());
+                let status = if told {
+                    StatusCode::OK
+                } else {
+                    StatusCode::UNAUTHORIZED
+                };
+                let ApiRequest {
+                    method,
+                    path,
+                    query,
+                    body,
+                    ..
+                } = request;
+                (status, format!("{method} {path} {query:?} {}", body.len()))
+            })
+        }));
+        tokio::spawn(server.run());
+        let post = "POST /api/a%20b?c=d HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 2\r\n\r\nhi";
+        let answer = exchange(address, post).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.contains("application/json"), "{answer}");
+        assert!(
+            answer.ends_with("POST /api/a%20b Some(\"c=d\") 2"),
+            "{answer}"
+        );
+        let denied = get(address, "/api/x").await;
+        assert!(denied.contains("www-authenticate: Bearer"), "{denied}");
+        let long = MAX_API_BODY_BYTES + 1;
+        let long = format!(
+            "POST /api/x HTTP/1.1\r\nHost: x\r\nContent-Length: {long}\r\n\r\n{}",
+            "a".repeat(long)
+        );
+        assert!(exchange(address, &long).await.starts_with("HTTP/1.1 413 "));
+        assert!(get(address, "/healthz").await.ends_with("ok\n"));
     }
 
     #[tokio::test(start_paused = true)]

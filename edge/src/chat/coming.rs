@@ -87,11 +87,11 @@ impl Comings {
         self.first + self.held.len() as u64
     }
 
-    /// What is here from number `from` on.
+    /// What is here from number `from` on, and the number of the next.
     #[must_use]
-    pub fn from(&self, from: u64) -> Vec<Arc<Coming>> {
+    pub fn from(&self, from: u64) -> (Vec<Arc<Coming>>, u64) {
         let skip = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        self.held.iter().skip(skip).cloned().collect()
+        (self.held.iter().skip(skip).cloned().collect(), self.end())
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
         let room = ChannelName::parse("demo").unwrap();
         let mut comings = Comings::default();
         comings.push(names("ann bob"), names("cat"));
-        let [batch] = &comings.from(0)[..] else {
+        let [batch] = &comings.from(0).0[..] else {
             panic!();
         };
         let shown = |reader: &str| {
@@ -134,8 +134,8 @@ mod tests {
         for _ in 0..HELD + 3 {
             comings.push(names("ann"), Vec::new());
         }
-        assert_eq!(comings.from(end).len(), HELD);
-        assert_eq!(comings.from(comings.end() - 2).len(), 2);
-        assert!(comings.from(comings.end()).is_empty());
+        assert_eq!(comings.from(end).0.len(), HELD);
+        assert_eq!(comings.from(comings.end() - 2).0.len(), 2);
+        assert!(comings.from(comings.end()).0.is_empty());
     }
 }

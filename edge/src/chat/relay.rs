@@ -77,7 +77,11 @@ fn open(
 }
 
 async fn pass_on(shared: Arc<Shared>, room: Arc<Room>, mut asked: mpsc::Receiver<Asked>) {
-    while let Some(Asked::Request { request, reply, .. }) = asked.recv().await {
+    while let Some(asked) = asked.recv().await {
+        // What moderators may know its home alone can tell.
+        let Asked::Request { request, reply, .. } = asked else {
+            continue;
+        };
         let wish = Wish::Ask {
             room: room.name().clone(),
             request,

@@ -251,7 +251,7 @@ impl Room {
     }
 
     #[must_use]
-    pub fn comings(&self, from: u64) -> Vec<Arc<Coming>> {
+    pub fn comings(&self, from: u64) -> (Vec<Arc<Coming>>, u64) {
         self.comings.lock().from(from)
     }
 
@@ -407,7 +407,7 @@ mod tests {
         assert_eq!(names(&demo).unwrap(), ["ann", "cat"]);
         // Another parent tells the same, and one more.
         demo.hears_present(counts, true, changes(true, &["ann", "cat", "dog"], &[]));
-        assert_eq!((demo.comings_end(), demo.comings(1).len()), (2, 1));
+        assert_eq!((demo.comings_end(), demo.comings(1).0.len()), (2, 1));
         demo.hears_present(counts, false, changes(true, &[], &[]));
         assert_eq!((names(&demo), demo.comings_end()), (None, 2));
         drop(seat);

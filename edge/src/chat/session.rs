@@ -84,8 +84,10 @@ struct Joined {
     /// What was said before is history. `None` until the room's home was heard:
     /// ROOMSTATE is due then.
     after: Option<(RoomEpoch, Offset)>,
-    /// What the user is here, as far as the room's events told.
+    /// What the user is here, by the token and by the room's word.
     roles: Roles,
+    /// As of which word of the room.
+    roles_version: u64,
 }
 
 /// Something that was asked of a room.

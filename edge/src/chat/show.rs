@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use common::chat::{
-    Author, Body, Event, MessageId, Notice, Post, Reply, Settings, Stamp, UserNotice,
+    Author, Body, Event, MessageId, Notice, NoticeId, Post, Reply, Settings, Stamp, UserNotice,
     UserNoticeKind, irc::LineWriter,
 };
 use common::live::UnixMs;
@@ -13,7 +13,10 @@ use super::form::{Form, Tagging};
 /// Whether a client without `twitch.tv/commands` is told: IRC's own commands.
 #[must_use]
 pub const fn is_plain_irc(body: &Body) -> bool {
-    matches!(body, Body::Post(_) | Body::Notice(_))
+    matches!(
+        body,
+        Body::Post(_) | Body::Notice(_) | Body::Held { .. } | Body::Denied { .. }
+    )
 }
 
 /// An event in a form, to be shared by all who take it.
@@ -69,6 +72,23 @@ pub fn line(server: &str, room: &ChannelName, event: &Event, tagging: Tagging) -
                 line.trailing(text);
             }
         }
+        Body::Held { author, text } => {
+            let id = stamp.id;
+            let login = &author.user.login;
+            line.command(server, "NOTICE")
+                .param(room)
+                .trailing(format_args!(
+                    "Held for review: {login}: {text} (/approve {id} or /deny {id})"
+                ));
+        }
+        Body::Denied { login, by, .. } => line
+            .command(server, "NOTICE")
+            .param(room)
+            .trailing(format_args!("{by} denied the held message of {login}.")),
+        // Whom it concerns is told by its session, with all that is in a USERSTATE.
+        Body::Roles { .. } => {
+            let _ = line.command(server, "USERSTATE").param(room);
+        }
         Body::Gap => line
             .command(server, "NOTICE")
             .param(room)
@@ -94,6 +114,19 @@ fn tags(line: &mut LineWriter<'_>, stamp: &Stamp, body: &Body) {
         Body::Settings(settings) => settings_tags(line, settings),
         Body::Notice(Notice { id, .. }) => line.tag("msg-id", id.as_str()),
         Body::UserNotice(notice) => user_notice_tags(line, stamp.id, notice),
+        Body::Held { author, .. } => {
+            line.tag("msg-id", NoticeId::HeldForReview.as_str());
+            line.tag("target-msg-id", stamp.id);
+            line.tag("login", &author.user.login);
+            line.tag("display-name", &author.user.display);
+            line.tag("target-user-id", &author.user.id);
+        }
+        Body::Denied { message, login, .. } => {
+            line.tag("msg-id", NoticeId::HeldDenied.as_str());
+            line.tag("target-msg-id", message);
+            line.tag("login", login);
+        }
+        Body::Roles { .. } => {}
         Body::Gap => line.tag("msg-id", "gap"),
     }
     line.tag("time", Time(stamp.at));
@@ -106,7 +139,7 @@ fn tags(line: &mut LineWriter<'_>, stamp: &Stamp, body: &Body) {
 }
 
 /// Tags that a message and a USERNOTICE share.
-fn author_tags(line: &mut LineWriter<'_>, id: MessageId, author: &Author) {
+fn author_tags(line: &mut LineWriter<'_>, id: MessageId, author: &Author, emotes: &str) {
     let Author { user, roles } = author;
     line.tag("badge-info", "");
     line.tag("badges", Joined(author));
@@ -115,7 +148,7 @@ fn author_tags(line: &mut LineWriter<'_>, id: MessageId, author: &Author) {
         None => line.tag("color", ""),
     }
     line.tag("display-name", &user.display);
-    line.tag("emotes", "");
+    line.tag("emotes", emotes);
     line.tag("id", id);
     line.tag("msgid", id);
     line.tag("mod", u8::from(roles.moderator));
@@ -128,7 +161,7 @@ fn author_tags(line: &mut LineWriter<'_>, id: MessageId, author: &Author) {
 }
 
 fn post_tags(line: &mut LineWriter<'_>, id: MessageId, post: &Post) {
-    author_tags(line, id, &post.author);
+    author_tags(line, id, &post.author, post.emotes.as_str());
     if let Some(Reply {
         parent,
         thread,
@@ -149,7 +182,7 @@ fn post_tags(line: &mut LineWriter<'_>, id: MessageId, post: &Post) {
 }
 
 fn user_notice_tags(line: &mut LineWriter<'_>, id: MessageId, notice: &UserNotice) {
-    author_tags(line, id, &notice.author);
+    author_tags(line, id, &notice.author, "");
     let user = &notice.author.user;
     line.tag("login", &user.login);
     line.tag("system-msg", &notice.system);
@@ -177,6 +210,8 @@ pub fn settings_tags(line: &mut LineWriter<'_>, settings: &Settings) {
     line.tag("r9k", u8::from(settings.unique));
     line.tag("slow", settings.slow_s);
     line.tag("subs-only", u8::from(settings.subscribers_only));
+    // Twitch has no word for it.
+    line.tag("millrace/no-links", u8::from(settings.no_links));
 }
 
 /// `#room`.
@@ -245,7 +280,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use common::chat::{
-        Colour, Login, NoticeId, Offset, Roles, RoomEpoch, Text, User, UserId, irc::Line,
+        Colour, EmoteSpans, Login, Offset, Roles, RoomEpoch, Text, User, UserId, irc::Line,
     };
     use proptest::prelude::*;
 
@@ -278,6 +313,7 @@ mod tests {
             text: Text::cut(text).unwrap(),
             action: false,
             reply: None,
+            emotes: EmoteSpans::default(),
         }
     }
 
@@ -352,6 +388,23 @@ mod tests {
         let notice = Notice::new(NoticeId::SlowOn, "slow");
         let line = shown_line(Body::Notice(notice), Tagging::All);
         assert!(line.starts_with("@msg-id=slow_on;"), "{line}");
+        let mut said = post("hi Kappa");
+        said.emotes = EmoteSpans::parse("25:3-7").unwrap();
+        let line = shown_line(Body::Post(said), Tagging::All);
+        assert!(line.contains(";emotes=25:3-7;"), "{line}");
+        let author = post("x").author;
+        let text = Text::cut("hm").unwrap();
+        let held = Body::Held { author, text };
+        let id = MessageId(1);
+        assert_eq!(
+            plain(held.clone()),
+            format!(
+                ":tmi.twitch.tv NOTICE #demo :Held for review: ann: hm (/approve {id} or /deny {id})"
+            )
+        );
+        let line = shown_line(held, Tagging::All);
+        let tags = format!("@msg-id=held_for_review;target-msg-id={id};login=ann;");
+        assert!(line.starts_with(&tags), "{line}");
         let raid = UserNotice {
             kind: UserNoticeKind::Raid { viewers: 15 },
             author: post("x").author,

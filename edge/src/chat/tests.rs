@@ -1,4 +1,5 @@
 mod abuse;
+mod moderation;
 mod rig;
 mod signing;
 mod sockets;

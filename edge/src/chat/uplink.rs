@@ -408,6 +408,12 @@ impl Uplink {
                     held.room.wake();
                 }
             }
+            Message::Chat(Chat::Roles { room, more, roles }) => {
+                if let Some(held) = self.carried(&room, parent) {
+                    held.room.feed.set_roles(more, roles);
+                    held.room.wake();
+                }
+            }
             Message::Chat(Chat::Present {
                 room,
                 counts,

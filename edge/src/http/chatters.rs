@@ -84,12 +84,28 @@ mod tests {
     #[test]
     fn pages_are_asked_for_by_name_and_number() {
         let ann = Login::parse("ann").ok();
-        let usual = |after| Some(Page { after, limit: USUAL });
+        let usual = |after| {
+            Some(Page {
+                after,
+                limit: USUAL,
+            })
+        };
         assert_eq!(page(None), usual(None));
         assert_eq!(page(Some("after=ann&x=y&")), usual(ann.clone()));
         let limit = 1_000;
-        assert_eq!(page(Some("limit=1000&after=ann")), Some(Page { after: ann, limit }));
-        for bad in ["limit=0", "limit=1001", "limit=x", "limit=", "after=Ann", "after=", "limit=-1"] {
+        assert_eq!(
+            page(Some("limit=1000&after=ann")),
+            Some(Page { after: ann, limit })
+        );
+        for bad in [
+            "limit=0",
+            "limit=1001",
+            "limit=x",
+            "limit=",
+            "after=Ann",
+            "after=",
+            "limit=-1",
+        ] {
             assert_eq!(page(Some(bad)), None, "{bad}");
         }
     }

@@ -4,26 +4,45 @@
 //!
 //! Invariants: offsets rise by one without gaps; a request that comes twice is
 //! decided once; every table is bounded ([`MAX_BANS`], [`MAX_SPEAKERS`],
-//! [`RECENT`], [`VERDICTS`]).
+//! [`RECENT`], [`VERDICTS`], [`MAX_TERMS`], [`review::MAX_HELD`]).
 
 mod bans;
+mod emotes;
+mod filter;
+mod links;
 mod moderate;
 mod past;
+mod raid;
+mod review;
+mod roles;
 mod say;
 mod speakers;
+mod terms;
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use common::{
     chat::{
         Body, Event, Login, MessageId, Network, Notice, NoticeId, Offset, Request, Roles,
-        RoomEpoch, Sender, Settings, Stamp, Text, UserId, Verdict, limit::Rate, request::Ask,
+        RoomEpoch, Settings, Stamp, Term, TermAction, Text, UserId, Verdict,
+        limit::{Rate, Taken},
+        request::{Ask, Insight},
     },
     live::UnixMs,
     names::ChannelName,
 };
 
+pub use emotes::EmoteSet;
+pub use filter::Filter;
+#[cfg(test)]
+pub use filter::MAX_LOOSE;
+
+use super::policy::Policy;
 use bans::Bans;
+use review::Review;
 use speakers::Speakers;
 
 /// Bans and time-outs of one room that are in force.
@@ -31,6 +50,9 @@ pub const MAX_BANS: usize = 100_000;
 
 /// Users with a role of the room's own.
 pub const MAX_ROLES: usize = 4_096;
+
+/// Blocked terms of one room, beside the operator's.
+pub const MAX_TERMS: usize = 512;
 
 /// Users whose last words are remembered for their limits.
 pub const MAX_SPEAKERS: usize = 16_384;
@@ -45,6 +67,13 @@ pub const VERDICTS: usize = 4_096;
 const ROOM_MESSAGES: Rate = Rate {
     most: 200,
     span_ms: 1_000,
+};
+
+/// Commands of one user: a bot that clears up after an attack, not one that makes
+/// the disk write without end.
+const COMMANDS: Rate = Rate {
+    most: 200,
+    span_ms: 30_000,
 };
 
 /// Why somebody may not speak.
@@ -75,6 +104,8 @@ pub enum Change {
     /// Without any, the user has no role of the room's own.
     Roles(Login, Roles),
     Settings(Settings),
+    /// `None`: blocked no longer.
+    Term(Term, Option<TermAction>),
 }
 
 /// What the store knows of a room.
@@ -83,6 +114,9 @@ pub struct Known {
     pub bans: HashMap<Login, Ban>,
     pub roles: HashMap<Login, Roles>,
     pub settings: Settings,
+    pub terms: BTreeMap<Term, TermAction>,
+    /// The last of what earlier lives of the room said, oldest first.
+    pub past: Vec<Event>,
 }
 
 /// What a request comes to.
@@ -91,6 +125,14 @@ pub struct Decision {
     pub verdict: Verdict,
     pub events: Vec<Event>,
     pub changes: Vec<Change>,
+}
+
+/// See [`Clue::held`]; all but `waiting` since the room opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeldCounts {
+    pub waiting: usize,
+    pub expired: u64,
+    pub turned_away: u64,
 }
 
 /// A message that was said lately.
@@ -115,9 +157,18 @@ pub struct Clue {
     bans: Bans,
     roles: HashMap<Login, Roles>,
     settings: Settings,
+    /// The room's own terms.
+    terms: Filter,
+    review: Review,
+    /// The operator's word.
+    policy: Arc<Policy>,
     speakers: Speakers,
     recent: VecDeque<Said>,
-    all: common::chat::limit::Taken,
+    all: Taken,
+    raids: Taken,
+    arrivals: Taken,
+    /// Who reads along, as edges last told.
+    readers: u32,
     verdicts: HashMap<MessageId, Verdict>,
     decided: VecDeque<MessageId>,
 }
@@ -125,24 +176,69 @@ pub struct Clue {
 impl Clue {
     #[must_use]
     pub fn new(room: ChannelName, epoch: RoomEpoch, known: Known) -> Self {
-        Self {
+        let mut clue = Self {
             room,
             epoch,
             next: Offset(0),
             bans: Bans::new(known.bans),
             roles: known.roles,
             settings: known.settings,
+            terms: Filter::of(known.terms),
+            review: Review::default(),
+            policy: Arc::default(),
             speakers: Speakers::default(),
             recent: VecDeque::new(),
-            all: common::chat::limit::Taken::default(),
+            all: Taken::default(),
+            raids: Taken::default(),
+            arrivals: Taken::default(),
+            readers: 0,
             verdicts: HashMap::new(),
             decided: VecDeque::new(),
+        };
+        for event in &known.past {
+            clue.remember_past(event);
+        }
+        clue
+    }
+
+    /// What an earlier life said can be answered and deleted, is no news where
+    /// only news may be said, and is not said again for who asks again.
+    fn remember_past(&mut self, event: &Event) {
+        let Event { stamp, body } = event;
+        let mut verdict = Verdict::Said(*stamp);
+        match body {
+            Body::Post(post) => {
+                let thread = post.reply.as_ref().map_or(stamp.id, |reply| reply.thread);
+                self.recall(Said {
+                    id: stamp.id,
+                    thread,
+                    sender: post.author.user.clone(),
+                    roles: post.author.roles,
+                    text: post.text.clone(),
+                    shown: true,
+                });
+            }
+            Body::Cleared => self.hide(|_| true),
+            Body::UserCleared { login, seconds, .. } => {
+                self.hide(|said| said.sender.login == *login);
+                verdict = Verdict::Done(moderate::ban_notice(login, *seconds));
+            }
+            Body::Deleted { message, login, .. } => {
+                self.hide(|said| said.id == *message);
+                verdict = Verdict::Done(moderate::delete_notice(login));
+            }
+            Body::UserNotice(_) => {}
+            _ => return,
+        }
+        if !self.verdicts.contains_key(&stamp.id) {
+            self.remember(stamp.id, &verdict);
         }
     }
 
-    #[must_use]
-    pub const fn settings(&self) -> Settings {
-        self.settings
+    fn hide(&mut self, which: impl Fn(&Said) -> bool) {
+        for said in &mut self.recent {
+            said.shown &= !which(said);
+        }
     }
 
     /// The number of the next event.
@@ -161,6 +257,7 @@ impl Clue {
                 changes: Vec::new(),
             };
         }
+        self.review.expire(now);
         let sender = &request.sender;
         let roles = self.roles_of(sender);
         let decision = match &request.ask {
@@ -170,15 +267,53 @@ impl Clue {
                 reply_to,
             } => self.say(now, request.id, sender, roles, text, *action, *reply_to),
             Ask::Do(command) => self.moderate(now, request.id, sender, roles, command),
+            Ask::Arrive { from, viewers } => {
+                self.arrive(now, request.id, sender, roles, from, *viewers)
+            }
         };
         self.remember(request.id, &decision.verdict);
         decision
     }
 
-    /// By the token, or by what the broadcaster granted here.
-    fn roles_of(&self, sender: &Sender) -> Roles {
-        let own = self.roles.get(&sender.user.login).copied();
-        sender.roles.union(own.unwrap_or_default())
+    /// Time passes, and so does what waits for it.
+    pub fn tick(&mut self, now: UnixMs) {
+        self.review.expire(now);
+    }
+
+    /// How many read along: what a raid brings.
+    pub const fn watched_by(&mut self, readers: u32) {
+        self.readers = readers;
+    }
+
+    /// What waits for a moderator, and what did so in vain: expired, or turned
+    /// away because too much waited.
+    #[must_use]
+    pub fn held(&self) -> HeldCounts {
+        HeldCounts {
+            waiting: self.review.len(),
+            expired: self.review.expired(),
+            turned_away: self.review.turned_away(),
+        }
+    }
+
+    /// The room as its moderators may see it; of its bans at most `most`, those of
+    /// logins after `after`.
+    #[must_use]
+    pub fn insight(&self, now: UnixMs, after: Option<&Login>, most: usize) -> Insight {
+        let (bans, bans_in_all) = self.bans.seen(now, after, most);
+        let mut roles = self.roles();
+        roles.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let terms = self.terms.terms().iter();
+        Insight {
+            settings: self.settings,
+            bans,
+            bans_in_all,
+            roles,
+            terms: terms
+                .map(|(term, action)| (term.clone(), *action))
+                .collect(),
+            held: self.review.seen(),
+        }
     }
 
     fn remember(&mut self, id: MessageId, verdict: &Verdict) {
@@ -203,16 +338,28 @@ impl Clue {
         }
     }
 
-    /// An event of a request that is no message; a request makes at most one.
+    /// An event of a request that is no message.
     fn event(&mut self, now: UnixMs, id: MessageId, body: Body) -> Event {
         let stamp = self.stamp(now, id);
         Event { stamp, body }
     }
 }
 
-fn refused(id: NoticeId, text: impl Into<String>) -> Decision {
+fn done(notice: Notice) -> Decision {
     Decision {
-        verdict: Verdict::Refused(Notice::new(id, text)),
+        verdict: Verdict::Done(notice),
+        events: Vec::new(),
+        changes: Vec::new(),
+    }
+}
+
+fn refused(id: NoticeId, text: impl Into<String>) -> Decision {
+    told_no(Notice::new(id, text))
+}
+
+fn told_no(why: Notice) -> Decision {
+    Decision {
+        verdict: Verdict::Refused(why),
         events: Vec::new(),
         changes: Vec::new(),
     }

@@ -5,19 +5,20 @@
 //! fact is JSON; one that can't be read is named in the log and treated as absent.
 
 use common::{
-    chat::{Login, Network, Roles, Settings, Text, UserId},
+    chat::{Login, Network, Roles, Settings, Term, TermAction, Text, UserId},
     live::UnixMs,
     names::ChannelName,
 };
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::clue::{Ban, Change, Known, MAX_BANS, MAX_ROLES};
+use super::clue::{Ban, Change, Known, MAX_BANS, MAX_ROLES, MAX_TERMS};
 
 /// Kinds of facts: words of `[a-z]`, which every keeper can use in a key.
 const BAN: &str = "ban";
 const ROLE: &str = "role";
 const SETTINGS: &str = "settings";
+const TERM: &str = "term";
 
 /// The one key of [`SETTINGS`].
 const ALL: &str = "all";
@@ -26,7 +27,6 @@ const ALL: &str = "all";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub kind: String,
-    /// `[a-z0-9_]`, not empty.
     pub key: String,
     pub value: Option<String>,
 }
@@ -53,6 +53,7 @@ struct SavedSettings {
     subscribers_only: bool,
     emote_only: bool,
     unique: bool,
+    no_links: bool,
 }
 
 impl Entry {
@@ -75,6 +76,10 @@ impl From<&Change> for Entry {
                 Self::new(ROLE, login.as_str(), some.then(|| of.bits().to_string()))
             }
             Change::Settings(settings) => Self::new(SETTINGS, ALL, Some(settings_text(*settings))),
+            Change::Term(term, action) => {
+                let action = action.map(|action| written(&action.as_str()));
+                Self::new(TERM, term.as_str(), action)
+            }
         }
     }
 }
@@ -111,6 +116,19 @@ impl Known {
             SETTINGS => {
                 let saved = value.and_then(|text| parsed(room, text));
                 self.settings = settings(&saved.unwrap_or_default());
+            }
+            TERM => {
+                let Some(term) = Term::parse(key) else {
+                    return;
+                };
+                let action = value.and_then(|text| parsed::<String>(room, text));
+                match action.as_deref().and_then(TermAction::parse) {
+                    Some(action) if self.terms.len() < MAX_TERMS => {
+                        self.terms.insert(term, action);
+                    }
+                    Some(_) => {}
+                    None => drop(self.terms.remove(&term)),
+                }
             }
             // Of a later version.
             _ => {}
@@ -167,6 +185,7 @@ const fn settings(saved: &SavedSettings) -> Settings {
         subscribers_only: saved.subscribers_only,
         emote_only: saved.emote_only,
         unique: saved.unique,
+        no_links: saved.no_links,
     }
 }
 
@@ -177,6 +196,7 @@ fn settings_text(settings: Settings) -> String {
         subscribers_only: settings.subscribers_only,
         emote_only: settings.emote_only,
         unique: settings.unique,
+        no_links: settings.no_links,
     })
 }
 
@@ -207,6 +227,7 @@ mod tests {
             subscribers_only: true,
             emote_only: false,
             unique: true,
+            no_links: true,
         };
         let moderator = Roles {
             moderator: true,
@@ -225,11 +246,17 @@ mod tests {
         learn(Change::Roles(login("dog"), Roles::default()));
         learn(Change::Ban(login("eve"), ban(None)));
         learn(Change::Unban(login("eve")));
+        let term = |text: &str| Term::parse(text).unwrap();
+        learn(Change::Term(term("a b"), Some(TermAction::Hold)));
+        learn(Change::Term(term("c"), Some(TermAction::Hold)));
+        learn(Change::Term(term("c"), None));
         let told = learn(Change::Settings(settings));
         let expected = Known {
             bans: [(login("ann"), ban(None)), (login("bob"), ban(Some(9)))].into(),
             roles: [(login("cat"), moderator)].into(),
             settings,
+            terms: [(Term::parse("a b").unwrap(), TermAction::Hold)].into(),
+            past: Vec::new(),
         };
         assert_eq!(told, expected);
         assert!(known.forget_past(UnixMs(8)).is_empty());

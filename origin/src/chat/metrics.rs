@@ -15,6 +15,12 @@ pub struct ChatMetrics {
     pub(super) refused: IntCounterVec,
     pub(super) rooms_refused: IntCounterVec,
     pub(super) store_errors: IntCounter,
+    pub(super) held: IntGauge,
+    pub(super) held_total: IntCounterVec,
+    pub(super) log_bytes: IntGauge,
+    pub(super) log_dropped: IntCounter,
+    pub(super) log_errors: IntCounter,
+    pub(super) api: IntCounterVec,
 }
 
 impl ChatMetrics {
@@ -67,6 +73,38 @@ impl ChatMetrics {
                 registry,
                 "millrace_chat_store_errors_total",
                 "Reads and writes of the chat store that failed.",
+            ),
+            held: int_gauge(
+                registry,
+                "millrace_chat_held_messages",
+                "Messages that wait for a moderator.",
+            ),
+            held_total: int_counter_vec(
+                registry,
+                "millrace_chat_held_messages_total",
+                "Messages that were to be looked at first, by outcome: held, approved, denied, expired, turned_away where too many waited.",
+                &["outcome"],
+            ),
+            log_bytes: int_gauge(
+                registry,
+                "millrace_chat_log_bytes",
+                "What the files of --chat-log take.",
+            ),
+            log_dropped: int_counter(
+                registry,
+                "millrace_chat_log_dropped_files_total",
+                "Files of --chat-log that were deleted because there was too much.",
+            ),
+            log_errors: int_counter(
+                registry,
+                "millrace_chat_log_errors_total",
+                "Writes to files of --chat-log that failed.",
+            ),
+            api: int_counter_vec(
+                registry,
+                "millrace_chat_api_requests_total",
+                "Requests to the chat interface of the ops port, by status.",
+                &["status"],
             ),
         }
     }

@@ -1,12 +1,12 @@
 //! The task of one room whose decisions lie in this origin's file. It ends when
 //! nobody holds its mailbox any more.
 
-use common::chat::Asked;
-use tokio::sync::mpsc;
+use common::chat::{Asked, presence::TELL_AGAIN};
+use tokio::{sync::mpsc, time::interval};
 
 use super::{
     counted::Counted,
-    desk::{AT_ONCE, Desk, Wish},
+    desk::{AT_ONCE, Desk},
 };
 
 pub(super) struct Room {
@@ -17,17 +17,23 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) async fn run(mut self) {
+        let mut tick = interval(TELL_AGAIN);
         let mut asked = Vec::with_capacity(AT_ONCE);
+        self.desk.begin();
         loop {
+            // A file's room is nobody else's: nothing here deposes.
             tokio::select! {
+                Ok(()) = self.desk.policy.changed() => drop(self.desk.govern().await),
                 count = self.asks.recv_many(&mut asked, AT_ONCE) => if count == 0 {
                     return;
                 },
                 () = self.counted.due() => drop(self.counted.recount()),
+                _ = tick.tick() => self.desk.tick(),
             }
-            let wishes = asked.drain(..).map(Wish::from).collect();
-            // A file's room is nobody else's.
-            let _ = self.desk.decide(wishes).await;
+            let wishes = self.desk.wishes(&mut asked);
+            if !wishes.is_empty() {
+                let _ = self.desk.decide(wishes).await;
+            }
         }
     }
 }

@@ -17,13 +17,14 @@ use tokio::{
 use tracing::{error, info};
 
 use super::{
-    ChatConfig, ChatMetrics, Store,
+    ChatConfig, ChatMetrics, Policy, Recorder, Store, StoreError,
     bus::{self, BusRoom},
     clue::Clue,
     counted::Counted,
     desk::Desk,
     ledger::Ledger,
     room::Room,
+    waiting::Waiting,
 };
 
 /// Rooms with an actor at once; any stranger can name one.
@@ -73,6 +74,8 @@ pub struct Rooms {
     origins: Vec<NodeId>,
     opens: mpsc::Receiver<OpenRoom>,
     rooms: HashMap<ChannelName, Held>,
+    policy: watch::Receiver<Arc<Policy>>,
+    recorder: Recorder,
 }
 
 impl std::fmt::Debug for Rooms {
@@ -128,8 +131,24 @@ impl Rooms {
             origins,
             opens,
             rooms: HashMap::new(),
+            policy: watch::channel(Arc::default()).1,
+            recorder: Recorder::default(),
         };
         (rooms, port)
+    }
+
+    /// The operator's word in all rooms.
+    #[must_use]
+    pub fn under(mut self, policy: watch::Receiver<Arc<Policy>>) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Keeps what rooms say.
+    #[must_use]
+    pub fn recorded_by(mut self, recorder: Recorder) -> Self {
+        self.recorder = recorder;
+        self
     }
 
     /// Gives out rooms for as long as somebody may ask.
@@ -186,6 +205,8 @@ impl Rooms {
                     room.clone(),
                     asks,
                     counted,
+                    self.policy.clone(),
+                    self.recorder.of(&room).map(Arc::new),
                 );
                 let feed = room.feed().clone();
                 tokio::spawn(room.run());
@@ -212,9 +233,17 @@ impl Rooms {
         asks: mpsc::Receiver<Asked>,
         counted: Counted,
     ) -> Result<Arc<Feed>, Code> {
+        let record = self.recorder.of(room).map(Arc::new);
         let (begin, name, now) = (store.clone(), room.clone(), (self.shared.clock)());
-        let begun = tokio::task::spawn_blocking(move || begin.begin(&name, now)).await;
-        let (epoch, known) = match begun {
+        let past = record.clone();
+        let begun = tokio::task::spawn_blocking(move || {
+            let (epoch, mut known) = begin.begin(&name, now)?;
+            if let Some(record) = past {
+                known.past = record.past(epoch);
+            }
+            Ok::<_, StoreError>((epoch, known))
+        });
+        let (epoch, known) = match begun.await {
             Ok(Ok(begun)) => begun,
             Ok(Err(why)) => {
                 self.shared.metrics.store_errors.inc();
@@ -224,8 +253,9 @@ impl Rooms {
             Err(_) => return Err(Code::Internal),
         };
         info!(%room, epoch = epoch.0, bans = known.bans.len(), "room opened");
-        let clue = Clue::new(room.clone(), epoch, known);
         let feed = Arc::new(Feed::new(room.clone(), epoch, FORMS, Limits::default()));
+        feed.recall(known.past.iter().cloned());
+        let clue = Clue::new(room.clone(), epoch, known);
         feed.set_settings(clue.settings());
         let actor = Room {
             desk: Desk {
@@ -233,6 +263,10 @@ impl Rooms {
                 feed: feed.clone(),
                 clue,
                 ledger: Ledger::File(store),
+                presence: counted.presence().clone(),
+                policy: self.policy.clone(),
+                record,
+                waiting: Waiting::new(self.shared.metrics.clone()),
             },
             asks,
             counted,

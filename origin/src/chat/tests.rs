@@ -3,6 +3,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command as Process, Stdio},
+    sync::Arc,
 };
 
 use common::{
@@ -31,7 +32,10 @@ fn start(config: &ChatConfig) -> ChatPort {
     let store = Store::open(config.chat_store.as_deref()).unwrap();
     let metrics = ChatMetrics::register(&registry("origin"));
     let clock = || UnixMs(1_800_000_000_000);
+    let policies = Policies::from_config(&config.policy).unwrap();
+    let recorder = Recorder::open(&config.record, Arc::default(), &metrics).unwrap();
     let (rooms, port) = Rooms::with_clock(config, node_id("origin"), store, metrics, clock);
+    let rooms = rooms.under(policies.follow()).recorded_by(recorder);
     tokio::spawn(rooms.run());
     port
 }
@@ -169,19 +173,39 @@ async fn child_that_is_killed() {
     let Ok(file) = std::env::var(CHILD) else {
         return;
     };
-    let port = start(&ChatConfig {
-        chat_store: Some(file.into()),
-        ..ChatConfig::default()
-    });
+    let port = start(&kept(Path::new(&file)));
     let handle = open(&port, "demo").await.unwrap();
-    for (id, command) in (1..).zip(["/ban ann", "/timeout bob 3600", "/mod max", "/slow 7"]) {
+    for (id, command) in (1..).zip([
+        "/ban ann",
+        "/timeout bob 3600",
+        "/mod max",
+        "/slow 7",
+        "/blockedterm add bad*",
+        "/nolinks",
+    ]) {
         let verdict = asked(&handle, id, "demo", command).await;
         assert!(matches!(verdict, Verdict::Done(_)), "{verdict:?}");
+    }
+    for (id, text) in (100..).zip(["one", "two", "three"]) {
+        let verdict = asked(&handle, id, "max", text).await;
+        assert!(matches!(verdict, Verdict::Said(_)), "{verdict:?}");
     }
     let mut out = std::io::stdout();
     writeln!(out, "child: done").unwrap();
     out.flush().unwrap();
     std::future::pending::<()>().await;
+}
+
+/// All that is kept, beside one file.
+fn kept(file: &Path) -> ChatConfig {
+    ChatConfig {
+        chat_store: Some(file.to_owned()),
+        record: RecordConfig {
+            chat_log: Some(file.with_extension("log")),
+            ..RecordConfig::default()
+        },
+        ..ChatConfig::default()
+    }
 }
 
 fn kill_after_moderation(file: &Path) {
@@ -207,20 +231,116 @@ async fn what_moderators_did_survives_kill_9() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("chat.redb");
     kill_after_moderation(&file);
-    let port = start(&ChatConfig {
-        chat_store: Some(file),
-        ..ChatConfig::default()
-    });
+    let port = start(&kept(&file));
     let handle = open(&port, "demo").await.unwrap();
-    assert_eq!(handle.feed.settings().slow_s, 7);
+    let settings = handle.feed.settings();
+    assert!(settings.slow_s == 7 && settings.no_links);
+    // Asked again for want of a verdict: the old one.
+    let again = asked(&handle, 1, "demo", "/ban ann").await;
+    assert!(
+        matches!(&again, Verdict::Done(notice) if notice.id.as_str() == "ban_success"),
+        "{again:?}"
+    );
     assert_eq!(
-        refusal(&asked(&handle, 1, "ann", "hello").await),
+        refusal(&asked(&handle, 1001, "ann", "hello").await),
         "msg_banned"
     );
     assert_eq!(
-        refusal(&asked(&handle, 2, "bob", "hello").await),
+        refusal(&asked(&handle, 1002, "bob", "hello").await),
         "msg_timedout"
     );
-    let unbanned = asked(&handle, 3, "max", "/unban ann").await;
+    let unbanned = asked(&handle, 1003, "max", "/unban ann").await;
     assert!(matches!(unbanned, Verdict::Done(_)), "{unbanned:?}");
+    assert_eq!(
+        refusal(&asked(&handle, 1004, "kim", "so badly").await),
+        "msg_rejected_mandatory"
+    );
+}
+
+fn texts(handle: &RoomHandle) -> Vec<String> {
+    let held = handle.feed.held();
+    let posts = held.iter().filter_map(|posted| match &posted.event.body {
+        Body::Post(post) => Some(post.text.to_string()),
+        _ => None,
+    });
+    posts.collect()
+}
+
+#[tokio::test]
+async fn what_was_said_survives_kill_9_and_is_not_said_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("chat.redb");
+    kill_after_moderation(&file);
+    let port = start(&kept(&file));
+    let handle = open(&port, "demo").await.unwrap();
+    assert_eq!(texts(&handle), ["one", "two", "three"]);
+    let (epoch, next) = handle.feed.position();
+    assert_eq!(next.0, 0);
+    // Its edge was never told that it was said, and asks again.
+    let again = asked(&handle, 102, "max", "three").await;
+    assert!(
+        matches!(again, Verdict::Said(stamp) if stamp.epoch < epoch),
+        "{again:?}"
+    );
+    assert!(
+        matches!(asked(&handle, 200, "max", "four").await, Verdict::Said(stamp) if stamp.epoch == epoch)
+    );
+    assert_eq!(texts(&handle), ["one", "two", "three", "four"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_was_let_go_remembers_what_was_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = kept(&dir.path().join("chat.redb"));
+    config.chat_store = None;
+    let port = start(&config);
+    let handle = open(&port, "demo").await.unwrap();
+    asked(&handle, 1, "ann", "hello").await;
+    let before = handle.feed.position();
+    drop(handle);
+    tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
+    let handle = open(&port, "demo").await.unwrap();
+    assert_ne!(handle.feed.position().0, before.0);
+    assert_eq!(texts(&handle), ["hello"]);
+    // Who had read all of it goes on with nothing missing.
+    let resumed = handle.feed.resume(before.0, before.1);
+    assert_eq!(resumed.cursor, handle.feed.end());
+}
+
+/// The operator's files over a running room, as [`common::reload`] has them read.
+#[tokio::test]
+async fn a_new_roles_file_is_told_to_the_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles");
+    fs::write(&file, "demo max moderator\n").unwrap();
+    let config = ChatConfig {
+        policy: PolicyConfig {
+            chat_roles: Some(file.clone()),
+            ..PolicyConfig::default()
+        },
+        ..ChatConfig::default()
+    };
+    let policies = Policies::from_config(&config.policy).unwrap();
+    let metrics = ChatMetrics::register(&registry("origin"));
+    let store = Store::open(None).unwrap();
+    let (rooms, port) = Rooms::new(&config, node_id("origin"), store, metrics);
+    tokio::spawn(rooms.under(policies.follow()).run());
+    let handle = open(&port, "demo").await.unwrap();
+    let done = asked(&handle, 1, "max", "/timeout ann 5").await;
+    assert!(matches!(done, Verdict::Done(_)), "{done:?}");
+    let login = |name| Login::parse(name).unwrap();
+    assert!(handle.feed.roles_of(&login("max")).0.moderator);
+    let mut moves = handle.feed.moves();
+    moves.mark_unchanged();
+    fs::write(&file, "demo kim vip\n").unwrap();
+    policies.reload_roles().unwrap();
+    while handle.feed.roles_of(&login("max")).0.moderator
+        || !handle.feed.roles_of(&login("kim")).0.vip
+    {
+        moves.changed().await.unwrap();
+    }
+    assert_eq!(
+        refusal(&asked(&handle, 2, "max", "/timeout ann 5").await),
+        "no_permission"
+    );
 }

@@ -3,12 +3,13 @@
 
 use bytes::Bytes;
 
-use super::{Changes, Chat, MAX_ORIGINS, NAMES_AT_ONCE};
+use super::{Changes, Chat, MAX_ORIGINS, NAMES_AT_ONCE, ROLES_AT_ONCE, encode::ARRIVE};
 use crate::{
     chat::{
-        Author, Badge, Body, Colour, Command, Counts, Display, Event, Login, MessageId, Network,
-        Notice, NoticeId, Offset, Post, Reply, Request, Roles, RoomEpoch, Sender, Settings, Stamp,
-        Text, User, UserId, UserNotice, UserNoticeKind, Verdict, request::Ask,
+        Author, Badge, Body, Colour, Command, Counts, Display, EmoteSpans, Event, Login, MessageId,
+        Network, Notice, NoticeId, Offset, Post, Reply, Request, Roles, RoomEpoch, Sender,
+        Settings, Stamp, Term, TermAction, Text, User, UserId, UserNotice, UserNoticeKind, Verdict,
+        request::Ask,
     },
     link::{
         frame::kind,
@@ -16,6 +17,7 @@ use crate::{
         wire::{Fields, WireError},
     },
     live::UnixMs,
+    names::ChannelName,
 };
 
 /// The text of a notice: a sentence, perhaps with a list of names.
@@ -43,6 +45,7 @@ impl Chat {
             kind::EVENT => event(Fields::new("EVENT", body)),
             kind::ORIGINS => origins(Fields::new("ORIGINS", body)),
             kind::CLOSED => closed(Fields::new("CLOSED", body)),
+            kind::ROLES => room_roles(Fields::new("ROLES", body)),
             _ => return None,
         })
     }
@@ -115,6 +118,18 @@ fn closed(mut fields: Fields) -> Result<Chat, WireError> {
     Ok(Chat::Closed {
         room: fields.channel()?,
         code: Code::from_number(fields.int("code")?),
+    })
+}
+
+fn room_roles(mut fields: Fields) -> Result<Chat, WireError> {
+    let room = fields.channel()?;
+    let more = fields.int("flags")? & 1 != 0;
+    let count = fields.count("roles", ROLES_AT_ONCE, 3)?;
+    let entries = (0..count).map(|_| Ok((login(&mut fields)?, roles(&mut fields)?)));
+    Ok(Chat::Roles {
+        room,
+        more,
+        roles: entries.collect::<Result<_, WireError>>()?,
     })
 }
 
@@ -234,6 +249,10 @@ fn ask(mut fields: Fields) -> Result<Chat, WireError> {
                 reply_to,
             }
         }
+        ARRIVE => Ask::Arrive {
+            from: fields.channel()?,
+            viewers: fields.int32("viewers")?,
+        },
         op => Ask::Do(command(op, &mut fields)?),
     };
     let request = Box::new(Request { id, sender, ask });
@@ -247,6 +266,7 @@ fn command(op: u64, fields: &mut Fields) -> Result<Command, WireError> {
     let on = fields.int("flag")? != 0;
     let text = optional_text(fields)?;
     let login = || Login::parse(&word).map_err(|_| fields.invalid("login"));
+    let message = || MessageId::parse(&word).map_err(|_| fields.invalid("message"));
     Ok(match op {
         1 => C::Ban {
             login: login()?,
@@ -261,7 +281,7 @@ fn command(op: u64, fields: &mut Fields) -> Result<Command, WireError> {
         3 => C::Unban { login: login()? },
         4 => C::Untimeout { login: login()? },
         5 => C::Delete {
-            message: MessageId::parse(&word).map_err(|_| fields.invalid("message"))?,
+            message: message()?,
         },
         6 => C::Clear,
         7 => C::Slow {
@@ -281,8 +301,39 @@ fn command(op: u64, fields: &mut Fields) -> Result<Command, WireError> {
             colour: word,
             text: text.ok_or_else(|| fields.invalid("text"))?,
         },
+        19 => C::AddTerm {
+            term: term(fields, text.as_ref())?,
+            action: if on {
+                TermAction::Hold
+            } else {
+                TermAction::Refuse
+            },
+        },
+        20 => C::RemoveTerm {
+            term: term(fields, text.as_ref())?,
+        },
+        21 => C::Terms,
+        22 => C::NoLinks { on },
+        23 => C::Permit {
+            login: login()?,
+            seconds: number.ok_or_else(|| fields.invalid("number"))?,
+        },
+        24 => C::Approve {
+            message: message()?,
+        },
+        25 => C::Deny {
+            message: message()?,
+        },
+        26 => C::Raid {
+            to: ChannelName::parse(&word).map_err(|_| fields.invalid("channel"))?,
+        },
         _ => return Err(fields.invalid("command")),
     })
+}
+
+fn term(fields: &Fields, text: Option<&Text>) -> Result<Term, WireError> {
+    let term = text.and_then(|text| Term::parse(text.as_str()));
+    term.ok_or_else(|| fields.invalid("term"))
 }
 
 fn notice(fields: &mut Fields) -> Result<Notice, WireError> {
@@ -297,6 +348,11 @@ fn verdict(mut fields: Fields) -> Result<Chat, WireError> {
         0 => Verdict::Said(stamp(&mut fields)?),
         1 => Verdict::Done(notice(&mut fields)?),
         2 => Verdict::Refused(notice(&mut fields)?),
+        3 => Verdict::Raids {
+            notice: notice(&mut fields)?,
+            to: fields.channel()?,
+            viewers: fields.int32("viewers")?,
+        },
         _ => return Err(fields.invalid("verdict")),
     };
     Ok(Chat::Verdict { id, verdict })
@@ -312,6 +368,7 @@ fn settings(fields: &mut Fields) -> Result<Settings, WireError> {
         subscribers_only: flags & 1 != 0,
         emote_only: flags & 2 != 0,
         unique: flags & 4 != 0,
+        no_links: flags & 8 != 0,
     })
 }
 
@@ -346,6 +403,19 @@ fn event(mut fields: Fields) -> Result<Chat, WireError> {
         5 => Body::Notice(notice(fields)?),
         6 => Body::UserNotice(user_notice(fields)?),
         7 => Body::Gap,
+        8 => Body::Held {
+            author: author(fields)?,
+            text: text(fields)?,
+        },
+        9 => Body::Denied {
+            message: id(fields)?,
+            login: login(fields)?,
+            by: login(fields)?,
+        },
+        10 => Body::Roles {
+            login: login(fields)?,
+            roles: roles(fields)?,
+        },
         _ => return Err(fields.invalid("event")),
     };
     let event = Box::new(Event { stamp, body });
@@ -368,11 +438,18 @@ fn post(fields: &mut Fields) -> Result<Post, WireError> {
             text: self::text(fields)?,
         })
     };
+    let emotes = if flags & 4 == 0 {
+        EmoteSpans::default()
+    } else {
+        let spans = fields.text("emotes", EmoteSpans::MAX_BYTES)?;
+        EmoteSpans::parse(&spans).ok_or_else(|| fields.invalid("emotes"))?
+    };
     Ok(Post {
         author,
         text,
         action: flags & 1 != 0,
         reply,
+        emotes,
     })
 }
 

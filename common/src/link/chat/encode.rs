@@ -6,7 +6,7 @@ use super::{Changes, Chat};
 use crate::{
     chat::{
         Author, Body, Command, Counts, Event, MessageId, Notice, Post, Reply, Request, Sender,
-        Settings, Stamp, Text, User, UserNotice, UserNoticeKind, Verdict, request::Ask,
+        Settings, Stamp, TermAction, Text, User, UserNotice, UserNoticeKind, Verdict, request::Ask,
     },
     link::{
         frame::{Frame, kind},
@@ -93,6 +93,16 @@ impl Chat {
                 }
                 kind::ORIGINS
             }
+            Self::Roles { room, more, roles } => {
+                put_str(out, room.as_str());
+                put_int(out, (*more).into());
+                put_int(out, roles.len() as u64);
+                for (login, roles) in roles {
+                    put_str(out, login.as_str());
+                    put_int(out, roles.bits().into());
+                }
+                kind::ROLES
+            }
             Self::Closed { room, code } => {
                 put_str(out, room.as_str());
                 put_int(out, code.number().into());
@@ -170,8 +180,16 @@ fn put_request(out: &mut BytesMut, request: &Request) {
             }
         }
         Ask::Do(command) => put_command(out, command),
+        Ask::Arrive { from, viewers } => {
+            put_int(out, ARRIVE);
+            put_str(out, from.as_str());
+            put_int(out, (*viewers).into());
+        }
     }
 }
+
+/// Beyond the commands.
+pub(super) const ARRIVE: u64 = 0x40;
 
 /// `op(i) login(s) number(o) flag(i) text(s)`, whatever a command needs of it.
 fn put_command(out: &mut BytesMut, command: &Command) {
@@ -181,6 +199,7 @@ fn put_command(out: &mut BytesMut, command: &Command) {
     let mut flag = false;
     let mut text: Option<&Text> = None;
     let mut word = None;
+    let words;
     let op = match command {
         C::Ban {
             login: of,
@@ -258,6 +277,39 @@ fn put_command(out: &mut BytesMut, command: &Command) {
             text = Some(said);
             18
         }
+        C::AddTerm { term, action } => {
+            words = Text::cut(term.as_str());
+            text = words.as_ref();
+            flag = *action == TermAction::Hold;
+            19
+        }
+        C::RemoveTerm { term } => {
+            words = Text::cut(term.as_str());
+            text = words.as_ref();
+            20
+        }
+        C::Terms => 21,
+        C::NoLinks { on } => {
+            flag = *on;
+            22
+        }
+        C::Permit { login: of, seconds } => {
+            login = of.as_str();
+            number = Some(*seconds);
+            23
+        }
+        C::Approve { message } => {
+            word = Some(message.to_string());
+            24
+        }
+        C::Deny { message } => {
+            word = Some(message.to_string());
+            25
+        }
+        C::Raid { to } => {
+            login = to.as_str();
+            26
+        }
     };
     put_int(out, op);
     put_str(out, word.as_deref().unwrap_or(login));
@@ -285,6 +337,16 @@ fn put_verdict(out: &mut BytesMut, verdict: &Verdict) {
             put_int(out, 2);
             put_notice(out, notice);
         }
+        Verdict::Raids {
+            notice,
+            to,
+            viewers,
+        } => {
+            put_int(out, 3);
+            put_notice(out, notice);
+            put_str(out, to.as_str());
+            put_int(out, (*viewers).into());
+        }
     }
 }
 
@@ -295,7 +357,8 @@ fn put_settings(out: &mut BytesMut, settings: &Settings) {
         out,
         u64::from(settings.subscribers_only)
             | u64::from(settings.emote_only) << 1
-            | u64::from(settings.unique) << 2,
+            | u64::from(settings.unique) << 2
+            | u64::from(settings.no_links) << 3,
     );
 }
 
@@ -344,6 +407,22 @@ fn put_event(out: &mut BytesMut, room: &ChannelName, event: &Event) {
         Body::UserNotice(notice) => put_user_notice(out, notice),
         // ROOM tells it: see `super::super::server`.
         Body::Gap => put_int(out, 7),
+        Body::Held { author, text } => {
+            put_int(out, 8);
+            put_author(out, author);
+            put_str(out, text.as_str());
+        }
+        Body::Denied { message, login, by } => {
+            put_int(out, 9);
+            put_id(out, *message);
+            put_str(out, login.as_str());
+            put_str(out, by.as_str());
+        }
+        Body::Roles { login, roles } => {
+            put_int(out, 10);
+            put_str(out, login.as_str());
+            put_int(out, roles.bits().into());
+        }
     }
 }
 
@@ -353,10 +432,15 @@ fn put_post(out: &mut BytesMut, post: &Post) {
     put_str(out, post.text.as_str());
     put_int(
         out,
-        u64::from(post.action) | u64::from(post.reply.is_some()) << 1,
+        u64::from(post.action)
+            | u64::from(post.reply.is_some()) << 1
+            | u64::from(!post.emotes.as_str().is_empty()) << 2,
     );
     if let Some(reply) = &post.reply {
         put_reply(out, reply);
+    }
+    if !post.emotes.as_str().is_empty() {
+        put_str(out, post.emotes.as_str());
     }
 }
 

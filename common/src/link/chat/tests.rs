@@ -4,8 +4,9 @@ use proptest::{collection::vec, option, prelude::*};
 use super::*;
 use crate::{
     chat::{
-        Author, Badge, Body, Colour, Command, Display, Login, Network, Notice, NoticeId, Post,
-        Reply, Roles, Sender, Stamp, Text, User, UserId, UserNotice, UserNoticeKind, request::Ask,
+        Author, Badge, Body, Colour, Command, Display, EmoteSpans, Login, Network, Notice,
+        NoticeId, Post, Reply, Roles, Sender, Stamp, Term, TermAction, Text, User, UserId,
+        UserNotice, UserNoticeKind, request::Ask,
     },
     link::{Decoder, Frame, Message, WireError, frame::kind},
     live::UnixMs,
@@ -57,6 +58,7 @@ fn golden_bytes() {
         subscribers_only: true,
         emote_only: false,
         unique: true,
+        no_links: false,
     };
     let cases = [
         (Chat::Open, "4040 00".to_owned()),
@@ -157,6 +159,7 @@ fn golden_bytes() {
                         text: Text::cut("hi").unwrap(),
                         action: true,
                         reply: None,
+                        emotes: EmoteSpans::default(),
                     }),
                 }),
             },
@@ -174,6 +177,39 @@ fn golden_bytes() {
                 code: Code::NotHere,
             },
             "4049 06 0464656d6f 05".to_owned(),
+        ),
+        (
+            Chat::Roles {
+                room: demo(),
+                more: true,
+                roles: vec![(Login::parse("ann").unwrap(), Roles::from_bits(2))],
+            },
+            "404c 0c 0464656d6f 01 01 03616e6e 02".to_owned(),
+        ),
+        (
+            Chat::Verdict {
+                id: MessageId(1),
+                verdict: Verdict::Raids {
+                    notice: Notice::new(NoticeId::RaidSuccess, "go"),
+                    to: demo(),
+                    viewers: 9,
+                },
+            },
+            format!("4045 27 {ID} 03 0c726169645f73756363657373 02676f 0464656d6f 09"),
+        ),
+        (
+            Chat::Event {
+                room: demo(),
+                event: Box::new(Event {
+                    stamp: stamp(),
+                    body: Body::Denied {
+                        message: MessageId(1),
+                        login: Login::parse("ann").unwrap(),
+                        by: Login::parse("max").unwrap(),
+                    },
+                }),
+            },
+            format!("4047 34 0464656d6f 05 09 {ID} 4046 4047 09 {ID} 03616e6e 036d6178"),
         ),
     ];
     for (chat, golden) in cases {
@@ -251,9 +287,9 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn settings()(slow_s in any::<u32>(), followers_min in option::of(0..u32::MAX), flags in any::<[bool; 3]>()) -> Settings {
-        let [subscribers_only, emote_only, unique] = flags;
-        Settings { slow_s, followers_min, subscribers_only, emote_only, unique }
+    fn settings()(slow_s in any::<u32>(), followers_min in option::of(0..u32::MAX), flags in any::<[bool; 4]>()) -> Settings {
+        let [subscribers_only, emote_only, unique, no_links] = flags;
+        Settings { slow_s, followers_min, subscribers_only, emote_only, unique, no_links }
     }
 }
 
@@ -278,14 +314,30 @@ prop_compose! {
 
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
-        (author(), text(), any::<bool>(), option::of(reply())).prop_map(
-            |(author, text, action, reply)| Body::Post(Post {
+        (
+            author(),
+            text(),
+            any::<bool>(),
+            option::of(reply()),
+            "([0-9]{1,3}:[0-9]-[0-9])?"
+        )
+            .prop_map(|(author, text, action, reply, emotes)| Body::Post(Post {
                 author,
                 text,
                 action,
-                reply
-            })
-        ),
+                reply,
+                emotes: EmoteSpans::parse(&emotes).unwrap(),
+            })),
+        (author(), text()).prop_map(|(author, text)| Body::Held { author, text }),
+        (any::<u128>(), login(), login()).prop_map(|(id, login, by)| Body::Denied {
+            message: MessageId(id),
+            login,
+            by
+        }),
+        (login(), 0u64..16).prop_map(|(login, bits)| Body::Roles {
+            login,
+            roles: Roles::from_bits(bits)
+        }),
         Just(Body::Cleared),
         Just(Body::Gap),
         (user(), option::of(0..u32::MAX)).prop_map(|(user, seconds)| Body::UserCleared {
@@ -333,7 +385,7 @@ fn command() -> impl Strategy<Value = Command> {
         option::of(text()),
         any::<u128>(),
     );
-    (0..18, parts).prop_map(|(op, (login, number, on, reason, id))| match op {
+    (0..26, parts).prop_map(|(op, (login, number, on, reason, id))| match op {
         0 => C::Ban {
             login,
             network: on,
@@ -365,6 +417,32 @@ fn command() -> impl Strategy<Value = Command> {
         14 => C::Unvip { login },
         15 => C::Mods,
         16 => C::Vips,
+        17 => C::AddTerm {
+            term: Term::parse(&format!("*bad{number} x*")).unwrap(),
+            action: if on {
+                TermAction::Hold
+            } else {
+                TermAction::Refuse
+            },
+        },
+        18 => C::RemoveTerm {
+            term: Term::parse(&format!("bad{number}")).unwrap(),
+        },
+        19 => C::Terms,
+        20 => C::NoLinks { on },
+        21 => C::Permit {
+            login,
+            seconds: number & 0x7fff_ffff,
+        },
+        22 => C::Approve {
+            message: MessageId(id),
+        },
+        23 => C::Deny {
+            message: MessageId(id),
+        },
+        24 => C::Raid {
+            to: ChannelName::parse(login.as_str()).unwrap(),
+        },
         _ => C::Announce {
             colour: "GREEN".to_owned(),
             text: reason.unwrap_or_else(|| Text::cut("x").unwrap()),
@@ -382,6 +460,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             }
         }),
         command().prop_map(Ask::Do),
+        (channel(), 0..u32::MAX).prop_map(|(from, viewers)| Ask::Arrive { from, viewers }),
     ]
 }
 
@@ -402,6 +481,11 @@ fn chat() -> impl Strategy<Value = Chat> {
         any_stamp().prop_map(Verdict::Said),
         notice().prop_map(Verdict::Done),
         notice().prop_map(Verdict::Refused),
+        (notice(), channel(), 0..u32::MAX).prop_map(|(notice, to, viewers)| Verdict::Raids {
+            notice,
+            to,
+            viewers
+        }),
     ];
     prop_oneof![
         Just(Chat::Open),
@@ -439,6 +523,19 @@ fn chat() -> impl Strategy<Value = Chat> {
             room,
             event: Box::new(Event { stamp, body })
         }),
+        (
+            channel(),
+            any::<bool>(),
+            vec((login(), 0u64..16), 0..ROLES_AT_ONCE)
+        )
+            .prop_map(|(room, more, roles)| Chat::Roles {
+                room,
+                more,
+                roles: roles
+                    .into_iter()
+                    .map(|(login, bits)| (login, Roles::from_bits(bits)))
+                    .collect()
+            }),
         vec("[a-z0-9-]{1,63}", 0..8).prop_map(|names| Chat::Origins {
             nodes: names
                 .iter()
@@ -456,7 +553,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..300), kind in kind::CHAT..=kind::CLOSED) {
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..300), kind in kind::CHAT..=kind::ROLES) {
         let _ = Message::decode(Frame { kind, body: bytes.into() });
     }
 

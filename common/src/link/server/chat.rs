@@ -23,12 +23,13 @@ use super::{
 use crate::{
     chat::{
         Asked, Body, Feed, Login, MessageId, Notice, NoticeId, Offset, Posted, Presence, Present,
-        RoomEpoch, RoomHandle, Verdict, presence::TELL_AGAIN,
+        Roles, RoomEpoch, RoomHandle, Verdict, presence::TELL_AGAIN,
     },
     link::{
-        chat::{Changes, Chat, MAX_ROOMS, encode_event},
+        chat::{Changes, Chat, MAX_ROOMS, ROLES_AT_ONCE, encode_event},
         message::{Code, Message},
         stream::{Reader, StreamError, Writer},
+        wire::VARINT_MAX,
     },
     names::{ChannelName, NodeId},
 };
@@ -162,12 +163,13 @@ impl Rooms<'_> {
             },
             None => asked,
         };
-        let Asked::Request { request, reply, .. } = asked;
-        let notice = Notice::new(
-            NoticeId::MsgRateLimit,
-            "Your message was not sent because the room is too busy.",
-        );
-        reply.send((request.id, Verdict::Refused(notice)));
+        if let Asked::Request { request, reply, .. } = asked {
+            let notice = Notice::new(
+                NoticeId::MsgRateLimit,
+                "Your message was not sent because the room is too busy.",
+            );
+            reply.send((request.id, Verdict::Refused(notice)));
+        }
     }
 
     async fn enter(&mut self, room: ChannelName, after: Option<(RoomEpoch, Offset)>) {
@@ -250,6 +252,9 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
     let mut expects: Option<(RoomEpoch, Offset)> = None;
     let mut told = Vec::with_capacity(EVENTS);
     let mut was_lost = false;
+    // A child that knows the room may know roles of an earlier life of it; to others
+    // a room that never had any is not told of.
+    let mut roles_told = after.is_none().then_some(0);
     loop {
         moves.mark_unchanged();
         let before = cursor;
@@ -271,14 +276,26 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
         }
         if read.lost && !was_lost {
             told.push(Told::Lost);
+            was_lost = true;
         }
-        if was_lost && !read.lost {
+        if was_lost && !read.lost && read.at_end {
             // That it is back, whether anything happened or not.
             told.push(Told::Stands(read.epoch, read.next));
+            was_lost = false;
         }
-        was_lost = read.lost;
+        if read.at_end && expects.is_some() && roles_told != Some(read.roles_version) {
+            let (version, roles) = feed.roles();
+            roles_told = Some(version);
+            told.push(Told::Roles(roles));
+        }
         for told in told.drain(..) {
             let piece = match told {
+                Told::Roles(roles) => {
+                    if tell_roles(&feed.room, &roles, &events).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Told::Event(posted) => {
                     posted.form(LINK_FORM, |event| encode_event(&feed.room, event))
                 }
@@ -286,7 +303,12 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
                     room: feed.room.clone(),
                     epoch,
                     next,
-                    live: read.next.max(next),
+                    // An earlier life is the past, all of it.
+                    live: if epoch == read.epoch {
+                        read.next.max(next)
+                    } else {
+                        Offset(VARINT_MAX)
+                    },
                     settings: read.settings,
                 })
                 .encode(),
@@ -338,4 +360,28 @@ enum Told {
     Stands(RoomEpoch, Offset),
     Event(Arc<Posted>),
     Lost,
+    Roles(Vec<(Login, Roles)>),
+}
+
+/// The first piece replaces what the child knows, the others add to it.
+async fn tell_roles(
+    room: &ChannelName,
+    roles: &[(Login, Roles)],
+    events: &mpsc::Sender<Bytes>,
+) -> Result<(), mpsc::error::SendError<Bytes>> {
+    let mut more = false;
+    let mut pieces = roles.chunks(ROLES_AT_ONCE);
+    // Nobody has a role any more: that is told as well.
+    let mut piece = Some(pieces.next().unwrap_or_default());
+    while let Some(some) = piece {
+        let message = Chat::Roles {
+            room: room.clone(),
+            more,
+            roles: some.to_vec(),
+        };
+        events.send(Message::Chat(message).encode()).await?;
+        more = true;
+        piece = pieces.next();
+    }
+    Ok(())
 }

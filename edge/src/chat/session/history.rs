@@ -1,9 +1,9 @@
 //! CHATHISTORY (IRCv3 draft/chathistory): the messages that the room's feed still
-//! holds at this edge.
+//! holds at this edge, without those that moderators hid.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use common::chat::{Body, MessageId, Posted, irc::Line};
+use common::chat::{Body, Login, MessageId, Posted, irc::Line};
 
 use super::{Replies, Session};
 use crate::chat::show::{self, Channel, Time};
@@ -107,8 +107,7 @@ impl Session {
             return;
         };
         let room = joined.seat.room.clone();
-        let mut posts = room.feed.held();
-        posts.retain(|posted| matches!(posted.event.body, Body::Post(_)));
+        let posts = shown(room.feed.held());
         let Some(found) = select(&verb, &references, limit.min(MOST), &posts) else {
             fail(self, "INVALID_PARAMS", "That can't be asked.", replies);
             return;
@@ -156,6 +155,31 @@ impl Session {
     }
 }
 
+/// The messages among events that moderators have not hidden since.
+fn shown(events: Vec<Arc<Posted>>) -> Vec<Arc<Posted>> {
+    let mut deleted: HashSet<MessageId> = HashSet::new();
+    let mut silenced: HashSet<Login> = HashSet::new();
+    let mut shown = Vec::new();
+    for posted in events.into_iter().rev() {
+        match &posted.event.body {
+            Body::Post(post) => {
+                let hidden = deleted.contains(&posted.event.stamp.id)
+                    || silenced.contains(&post.author.user.login);
+                if !hidden {
+                    shown.push(posted);
+                }
+            }
+            Body::Deleted { message, .. } => drop(deleted.insert(*message)),
+            Body::UserCleared { login, .. } => drop(silenced.insert(login.clone())),
+            // All that is older.
+            Body::Cleared => break,
+            _ => {}
+        }
+    }
+    shown.reverse();
+    shown
+}
+
 /// Oldest first, at most `limit`.
 fn select<'a>(
     verb: &str,
@@ -199,7 +223,8 @@ fn select<'a>(
 mod tests {
     use common::{
         chat::{
-            Author, Event, Feed, Limits, Login, Offset, Post, Roles, RoomEpoch, Stamp, Text, User,
+            Author, EmoteSpans, Event, Feed, Limits, Login, Offset, Post, Roles, RoomEpoch, Stamp,
+            Text, User,
         },
         live::UnixMs,
         names::ChannelName,
@@ -227,6 +252,7 @@ mod tests {
                     text: Text::cut("x").unwrap(),
                     action: false,
                     reply: None,
+                    emotes: EmoteSpans::default(),
                 }),
             });
         }

@@ -72,9 +72,7 @@ impl Session {
             return;
         };
         let login = claims.as_ref().map(|claims| claims.user.login.clone());
-        let roles = claims.as_ref().map_or(Roles::default(), |claims| {
-            claims.sender(room.name(), None).roles
-        });
+        let (roles, roles_version) = self.roles_in(room);
         let source = self.source(nick);
         let seat = room.enter(self.mailbox.clone(), login);
         let after = room.heard().map(|_| (RoomEpoch(0), Offset(0)));
@@ -88,6 +86,7 @@ impl Session {
             coming: room.comings_end(),
             after,
             roles,
+            roles_version,
         });
         self.list_names(room, replies);
         if self.caps.commands {
@@ -96,6 +95,20 @@ impl Session {
                 self.room_state(room, replies);
             }
         }
+    }
+
+    /// What the user is in a room, and as of which word of the room.
+    pub(super) fn roles_in(&self, room: &Room) -> (Roles, u64) {
+        let Stage::In(Identity {
+            claims: Some(claims),
+            ..
+        }) = &self.stage
+        else {
+            // Who only reads is nobody, whatever the room says.
+            return (Roles::default(), u64::MAX);
+        };
+        let (own, version) = room.feed.roles_of(&claims.user.login);
+        (claims.sender(room.name(), None).roles.union(own), version)
     }
 
     fn source(&self, nick: &Login) -> String {
@@ -204,8 +217,25 @@ impl Session {
             .joined
             .iter()
             .find(|joined| joined.seat.room.name() == room);
-        let claimed = claims.sender(room, None).roles;
-        let roles = here.map_or(claimed, |joined| joined.roles.union(claimed));
+        let roles = here.map_or_else(|| claims.sender(room, None).roles, |joined| joined.roles);
+        self.state(room, roles, id, nonce, replies);
+    }
+
+    fn state(
+        &self,
+        room: &ChannelName,
+        roles: Roles,
+        id: Option<common::chat::MessageId>,
+        nonce: Option<&str>,
+        replies: &mut Replies,
+    ) {
+        let Stage::In(Identity {
+            claims: Some(claims),
+            ..
+        }) = &self.stage
+        else {
+            return;
+        };
         let author = Author {
             user: claims.user.clone(),
             roles,
@@ -270,6 +300,22 @@ impl Session {
         });
     }
 
+    /// The room's word on who is what is another: whom it concerns learns it at once,
+    /// as Twitch's users do.
+    fn roles_changed(&mut self, now: UnixMs, joined: &mut Joined) {
+        let (roles, version) = self.roles_in(&joined.seat.room);
+        joined.roles_version = version;
+        if roles == joined.roles {
+            return;
+        }
+        joined.roles = roles;
+        if self.caps.commands {
+            let mut replies = Replies::default();
+            self.state(joined.seat.room.name(), roles, None, None, &mut replies);
+            self.send(now, None, replies);
+        }
+    }
+
     /// Hands over what the client has not read of its rooms, in forms that it
     /// shares with others, at most a batch of each room. Whether there was any.
     pub fn pump(&mut self, now: UnixMs, into: &mut VecDeque<Bytes>) -> bool {
@@ -278,22 +324,21 @@ impl Session {
         let before = into.len();
         let mut joined = std::mem::take(&mut self.joined);
         for joined in &mut joined {
-            self.read(joined, into);
+            self.read(now, joined, into);
         }
+        self.take_out(into);
         if self.ending.is_none() {
             self.joined = joined;
-        } else {
-            self.take_out(into);
         }
         into.len() > before
     }
 
-    fn read(&mut self, joined: &mut Joined, into: &mut VecDeque<Bytes>) {
+    fn read(&mut self, now: UnixMs, joined: &mut Joined, into: &mut VecDeque<Bytes>) {
         let Some(after) = joined.after else {
             return;
         };
         let room = &joined.seat.room;
-        let roles = &mut joined.roles;
+        let roles = joined.roles;
         let before = into.len();
         let mut take = |posted: &Arc<Posted>| {
             let stamp = posted.event.stamp;
@@ -320,19 +365,22 @@ impl Session {
         if let Stage::In(identity) = &self.stage
             && joined.coming < room.comings_end()
         {
+            let (batches, end) = room.comings(joined.coming);
             if self.caps.membership {
                 let server = &self.shared.config.chat_server_name;
-                let batches = room.comings(joined.coming);
                 let shown = batches
                     .iter()
                     .map(|batch| batch.shown(server, room.name(), self.framing, &identity.nick));
                 into.extend(shown.filter(|bytes| !bytes.is_empty()));
             }
-            joined.coming = room.comings_end();
+            joined.coming = end;
         }
         let delivered = into.len() - before;
         if delivered > 0 {
             self.shared.metrics.deliveries.inc_by(delivered as u64);
+        }
+        if read.roles_version != joined.roles_version && joined.roles_version != u64::MAX {
+            self.roles_changed(now, joined);
         }
     }
 
@@ -348,24 +396,46 @@ impl Session {
         line.replacen(NoticeId::MsgRejected.as_str(), "gap", 1)
     }
 
-    fn deliver(&mut self, room: &Room, posted: &Posted, roles: &mut Roles) -> Option<Bytes> {
+    fn deliver(&mut self, room: &Room, posted: &Posted, roles: Roles) -> Option<Bytes> {
         let event = &posted.event;
         match &event.body {
             Body::Gap if !self.caps.history => return None,
             Body::Gap => {}
-            Body::Post(post) => {
+            Body::Post(_) => {
                 let own = |wished: &super::Wished| wished.unseen && wished.id == event.stamp.id;
                 if let Some(at) = self.wished.iter().position(own) {
-                    *roles = post.author.roles;
                     return self.echo(room, posted, at);
                 }
             }
+            // Told as USERSTATE, to whom it concerns.
+            Body::Roles { .. } => return None,
+            Body::Denied { login, .. } if self.is_me(login) => {
+                return Some(self.not_said(room));
+            }
+            Body::Held { .. } | Body::Denied { .. } if !roles.moderates() => return None,
             body if !self.caps.commands && !is_plain_irc(body) => return None,
             _ => {}
         }
         let form = self.form();
         let server = &self.shared.config.chat_server_name;
         Some(posted.form(form.slot(), |event| shown(server, room.name(), event, form)))
+    }
+
+    fn is_me(&self, login: &Login) -> bool {
+        let claims = match &self.stage {
+            Stage::In(identity) => identity.claims.as_ref(),
+            Stage::Signing(_) => None,
+        };
+        claims.is_some_and(|claims| claims.user.login == *login)
+    }
+
+    /// What the author of a held message is told when it won't be said.
+    fn not_said(&self, room: &Room) -> Bytes {
+        let text = "Your message was looked at by moderators and was not sent.";
+        let notice = Notice::new(NoticeId::MsgRejectedMandatory, text);
+        let mut replies = Replies::default();
+        self.notice(Some(room.name()), &notice, &mut replies);
+        self.framing.frame(&replies.0.pop().unwrap_or_default())
     }
 
     /// A client's own message: told back to who asked for echoes, with the label.

@@ -62,7 +62,9 @@ impl Session {
                 return Answer::Now;
             }
         };
-        let moderates = sender.roles.moderates();
+        let here = self.shared.rooms.get(&room);
+        let here = here.map_or(sender.roles, |room| self.roles_in(&room).0);
+        let moderates = sender.roles.union(here).moderates();
         let user = &claims.user.id;
         if !self
             .shared
@@ -149,12 +151,59 @@ impl Session {
             Verdict::Done(notice) | Verdict::Refused(notice) => {
                 self.notice(Some(&room), notice, &mut replies);
             }
+            Verdict::Raids {
+                notice,
+                to,
+                viewers,
+            } => {
+                self.notice(Some(&room), notice, &mut replies);
+                self.raid(room, to, *viewers, &mut replies);
+            }
         }
         if echoed || had_echo && label.is_none() {
             self.send(now, None, replies);
         } else {
             self.send(now, label.as_deref(), replies);
         }
+    }
+}
+
+impl Session {
+    /// One room agreed to go on to another: that one's home is told.
+    fn raid(&mut self, from: ChannelName, to: &ChannelName, viewers: u32, replies: &mut Replies) {
+        let Stage::In(Identity {
+            claims: Some(claims),
+            ..
+        }) = &self.stage
+        else {
+            return;
+        };
+        let id = (self.shared.ids)();
+        let wish = Wish::Ask {
+            room: to.clone(),
+            request: Box::new(Request {
+                id,
+                sender: claims.sender(to, Some(self.network)),
+                ask: Ask::Arrive {
+                    from: from.clone(),
+                    viewers,
+                },
+            }),
+            reply: ReplyTo::Connection(self.mailbox.clone()),
+        };
+        let opened = self.shared.open_room(to).is_some();
+        if !opened || self.shared.wishes.try_send(wish).is_err() {
+            self.notice(Some(&from), &busy(), replies);
+            return;
+        }
+        self.wished.push_back(Wished {
+            id,
+            room: from,
+            unseen: false,
+            label: None,
+            nonce: None,
+            answered: false,
+        });
     }
 }
 

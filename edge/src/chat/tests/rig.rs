@@ -5,8 +5,8 @@ use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 use clap::Parser;
 use common::{
     chat::{
-        Author, Body, Event, MessageId, Network, Offset, Post, Request, Roles, RoomEpoch, Settings,
-        Stamp, Verdict,
+        Author, Body, EmoteSpans, Event, MessageId, Network, Offset, Post, Request, Roles,
+        RoomEpoch, Settings, Stamp, Verdict,
         request::Ask,
         token::{Audience, Signer, TokenBody},
     },
@@ -129,6 +129,7 @@ impl Rig {
                 text,
                 action,
                 reply: None,
+                emotes: EmoteSpans::default(),
             });
             let stamp = self.tell(room.as_str(), request.id, body);
             reply.tell(request.id, Verdict::Said(stamp));
@@ -195,6 +196,7 @@ pub(super) fn post(login: &str, text: &str) -> Body {
         text: common::chat::Text::cut(text).unwrap(),
         action: false,
         reply: None,
+        emotes: EmoteSpans::default(),
     })
 }
 

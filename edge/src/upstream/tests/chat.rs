@@ -89,8 +89,10 @@ impl Home {
 
     /// The next wish, and who may be told.
     async fn asked(&mut self) -> (Box<Request>, mpsc::OwnedPermit<(MessageId, Verdict)>) {
-        let Asked::Request { request, reply, .. } = within(self.asked.recv()).await.unwrap();
-        (request, reply)
+        match within(self.asked.recv()).await.unwrap() {
+            Asked::Request { request, reply, .. } => (request, reply),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn say(&mut self, request: &Request) -> Stamp {
@@ -113,6 +115,7 @@ impl Home {
             text: text.clone(),
             action: *action,
             reply: None,
+            emotes: common::chat::EmoteSpans::default(),
         });
         self.feed.append(Event { stamp, body });
         stamp

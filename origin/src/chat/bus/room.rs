@@ -17,7 +17,7 @@ use common::{
 };
 use futures_util::{FutureExt, StreamExt};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep},
 };
 use tracing::{debug, info, warn};
@@ -35,7 +35,10 @@ use crate::chat::{
     counted::Counted,
     desk::{AT_ONCE, Desk, ReplyTo, Wish},
     ledger::Ledger,
+    policy::Policy,
+    record::RoomRecord,
     rooms::{FORMS, Shared},
+    waiting::Waiting,
 };
 
 /// Wishes that wait for the owner's word; more are refused.
@@ -74,6 +77,8 @@ pub(in crate::chat) struct BusRoom {
     feed: Arc<Feed>,
     asks: mpsc::Receiver<Asked>,
     counted: Counted,
+    policy: watch::Receiver<Arc<Policy>>,
+    record: Option<Arc<RoomRecord>>,
     /// What has no verdict yet, oldest first.
     waiting: VecDeque<Wish>,
     /// The last record that is in the feed.
@@ -109,11 +114,15 @@ impl BusRoom {
         name: ChannelName,
         asks: mpsc::Receiver<Asked>,
         counted: Counted,
+        policy: watch::Receiver<Arc<Policy>>,
+        record: Option<Arc<RoomRecord>>,
     ) -> Self {
         // Epoch 0: nothing was heard of it yet.
         let feed = Feed::new(name.clone(), RoomEpoch(0), FORMS, Limits::default());
         Self {
             counted,
+            policy,
+            record,
             shared,
             ready,
             name,
@@ -191,7 +200,12 @@ impl BusRoom {
             feed: self.feed.clone(),
             clue,
             ledger: Ledger::Bus(tenure),
+            presence: self.counted.presence().clone(),
+            policy: self.policy.clone(),
+            record: self.record.clone(),
+            waiting: Waiting::new(self.shared.metrics.clone()),
         };
+        desk.begin();
         let mut missed = bus.missed.clone();
         let mut lapses = bus.leases.lapses();
         missed.mark_unchanged();
@@ -215,6 +229,7 @@ impl BusRoom {
                 break Ended::Moved;
             };
             let mut doubt = false;
+            let mut ticked = false;
             tokio::select! {
                 record = told.next() => match record.map(|told| Record::decode(told.payload)) {
                     Some(Ok(record)) if record.epoch > epoch => break Ended::Moved,
@@ -236,16 +251,28 @@ impl BusRoom {
                     }
                     None => doubt = true,
                 },
-                _ = tick.tick() => tenure.tick().await,
+                _ = tick.tick() => {
+                    tenure.tick().await;
+                    ticked = true;
+                }
+                Ok(()) = self.policy.changed() => if desk.govern().await.is_err() {
+                    break Ended::Moved;
+                },
                 Some(there) = here.next() => self.told_of(there),
                 () = self.counted.due() => self.tell_of(bus).await,
                 Ok(()) = missed.changed() => doubt = true,
                 Ok(()) = lapses.changed() => doubt = true,
             }
-            if doubt && !tenure.stands().await? {
+            if let Ledger::Bus(tenure) = &desk.ledger
+                && doubt
+                && !tenure.stands().await?
+            {
                 break Ended::Moved;
             }
-            self.waiting.extend(asked.drain(..).map(Wish::from));
+            if ticked {
+                desk.tick();
+            }
+            self.waiting.extend(desk.wishes(&mut asked));
         };
         info!(room = %self.name, epoch = epoch.0, ?ended, "this node owns the room no more");
         if let (Ledger::Bus(tenure), Ended::Unused) = (desk.ledger, &ended) {
@@ -272,9 +299,14 @@ impl BusRoom {
             held: Vec::new(),
             doubted: false,
         };
+        // The facts first: what the log says is newer.
+        let known = bus.known_of(&self.name).await?;
+        let settings = known.settings;
+        let mut clue = Clue::new(self.name.clone(), epoch, known);
+        clue.begin_under(self.policy.borrow_and_update().clone());
+        self.feed.set_roles(false, clue.roles());
         self.catch_up(bus).await?;
         if self.last == 0 {
-            let settings = bus.settings_of(&self.name).await?;
             self.feed.stands(epoch, Offset(0), settings);
         }
         self.ask_all(bus, &mut followed).await;
@@ -310,8 +342,21 @@ impl BusRoom {
                 Some(there) = here.next() => self.told_of(there),
                 () = self.counted.due() => self.tell_of(bus).await,
             }
-            for wish in asked.drain(..).map(Wish::from) {
-                self.pass_on(bus, wish, &followed).await;
+            for asked in asked.drain(..) {
+                // What moderators may know its owner alone can tell.
+                if let Asked::Request {
+                    from,
+                    request,
+                    reply,
+                } = asked
+                {
+                    let wish = Wish {
+                        from: Some(from),
+                        request,
+                        reply: ReplyTo::Link(reply),
+                    };
+                    self.pass_on(bus, wish, &followed).await;
+                }
             }
             self.release(&mut followed);
         }

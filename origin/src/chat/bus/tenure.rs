@@ -224,10 +224,10 @@ impl Bus {
         Ok(facts)
     }
 
-    /// The settings of a room in whose log there is nothing.
-    pub(super) async fn settings_of(&self, room: &ChannelName) -> Result<Settings, BusError> {
+    /// What the facts of a room come to.
+    pub(super) async fn known_of(&self, room: &ChannelName) -> Result<Known, BusError> {
         let facts = self.facts_of(room).await?;
-        Ok(applied(room, &facts, &[]).0.settings)
+        Ok(applied(room, &facts, &[]).0)
     }
 }
 

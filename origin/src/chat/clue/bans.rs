@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use common::{
-    chat::{Login, Network, Sender, UserId},
+    chat::{Login, Network, Prefix, Sender, UserId, request::BanSeen},
     live::UnixMs,
 };
 
@@ -14,7 +14,9 @@ use super::{Ban, MAX_BANS};
 pub(super) struct Bans {
     by_login: HashMap<Login, Ban>,
     by_user: HashMap<UserId, Login>,
+    /// By the network that a ban covers, which is as wide as `prefix` says.
     by_network: HashMap<Network, Login>,
+    prefix: Prefix,
 }
 
 impl Bans {
@@ -37,7 +39,7 @@ impl Bans {
         let user = self.by_user.get(&sender.user.id);
         let network = sender
             .network
-            .and_then(|network| self.by_network.get(&network));
+            .and_then(|network| self.by_network.get(&network.within(self.prefix)));
         [Some(&sender.user.login), user, network]
             .into_iter()
             .flatten()
@@ -56,13 +58,53 @@ impl Bans {
         self.by_login.len() < MAX_BANS
     }
 
+    /// How far bans of networks reach from now on.
+    pub(super) fn reach(&mut self, prefix: Prefix) {
+        if self.prefix == prefix {
+            return;
+        }
+        self.prefix = prefix;
+        let networks = self.by_login.iter().filter_map(|(login, ban)| {
+            let network = ban.network?.within(prefix);
+            Some((network, login.clone()))
+        });
+        self.by_network = networks.collect();
+    }
+
+    /// Those in force, by login, after one of them and at most so many; and how
+    /// many there are in all.
+    pub(super) fn seen(
+        &self,
+        now: UnixMs,
+        after: Option<&Login>,
+        most: usize,
+    ) -> (Vec<(Login, BanSeen)>, usize) {
+        let in_force = self.by_login.iter().filter(|(_, ban)| !ban.is_over(now));
+        let in_all = in_force.clone().count();
+        let mut seen: Vec<_> = in_force.filter(|(login, _)| Some(*login) > after).collect();
+        seen.sort_unstable_by_key(|(login, _)| *login);
+        seen.truncate(most);
+        let seen = seen.into_iter().map(|(login, ban)| {
+            let seen = BanSeen {
+                until: ban.until,
+                network: ban.network.is_some(),
+                by: ban.by.clone(),
+                reason: ban.reason.clone(),
+                at: ban.at,
+            };
+            (login.clone(), seen)
+        });
+        (seen.collect(), in_all)
+    }
+
     pub(super) fn insert(&mut self, login: Login, ban: Ban) {
         self.remove(&login);
         if let Some(user) = &ban.user {
             self.by_user.insert(user.clone(), login.clone());
         }
         if let Some(network) = ban.network {
-            self.by_network.insert(network, login.clone());
+            self.by_network
+                .insert(network.within(self.prefix), login.clone());
         }
         self.by_login.insert(login, ban);
     }
@@ -74,10 +116,10 @@ impl Bans {
         {
             self.by_user.remove(user);
         }
-        if let Some(network) = &ban.network
-            && self.by_network.get(network) == Some(login)
+        if let Some(network) = ban.network.map(|network| network.within(self.prefix))
+            && self.by_network.get(&network) == Some(login)
         {
-            self.by_network.remove(network);
+            self.by_network.remove(&network);
         }
         Some(ban)
     }

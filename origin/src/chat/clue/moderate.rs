@@ -8,17 +8,14 @@ use common::{
     live::UnixMs,
 };
 
-use super::{Ban, Change, Clue, Decision, MAX_ROLES, refused};
-
-/// Names that one answer lists.
-const LISTED: usize = 100;
+use super::{Ban, COMMANDS, Change, Clue, Decision, done, refused, roles::Grant};
 
 /// Who did it, and when: what every command needs.
-struct Deed<'a> {
-    now: UnixMs,
-    id: MessageId,
-    sender: &'a Sender,
-    roles: Roles,
+pub(super) struct Deed<'a> {
+    pub(super) now: UnixMs,
+    pub(super) id: MessageId,
+    pub(super) sender: &'a Sender,
+    pub(super) roles: Roles,
 }
 
 /// The words for a ban or a time-out that can't be.
@@ -61,6 +58,12 @@ impl Clue {
             C::Mod { .. } | C::Unmod { .. } | C::Vip { .. } | C::Unvip { .. }
         );
         let open = matches!(command, C::Mods | C::Vips);
+        // A room full of speakers is still to be moderated: no place is no refusal.
+        let speaker = self.speakers.of(now, sender, roles);
+        if speaker.is_some_and(|speaker| speaker.commands.take(now.0, COMMANDS).is_err()) {
+            let text = "You are sending commands too quickly.";
+            return refused(NoticeId::MsgRateLimit, text);
+        }
         let may = open || roles.broadcaster || roles.moderator && !owner_only;
         if !may {
             return refused(
@@ -88,9 +91,7 @@ impl Clue {
             C::Unban { login } | C::Untimeout { login } => self.unban(&deed, login),
             C::Delete { message } => self.delete(&deed, *message),
             C::Clear => {
-                for said in &mut self.recent {
-                    said.shown = false;
-                }
+                self.hide(|_| true);
                 let event = self.event(now, id, Body::Cleared);
                 Decision {
                     verdict: Verdict::Said(event.stamp),
@@ -102,17 +103,21 @@ impl Clue {
             | C::Followers { .. }
             | C::Subscribers { .. }
             | C::EmoteOnly { .. }
+            | C::NoLinks { .. }
             | C::Unique { .. } => self.set(&deed, command),
-            C::Mod { login } => self.grant(&deed, login, moderator(true), true),
-            C::Unmod { login } => self.grant(&deed, login, moderator(true), false),
-            C::Vip { login } => self.grant(&deed, login, vip(), true),
-            C::Unvip { login } => self.grant(&deed, login, vip(), false),
-            C::Mods => self.list(
-                |roles| roles.moderator,
-                NoticeId::RoomMods,
-                NoticeId::NoMods,
-            ),
-            C::Vips => self.list(|roles| roles.vip, NoticeId::VipsSuccess, NoticeId::NoVips),
+            C::Mod { login } => self.grant(&deed, login, Grant::Moderator, true),
+            C::Unmod { login } => self.grant(&deed, login, Grant::Moderator, false),
+            C::Vip { login } => self.grant(&deed, login, Grant::Vip, true),
+            C::Unvip { login } => self.grant(&deed, login, Grant::Vip, false),
+            C::Mods => self.list(Grant::Moderator),
+            C::Vips => self.list(Grant::Vip),
+            C::AddTerm { term, action } => self.add_term(term, *action),
+            C::RemoveTerm { term } => self.remove_term(term),
+            C::Terms => self.list_terms(),
+            C::Permit { login, seconds } => self.permit(now, login, *seconds),
+            C::Approve { message } => self.approve(&deed, *message),
+            C::Deny { message } => self.deny(&deed, *message),
+            C::Raid { to } => self.raid(&deed, to),
             C::Announce { colour, text } => self.announce(&deed, colour, text),
         }
     }
@@ -137,7 +142,7 @@ impl Clue {
             );
         }
         if standing.is_none() && !self.bans.has_room(deed.now) {
-            return refused(NoticeId::MsgRejected, "This room has too many bans.");
+            return refused(NoticeId::TooMany, "This room has too many bans.");
         }
         let speaker = self.speakers.find(login);
         let user = speaker.map(|speaker| speaker.user.clone());
@@ -146,7 +151,7 @@ impl Clue {
             until: seconds.map(|s| UnixMs(deed.now.0.saturating_add(u64::from(s) * 1_000))),
             network: speaker
                 .and_then(|speaker| speaker.network)
-                .filter(|_| network),
+                .filter(|_| network || self.policy.ban_networks && seconds.is_none()),
             by: deed.sender.user.login.clone(),
             reason: reason.cloned(),
             at: deed.now,
@@ -154,32 +159,26 @@ impl Clue {
         self.bans.insert(login.clone(), ban.clone());
         let mut changes = vec![Change::Ban(login.clone(), ban)];
         // Nobody moderates from behind a ban.
-        if self.roles.remove(login).is_some() {
+        let demoted = self.roles.remove(login).is_some();
+        if demoted {
             changes.push(Change::Roles(login.clone(), Roles::default()));
         }
-        for said in &mut self.recent {
-            said.shown &= said.sender.login != *login;
-        }
+        self.hide(|said| said.sender.login == *login);
+        self.review.forget(login);
         let body = Body::UserCleared {
             user: user.unwrap_or_else(|| UserId::from(login)),
             login: login.clone(),
             seconds,
         };
-        let event = self.event(deed.now, deed.id, body);
-        let notice = match seconds {
-            Some(seconds) => Notice::new(
-                NoticeId::TimeoutSuccess,
-                format!("{login} has been timed out for {seconds} seconds."),
-            ),
-            None => Notice::new(
-                NoticeId::BanSuccess,
-                format!("{login} is now banned from this channel."),
-            ),
-        };
+        let mut events = vec![self.event(deed.now, deed.id, body)];
+        if demoted {
+            let body = self.role_body(login.clone());
+            events.push(self.event(deed.now, deed.id, body));
+        }
         Decision {
-            verdict: Verdict::Done(notice),
-            events: vec![event],
+            events,
             changes,
+            ..done(ban_notice(login, seconds))
         }
     }
 
@@ -200,9 +199,8 @@ impl Clue {
                 format!("You cannot {verb} anonymous users."),
             ));
         }
-        let own = self.roles.get(login).copied().unwrap_or_default();
         let claimed = self.speakers.find(login).map(|speaker| speaker.roles);
-        let target = own.union(claimed.unwrap_or_default());
+        let target = self.own_word(login).union(claimed.unwrap_or_default());
         (target.moderates() && !deed.roles.broadcaster).then(|| {
             refused(
                 words.moderator,
@@ -232,9 +230,8 @@ impl Clue {
             ),
         };
         Decision {
-            verdict: Verdict::Done(notice),
-            events: Vec::new(),
             changes: vec![Change::Unban(login.clone())],
+            ..done(notice)
         }
     }
 
@@ -261,9 +258,7 @@ impl Clue {
                 ),
             );
         }
-        for other in self.recent.iter_mut().filter(|other| other.id == message) {
-            other.shown = false;
-        }
+        self.hide(|other| other.id == message);
         let login = said.sender.login;
         let body = Body::Deleted {
             message,
@@ -272,23 +267,15 @@ impl Clue {
         };
         let event = self.event(deed.now, deed.id, body);
         Decision {
-            verdict: Verdict::Done(Notice::new(
-                NoticeId::DeleteMessageSuccess,
-                format!("The message from {login} is now deleted."),
-            )),
             events: vec![event],
-            changes: Vec::new(),
+            ..done(delete_notice(&login))
         }
     }
 
     fn set(&mut self, deed: &Deed<'_>, command: &Command) -> Decision {
         let (settings, notice) = changed(self.settings, command);
         if settings == self.settings {
-            return Decision {
-                verdict: Verdict::Done(notice),
-                events: Vec::new(),
-                changes: Vec::new(),
-            };
+            return done(notice);
         }
         self.settings = settings;
         let event = self.event(deed.now, deed.id, Body::Settings(settings));
@@ -296,83 +283,6 @@ impl Clue {
             verdict: Verdict::Done(notice),
             events: vec![event],
             changes: vec![Change::Settings(settings)],
-        }
-    }
-
-    fn grant(&mut self, deed: &Deed<'_>, login: &Login, role: Roles, give: bool) -> Decision {
-        let is_mod = role.moderator;
-        let had = self.roles.get(login).copied().unwrap_or_default();
-        let has = if is_mod { had.moderator } else { had.vip };
-        if has == give {
-            let id = match (is_mod, give) {
-                (true, true) => NoticeId::BadModMod,
-                (true, false) => NoticeId::BadUnmodMod,
-                (false, true) => NoticeId::BadVipGranteeAlreadyVip,
-                (false, false) => NoticeId::BadUnvipGranteeNotVip,
-            };
-            let already = if give { "already" } else { "not" };
-            let what = if is_mod { "a moderator" } else { "a VIP" };
-            return refused(id, format!("{login} is {already} {what} of this channel."));
-        }
-        let banned = self.bans.of(deed.now, login).is_some();
-        if give && banned {
-            let id = if is_mod {
-                NoticeId::BadModBanned
-            } else {
-                NoticeId::BadVipGranteeBanned
-            };
-            return refused(id, format!("{login} is banned in this channel."));
-        }
-        if give && self.roles.len() >= MAX_ROLES && had == Roles::default() {
-            return refused(NoticeId::MsgRejected, "This room has too many roles.");
-        }
-        let mut roles = had;
-        if is_mod {
-            roles.moderator = give;
-        } else {
-            roles.vip = give;
-        }
-        if roles == Roles::default() {
-            self.roles.remove(login);
-        } else {
-            self.roles.insert(login.clone(), roles);
-        }
-        let (id, text) = match (is_mod, give) {
-            (true, true) => (NoticeId::ModSuccess, "You have added {} as a moderator."),
-            (true, false) => (
-                NoticeId::UnmodSuccess,
-                "You have removed {} as a moderator.",
-            ),
-            (false, true) => (NoticeId::VipSuccess, "You have added {} as a VIP."),
-            (false, false) => (NoticeId::UnvipSuccess, "You have removed {} as a VIP."),
-        };
-        Decision {
-            verdict: Verdict::Done(Notice::new(id, text.replace("{}", login.as_str()))),
-            events: Vec::new(),
-            changes: vec![Change::Roles(login.clone(), roles)],
-        }
-    }
-
-    fn list(&self, has: impl Fn(&Roles) -> bool, some: NoticeId, none: NoticeId) -> Decision {
-        let holders = self.roles.iter().filter(|(_, roles)| has(roles));
-        let mut names: Vec<_> = holders.map(|(login, _)| login.as_str()).collect();
-        names.sort_unstable();
-        names.truncate(LISTED);
-        let what = if some == NoticeId::RoomMods {
-            "moderators"
-        } else {
-            "VIPs"
-        };
-        let notice = if names.is_empty() {
-            Notice::new(none, format!("There are no {what} of this channel."))
-        } else {
-            let names = names.join(", ");
-            Notice::new(some, format!("The {what} of this channel are: {names}"))
-        };
-        Decision {
-            verdict: Verdict::Done(notice),
-            events: Vec::new(),
-            changes: Vec::new(),
         }
     }
 
@@ -397,20 +307,23 @@ impl Clue {
     }
 }
 
-const fn moderator(moderator: bool) -> Roles {
-    Roles {
-        broadcaster: false,
-        moderator,
-        vip: false,
-        subscriber: false,
+/// What who banned or timed out is told.
+pub(super) fn ban_notice(login: &Login, seconds: Option<u32>) -> Notice {
+    match seconds {
+        Some(seconds) => Notice::new(
+            NoticeId::TimeoutSuccess,
+            format!("{login} has been timed out for {seconds} seconds."),
+        ),
+        None => Notice::new(
+            NoticeId::BanSuccess,
+            format!("{login} is now banned from this channel."),
+        ),
     }
 }
 
-const fn vip() -> Roles {
-    Roles {
-        vip: true,
-        ..moderator(false)
-    }
+pub(super) fn delete_notice(login: &Login) -> Notice {
+    let text = format!("The message from {login} is now deleted.");
+    Notice::new(NoticeId::DeleteMessageSuccess, text)
 }
 
 /// The settings after a command, and what its giver is told.
@@ -475,6 +388,16 @@ fn changed(mut settings: Settings, command: &Command) -> (Settings, Notice) {
             let was = std::mem::replace(&mut settings.unique, *on);
             let ids = [N::R9kOn, N::AlreadyR9kOn, N::R9kOff, N::AlreadyR9kOff];
             pick(*on, was, ids, "unique-chat")
+        }
+        Command::NoLinks { on } => {
+            let was = std::mem::replace(&mut settings.no_links, *on);
+            let ids = [
+                N::NoLinksOn,
+                N::AlreadyNoLinksOn,
+                N::NoLinksOff,
+                N::AlreadyNoLinksOff,
+            ];
+            pick(*on, was, ids, "no-links")
         }
         // The caller passes on the commands above alone.
         _ => Notice::new(N::UnrecognizedCmd, "Unrecognized command."),

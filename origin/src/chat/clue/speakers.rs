@@ -18,6 +18,7 @@ pub(super) struct Speaker {
     pub(super) roles: Roles,
     pub(super) network: Option<Network>,
     pub(super) taken: Taken,
+    pub(super) commands: Taken,
     /// When something was said and accepted.
     pub(super) said: Option<UnixMs>,
     seen: UnixMs,
@@ -49,6 +50,7 @@ impl Speakers {
             roles,
             network: sender.network,
             taken: Taken::default(),
+            commands: Taken::default(),
             said: None,
             seen: now,
         });

@@ -1,7 +1,9 @@
-use common::chat::{Command, User};
+use common::chat::{Command, Sender, User};
 use proptest::prelude::*;
 
 use super::*;
+
+mod depth;
 
 const T0: u64 = 1_800_000_000_000;
 
@@ -83,7 +85,9 @@ impl Rig {
 fn told(decision: &Decision) -> &'static str {
     match &decision.verdict {
         Verdict::Said(_) => "said",
-        Verdict::Done(notice) | Verdict::Refused(notice) => notice.id.as_str(),
+        Verdict::Done(notice) | Verdict::Refused(notice) | Verdict::Raids { notice, .. } => {
+            notice.id.as_str()
+        }
     }
 }
 
@@ -380,12 +384,13 @@ fn what_was_known_holds_in_the_next_life() {
     let mut rig = Rig::new();
     let (ann, demo) = (sender("ann"), sender("demo"));
     let mut known = Known::default();
-    for command in ["/ban ann", "/mod bob", "/slow 5"] {
+    for command in ["/ban ann", "/mod bob", "/slow 5", "/blockedterm add bad"] {
         for change in rig.command(&demo, command).changes {
             match change {
                 Change::Ban(login, ban) => drop(known.bans.insert(login, ban)),
                 Change::Roles(login, roles) => drop(known.roles.insert(login, roles)),
                 Change::Settings(settings) => known.settings = settings,
+                Change::Term(term, action) => drop(known.terms.insert(term, action.unwrap())),
                 Change::Unban(_) => panic!("none was lifted"),
             }
         }
@@ -397,6 +402,10 @@ fn what_was_known_holds_in_the_next_life() {
         "unban_success"
     );
     assert_eq!(rig.clue.settings().slow_s, 5);
+    assert_eq!(
+        told(&rig.say(&sender("kim"), "so bad")),
+        "msg_rejected_mandatory"
+    );
 }
 
 #[test]
@@ -431,6 +440,13 @@ fn anything() -> impl Strategy<Value = (u8, &'static str, u16)> {
         "/mods",
         "/uniquechat",
         "/uniquechatoff",
+        "/blockedterm hold x",
+        "/blockedterm remove x",
+        "/approve 00000000-0000-0000-0000-000000000003",
+        "/deny 00000000-0000-0000-0000-000000000004",
+        "/nolinks",
+        "/permit u2",
+        "/raid other",
     ]);
     (0u8..6, commands, 0u16..3_000)
 }
@@ -452,9 +468,12 @@ proptest! {
                 next += 1;
             }
             if matches!(decision.verdict, Verdict::Refused(_)) {
-                prop_assert!(decision.events.is_empty() && decision.changes.is_empty());
+                let held = told(&decision) == "msg_rejected";
+                prop_assert_eq!(decision.events.len(), usize::from(held));
+                prop_assert!(decision.changes.is_empty());
             }
-            prop_assert!(decision.events.len() <= 1);
+            // A ban may take a role as well.
+            prop_assert!(decision.events.len() <= 2);
         }
     }
 }
