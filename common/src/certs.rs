@@ -41,22 +41,23 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The web certificate's names; a development edge is opened by one of them.
 const WEB_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Make a development CA and certificates for an origin, edges and a web server.
+/// Make a development CA and certificates for origins, edges and a web server.
 #[derive(Clone, Debug, Args)]
 pub struct CertsArgs {
     /// Directory for the files; made if it is not there
     #[arg(long, env = "MILLRACE_CERTS_OUT", value_name = "DIR")]
     pub out: PathBuf,
 
-    /// Node id of the origin, and the name of its files
+    /// Node id of an origin, and the name of its files; may be given several times
     #[arg(
-        long,
+        long = "origin",
         env = "MILLRACE_CERTS_ORIGIN",
         value_name = "ID",
+        value_delimiter = ',',
         default_value = "origin",
         value_parser = NodeId::parse
     )]
-    pub origin: NodeId,
+    pub origins: Vec<NodeId>,
 
     /// Node id of an edge, and the name of its files; may be given several times
     #[arg(
@@ -88,7 +89,7 @@ pub struct CertsArgs {
 pub enum CertsError {
     /// Two files would bear one name.
     #[error(
-        "{0}.pem would be written twice: --origin and each --edge need a name of their own, other than ca and web"
+        "{0}.pem would be written twice: each --origin and each --edge need a name of their own, other than ca and web"
     )]
     SameName(String),
     /// A file is there already.
@@ -117,8 +118,8 @@ pub fn run(args: &CertsArgs) -> Result<Vec<PathBuf>, CertsError> {
     let authority = Authority::new()?;
     let validity = Validity::from_now();
     let mut files = vec![File::open_to_all("ca.pem", authority.pem())];
-    let nodes = std::iter::once((Role::Origin, &args.origin))
-        .chain(args.edges.iter().map(|id| (Role::Edge, id)));
+    let origins = args.origins.iter().map(|id| (Role::Origin, id));
+    let nodes = origins.chain(args.edges.iter().map(|id| (Role::Edge, id)));
     for (role, id) in nodes {
         let issued = authority.node(role, id, validity)?;
         files.extend(issued.files(&id.to_string()));
@@ -330,7 +331,7 @@ mod tests {
     fn args(out: &Path, edges: &[&str], force: bool) -> CertsArgs {
         CertsArgs {
             out: out.to_owned(),
-            origin: NodeId::parse("origin").unwrap(),
+            origins: vec![NodeId::parse("origin").unwrap()],
             edges: edges.iter().map(|id| NodeId::parse(id).unwrap()).collect(),
             web_names: vec!["demo.test".into()],
             force,

@@ -8,6 +8,7 @@
 //! carries, limits floods, and knows who somebody is.
 
 mod caps;
+mod coming;
 mod config;
 mod connection;
 mod drain;
@@ -29,7 +30,7 @@ mod uplink;
 pub mod ws;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs,
     net::IpAddr,
     path::Path,
@@ -42,7 +43,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use common::{
-    chat::{MessageId, Network, token::TokenKeys},
+    chat::{MessageId, Network, Present, token::TokenKeys},
     key_file::KeyFileError,
     link::ChatPort,
     live::UnixMs,
@@ -231,6 +232,35 @@ impl Chat {
     #[must_use]
     pub fn port(&self) -> ChatPort {
         relay::port(&self.0, self.0.origins.clone())
+    }
+
+    /// How many watch which channel here: rooms tell it over all edges, and those of
+    /// channels that somebody watches are read for it.
+    pub(crate) fn watched(&self, viewers: &HashMap<ChannelName, u64>) {
+        for channel in viewers.keys() {
+            // Where there is no place, it is counted here alone.
+            let _ = self.0.open_room(channel);
+        }
+        let of = |name: &ChannelName| viewers.get(name).copied().unwrap_or(0);
+        self.0
+            .rooms
+            .set_viewers(|name| u32::try_from(of(name)).unwrap_or(u32::MAX));
+    }
+
+    /// Who is in a room over all edges, as far as it is read here.
+    #[must_use]
+    pub(crate) fn present(&self, room: &ChannelName) -> Option<Present> {
+        self.0.rooms.get(room).map(|room| room.present())
+    }
+
+    /// The same for a room that is read from now on: waits until a parent told of it.
+    pub(crate) async fn present_soon(&self, room: &ChannelName) -> Option<Present> {
+        let room = self.0.open_room(room)?;
+        let mut totals = room.presence.totals();
+        while !room.is_told() {
+            totals.changed().await.ok()?;
+        }
+        Some(room.present())
     }
 
     /// The file that [`Self::reload_keys`] reads, if there is one.

@@ -14,6 +14,7 @@ mod assets;
 mod body;
 mod cache;
 mod chat;
+mod chatters;
 mod config;
 mod connection;
 mod elsewhere;

@@ -27,16 +27,17 @@ mod tracks;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
-    link::{Chat, Hello, Message, Reader, Writer, decode::MAX_HOPS},
+    link::{Chat, Hello, Message, Reader, StreamError, Writer, decode::MAX_HOPS},
     live::{Announcement, Broadcast, Directory, Stage, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, Msn, NodeId, TrackName},
     quic::Dialer,
+    tls::Role,
 };
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
-    time::{Instant, sleep, timeout},
+    time::Instant,
 };
 
 pub use config::{ChildrenConfig, UpstreamConfig};
@@ -53,9 +54,6 @@ use session::Session;
 pub use tracks::Leased;
 use tracks::{TrackHandle, TrackKey};
 
-/// Between a session that ends and the word of it.
-const CHAT_RETRY: Duration = Duration::from_millis(100);
-
 /// Why media cannot be had now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
@@ -69,6 +67,36 @@ pub enum Unavailable {
     Gone,
     #[error("windows hold as much as they may")]
     Full,
+}
+
+/// A parent that may carry rooms.
+#[derive(Debug, Clone)]
+pub struct ChatParent(Arc<Session>);
+
+impl ChatParent {
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.0.parent.node
+    }
+
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.0.parent.role
+    }
+
+    /// Its place in the order given.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.0.rank
+    }
+
+    /// Opens a CHAT stream.
+    ///
+    /// # Errors
+    /// Where the link is lost.
+    pub async fn open(&self) -> Result<(Writer, Reader), StreamError> {
+        self.0.request(&Message::Chat(Chat::Open)).await
+    }
 }
 
 /// A handle on the edge's side of the link. Dropping it ends its tasks.
@@ -98,6 +126,8 @@ struct Shared {
     changes: watch::Sender<u64>,
     /// A parent fell from grace: what this node announces may change.
     faults: Notify,
+    /// Links that chat needs.
+    needed_links: watch::Sender<usize>,
     /// Whether any parent's snapshot was ever seen.
     synced: watch::Sender<bool>,
     /// Since when no parent is connected.
@@ -300,26 +330,33 @@ impl Upstream {
         Some((broadcast, track))
     }
 
-    /// Opens a CHAT stream to the first parent in the list that is connected, or
-    /// the next that is.
-    /// An edge that has no parents waits for ever.
-    pub async fn open_chat(&self) -> (NodeId, Writer, Reader) {
+    /// The parents whose links are open, in the order given: each may carry rooms.
+    #[must_use]
+    pub fn chat_parents(&self) -> Vec<ChatParent> {
         let Some(Pulled { shared, .. }) = &self.pulled else {
-            return std::future::pending().await;
+            return Vec::new();
         };
-        let mut changes = shared.changes();
-        loop {
-            changes.mark_unchanged();
-            let Some(session) = shared.first_link() else {
-                // A link that comes tells of itself; one that goes is looked for.
-                let _ = timeout(CHAT_RETRY, changes.changed()).await;
-                continue;
-            };
-            match session.request(&Message::Chat(Chat::Open)).await {
-                Ok((writer, reader)) => return (session.parent.node.clone(), writer, reader),
-                // The session's end is a moment away.
-                Err(_) => sleep(CHAT_RETRY).await,
-            }
+        let routes = shared.routes.lock();
+        let open = routes.links().filter(|(_, session)| session.is_open());
+        open.map(|(_, session)| ChatParent(session.clone()))
+            .collect()
+    }
+
+    /// Ticks when [`Self::chat_parents`] may be others; `None` without any ever.
+    #[must_use]
+    pub fn parents_change(&self) -> Option<watch::Receiver<u64>> {
+        let pulled = self.pulled.as_ref()?;
+        Some(pulled.shared.changes())
+    }
+
+    /// Keeps at least so many links, however few `--warm-parents` asks for.
+    pub fn need_links(&self, least: usize) {
+        if let Some(pulled) = &self.pulled {
+            pulled.shared.needed_links.send_if_modified(|needed| {
+                let differs = *needed != least;
+                *needed = least;
+                differs
+            });
         }
     }
 
@@ -363,6 +400,7 @@ impl Shared {
             routes: Mutex::new(Routes::new(node.clone())),
             changes: watch::Sender::new(0),
             faults: Notify::new(),
+            needed_links: watch::Sender::new(0),
             node,
             directory,
             metrics,
@@ -379,13 +417,6 @@ impl Shared {
     fn is_connected(&self) -> bool {
         let routes = self.routes.lock();
         routes.links().any(|(_, session)| session.is_open())
-    }
-
-    /// The open link to the parent that stands first in the list.
-    fn first_link(&self) -> Option<Arc<Session>> {
-        let routes = self.routes.lock();
-        let open = routes.links().map(|(_, session)| session);
-        open.into_iter().find(|session| session.is_open()).cloned()
     }
 
     fn connected(&self, rank: Rank, session: &Arc<Session>) {

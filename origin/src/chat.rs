@@ -2,25 +2,34 @@
 //! "Clue"), and what it must not forget lies in an embedded store.
 //!
 //! In: rooms asked for and wishes, over the link. Out: feeds that the link follows,
-//! and verdicts. `clue` is the pure core of an actor, `room` the task round it,
-//! `store` the disk; [`Rooms`] makes actors and lets them go. Invariant: a
-//! verdict or an event that somebody saw rests on changes that are on disk.
+//! and verdicts. `clue` is the pure core of an actor, `desk` what an actor does with
+//! a wish. Where decisions are kept is the seam of `ledger`: `store`, a file, or
+//! `bus`, which origins share; `room` and `bus::room` are the tasks. [`Rooms`] makes
+//! actors and lets them go. Invariant: a verdict or an event that somebody saw rests
+//! on what was kept before.
 
 mod api;
+mod bus;
 mod clue;
+mod counted;
+mod desk;
+mod entries;
+mod ledger;
 mod metrics;
 mod policy;
 mod record;
 mod room;
 mod rooms;
 mod store;
+mod waiting;
 
 use std::path::PathBuf;
 
 use clap::Args;
-use common::names::NodeId;
+use common::names::{ChannelName, NodeId};
 
 pub use api::{ChatApi, ChatApiConfig, TokenError};
+pub use bus::BusUrl;
 pub use clue::{Change, Clue, Decision, Filter, Known};
 pub use metrics::ChatMetrics;
 pub use policy::{Policies, Policy, PolicyConfig, PolicyError};
@@ -54,6 +63,61 @@ pub struct ChatConfig {
 
     #[command(flatten)]
     pub api: ChatApiConfig,
+
+    /// Room whose chatters are counted and not named to anybody (* for all); repeat it for each
+    #[arg(
+        long = "chat-hide-names",
+        env = "MILLRACE_CHAT_HIDE_NAMES",
+        value_name = "ROOM",
+        value_delimiter = ',',
+        value_parser = hidden
+    )]
+    pub chat_hide_names: Vec<Hidden>,
+
+    /// NATS server with JetStream through which origins share all rooms: any origin serves every room, one at a time decides, and bans and what was said outlive it. Alike on all origins; edges need nothing
+    #[arg(
+        long,
+        env = "MILLRACE_CHAT_BUS",
+        value_name = "nats://HOST:PORT",
+        hide_env_values = true,
+        conflicts_with_all = ["chat_store", "chat_origins"]
+    )]
+    pub chat_bus: Option<BusUrl>,
+
+    /// NATS servers that keep a copy of rooms, where the bus is a cluster: 1, 3 or 5
+    #[arg(
+        long,
+        env = "MILLRACE_CHAT_BUS_REPLICAS",
+        value_name = "COUNT",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u8).range(1..=5)
+    )]
+    pub chat_bus_replicas: u8,
+}
+
+/// Whose names are not told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hidden {
+    All,
+    Room(ChannelName),
+}
+
+impl ChatConfig {
+    fn names(&self, room: &ChannelName) -> bool {
+        let hides = |hidden: &Hidden| match hidden {
+            Hidden::All => true,
+            Hidden::Room(hidden) => hidden == room,
+        };
+        !self.chat_hide_names.iter().any(hides)
+    }
+}
+
+fn hidden(text: &str) -> Result<Hidden, String> {
+    if text == "*" {
+        return Ok(Hidden::All);
+    }
+    let room = ChannelName::parse(text).map_err(|error| error.to_string());
+    room.map(Hidden::Room)
 }
 
 fn node(text: &str) -> Result<NodeId, String> {

@@ -90,6 +90,8 @@ pub struct Read {
     pub epoch: RoomEpoch,
     pub next: Offset,
     pub settings: Settings,
+    /// See [`Feed::set_lost`].
+    pub lost: bool,
     /// Moves whenever [`Feed::roles`] is another.
     pub roles_version: u64,
 }
@@ -99,6 +101,7 @@ struct Ring {
     epoch: RoomEpoch,
     next: Offset,
     settings: Settings,
+    lost: bool,
     /// At most [`MAX_ROLES`], each with some role.
     roles: HashMap<Login, Roles>,
     roles_version: u64,
@@ -132,6 +135,7 @@ impl Feed {
                 epoch,
                 next: Offset(0),
                 settings: Settings::default(),
+                lost: false,
                 roles: HashMap::new(),
                 roles_version: 0,
                 first: 0,
@@ -157,6 +161,7 @@ impl Feed {
             self.jump(&mut ring, event.stamp.epoch, event.stamp.offset);
         }
         ring.next = event.stamp.offset.next();
+        ring.lost = false;
         match &event.body {
             Body::Settings(settings) => ring.settings = *settings,
             Body::Roles { login, roles } => ring.put_roles(login, *roles),
@@ -178,6 +183,7 @@ impl Feed {
         }
         if epoch >= ring.epoch {
             ring.settings = settings;
+            ring.lost = false;
         }
         let end = ring.end();
         drop(ring);
@@ -350,8 +356,22 @@ impl Feed {
             epoch: ring.epoch,
             next: ring.next,
             settings: ring.settings,
+            lost: ring.lost,
             roles_version: ring.roles_version,
         }
+    }
+
+    /// Says whether the room's actor can't be reached from here, for readers that may
+    /// have another way to it. An event, or a word of where it stands, says that it can.
+    pub fn set_lost(&self, lost: bool) {
+        let mut ring = self.ring.lock();
+        if ring.lost == lost {
+            return;
+        }
+        ring.lost = lost;
+        let end = ring.end();
+        drop(ring);
+        self.moved.send_replace(end);
     }
 
     /// Clears and deletions from `from` on that are before the ring.

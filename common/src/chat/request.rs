@@ -10,6 +10,7 @@ use super::{
     feed::Feed,
     name::{Login, MessageId, Text},
     notice::Notice,
+    presence::Presence,
     term::{Term, TermAction},
     user::{Roles, Sender},
 };
@@ -66,6 +67,8 @@ pub struct Counts {
     pub readers: u32,
     /// Those that may write.
     pub chatters: u32,
+    /// Who watches the channel, chatting or not.
+    pub viewers: u32,
 }
 
 /// What lies in the mailbox of a room's actor or of its relay.
@@ -77,10 +80,6 @@ pub enum Asked {
         request: Box<Request>,
         /// A place in the asker's queue, so that answering never waits.
         reply: mpsc::OwnedPermit<(MessageId, Verdict)>,
-    },
-    Counts {
-        from: NodeId,
-        counts: Counts,
     },
     /// What moderators may know of the room, for the operator of its home.
     Look {
@@ -130,4 +129,5 @@ pub struct HeldSeen {
 pub struct RoomHandle {
     pub feed: Arc<Feed>,
     pub asks: mpsc::Sender<Asked>,
+    pub presence: Arc<Presence>,
 }

@@ -5,7 +5,10 @@ mod decode;
 mod encode;
 
 use crate::{
-    chat::{Counts, Event, Login, MessageId, Offset, Request, Roles, RoomEpoch, Settings, Verdict},
+    chat::{
+        Counts, Event, Login, MessageId, Offset, Request, Roles, RoomEpoch, Settings, Verdict,
+        presence::changes,
+    },
     names::{ChannelName, NodeId},
 };
 
@@ -18,6 +21,49 @@ pub const MAX_ROOMS: usize = 4_096;
 
 /// Origins that may share rooms: as many as the hash is asked over at every join.
 pub const MAX_ORIGINS: usize = 64;
+
+/// Names that came or that went, in one message.
+pub const NAMES_AT_ONCE: usize = 256;
+
+/// Who came and who went since the last such message; with `anew`, since nobody was
+/// there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    pub anew: bool,
+    pub came: Vec<Login>,
+    pub went: Vec<Login>,
+}
+
+impl Changes {
+    /// What leads from `before` to `after`, both in order, in pieces of at most
+    /// [`NAMES_AT_ONCE`]; at least one.
+    #[must_use]
+    pub fn between(before: Option<&[Login]>, after: &[Login]) -> Vec<Self> {
+        let (came, went) = changes(before.unwrap_or_default(), after);
+        let (mut came, mut went) = (came.chunks(NAMES_AT_ONCE), went.chunks(NAMES_AT_ONCE));
+        let mut pieces = vec![Self {
+            anew: before.is_none(),
+            came: came.next().unwrap_or_default().to_vec(),
+            went: went.next().unwrap_or_default().to_vec(),
+        }];
+        loop {
+            let further = (came.next(), went.next());
+            if further == (None, None) {
+                return pieces;
+            }
+            pieces.push(Self {
+                anew: false,
+                came: further.0.unwrap_or_default().to_vec(),
+                went: further.1.unwrap_or_default().to_vec(),
+            });
+        }
+    }
+
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        !self.anew && self.came.is_empty() && self.went.is_empty()
+    }
+}
 
 /// Users in one ROLES: what fits into a message, at 27 bytes each.
 pub const ROLES_AT_ONCE: usize = 512;
@@ -38,6 +84,19 @@ pub enum Chat {
     Counts {
         room: ChannelName,
         counts: Counts,
+    },
+    /// Names, as far as the room has few enough.
+    Members {
+        room: ChannelName,
+        changes: Changes,
+    },
+    /// The room over all edges.
+    Present {
+        room: ChannelName,
+        counts: Counts,
+        /// Whether it tells names.
+        named: bool,
+        changes: Changes,
     },
     Ask {
         room: ChannelName,

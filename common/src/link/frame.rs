@@ -64,6 +64,8 @@ pub mod kind {
     pub const ORIGINS: u64 = 0x48;
     pub const CLOSED: u64 = 0x49;
     pub const ROLES: u64 = 0x4c;
+    pub const MEMBERS: u64 = 0x4d;
+    pub const PRESENT: u64 = 0x4e;
 }
 
 /// One message as it lies on the wire.
@@ -101,7 +103,8 @@ const fn most_bytes(kind: u64) -> Option<usize> {
         | kind::END
         | kind::FETCH
         | kind::LIST
-        | kind::CHAT..=kind::ROLES => Some(MAX_CONTROL_BYTES),
+        | kind::CHAT..=kind::CLOSED
+        | kind::ROLES..=kind::PRESENT => Some(MAX_CONTROL_BYTES),
         _ => None,
     }
 }

@@ -65,7 +65,7 @@
 //! 40 CHAT
 //! 41 ENTER     room(s) epoch(o) offset(i)
 //! 42 EXIT      room(s)
-//! 43 COUNTS    room(s) readers(i) chatters(i)
+//! 43 COUNTS    room(s) readers(i) chatters(i) viewers(i)
 //! 44 ASK       room(s) id(16 bytes) sender ask
 //! 45 VERDICT   id(16 bytes) verdict(i: 0 said stamp, 1 done notice, 2 refused notice, 3 raids notice room(s) viewers(i))
 //! 46 ROOM      room(s) epoch(i) next_offset(i) live_offset(i) settings
@@ -73,6 +73,8 @@
 //! 48 ORIGINS   nodes(s*)
 //! 49 CLOSED    room(s) code(i)
 //! 4c ROLES     room(s) flags(i: 1 beside those said before) { login(s) roles(i) }*
+//! 4d MEMBERS   room(s) flags(i: 1 anew) came(s*) went(s*)
+//! 4e PRESENT   room(s) readers(i) chatters(i) viewers(i) flags(i: 1 anew, 2 names are told) came(s*) went(s*)
 //!
 //! head     = epoch(i) msn(i) discontinuity_sequence(i) init_id(i) dts(i) programme_time(i)
 //!            flags(i: 1 discontinuity, 2 gap)
@@ -169,19 +171,27 @@
 //!
 //! **CHAT** (bidirectional, child, once a link): the rooms of [`crate::chat`].
 //! The parent says ORIGINS, the nodes over which rooms are spread; a room's home
-//! is the one that [`crate::chat::home`] finds. ENTER asks for a room, from
+//! is the one that [`crate::chat::home`] finds. A child reads a room at its home, or at
+//! an edge that relays towards it; where no parent names an origin all of them have
+//! every room. A child that turns to another parent ENTERs there from where it stands
+//! and ASKs again what has no VERDICT. ENTER asks for a room, from
 //! `offset` of `epoch` on, or all that the parent remembers; the answer is ROOM,
 //! then an EVENT for each event from `next_offset` on, in order, for ever, or
-//! CLOSED: 5 the room's home is elsewhere, 10 too many rooms. ROOM comes again
-//! where the numbers do not go on: a new epoch, or events that the parent no
-//! longer has; what is before `live_offset` is the past. COUNTS tells how many read there and who of them may write; it
-//! is said again at least every 15 s and forgotten after 45 s. ASK is a wish of
+//! CLOSED: 5 the room's home is elsewhere, 10 too many rooms, 12 this relay can't
+//! reach the home: the room stays entered, and ROOM says when it can again. ROOM comes again
+//! where the numbers do not go on, too: a new epoch, or events that the parent no
+//! longer has; what is before `live_offset` is the past. COUNTS tells how many read there, who
+//! of them may write, and how many watch the channel, those behind the child included; it
+//! is said again at least every 15 s and forgotten after 45 s. MEMBERS tells their logins,
+//! and who came and went since; nobody, where they are more than 1,000. PRESENT is the
+//! same of the whole room, over all edges, for the child; at most once a second, and again
+//! every 15 s. ASK is a wish of
 //! a user; its VERDICT comes in any order. ROLES says who is what in the room by
 //! its own word, whatever tokens say: after ROOM and whenever it is another. A child that lost its link before the
 //! VERDICT may ASK again with the same `id` for 60 s, and is told the same; the
 //! `id` of a message is that of its ASK. Said things are EVENTs to all, the asker
 //! too. A relay does all this towards the room's home for its own children.
-//! At most 4,096 rooms a stream, 64 origins, 8 badges; a text has 500 characters.
+//! At most 4,096 rooms a stream, 64 origins, 8 badges, 256 names each that came and went; a text has 500 characters.
 //!
 //! **GOAWAY** (bidirectional, parent): this node leaves in `drain_ms` and serves
 //! until then; the child turns to `alternatives` or its own list, and subscribes

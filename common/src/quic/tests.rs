@@ -15,7 +15,7 @@ use crate::tls::{LINK_ALPN, NODE_NAME};
 fn made(dir: &Path) {
     run(&CertsArgs {
         out: dir.to_owned(),
-        origin: NodeId::parse("origin").unwrap(),
+        origins: vec![NodeId::parse("origin").unwrap()],
         edges: vec![NodeId::parse("edge").unwrap()],
         web_names: Vec::new(),
         force: false,
@@ -518,7 +518,7 @@ async fn certificates_are_renewed_while_links_go_on() {
     of_dialer.renew().unwrap_err();
     run(&CertsArgs {
         out: dir.path().to_owned(),
-        origin: NodeId::parse("origin").unwrap(),
+        origins: vec![NodeId::parse("origin").unwrap()],
         edges: vec![NodeId::parse("edge").unwrap()],
         web_names: Vec::new(),
         force: true,

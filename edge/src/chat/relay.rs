@@ -58,34 +58,39 @@ fn open(
     given: &mut HashMap<ChannelName, mpsc::WeakSender<Asked>>,
 ) -> Result<RoomHandle, Code> {
     let room = shared.open_room(name).ok_or(Code::Overloaded)?;
-    let feed = room.feed.clone();
+    let (feed, presence) = (room.feed.clone(), room.presence.clone());
     if let Some(asks) = given.get(name).and_then(mpsc::WeakSender::upgrade) {
-        return Ok(RoomHandle { feed, asks });
+        return Ok(RoomHandle {
+            feed,
+            asks,
+            presence,
+        });
     }
     let (asks, asked) = mpsc::channel(MAILBOX);
     given.insert(name.clone(), asks.downgrade());
     tokio::spawn(pass_on(shared.clone(), room, asked));
-    Ok(RoomHandle { feed, asks })
+    Ok(RoomHandle {
+        feed,
+        asks,
+        presence,
+    })
 }
 
 async fn pass_on(shared: Arc<Shared>, room: Arc<Room>, mut asked: mpsc::Receiver<Asked>) {
     while let Some(asked) = asked.recv().await {
-        match asked {
-            Asked::Counts { from, counts } => room.child_counts(from, counts),
-            // Its home alone can tell.
-            Asked::Look { .. } => {}
-            Asked::Request { request, reply, .. } => {
-                let wish = Wish::Ask {
-                    room: room.name().clone(),
-                    request,
-                    reply: ReplyTo::Child(reply),
-                };
-                if let Err(error) = shared.wishes.try_send(wish)
-                    && let Wish::Ask { request, reply, .. } = error.into_inner()
-                {
-                    reply.tell(request.id, common::chat::Verdict::Refused(busy()));
-                }
-            }
+        // What moderators may know its home alone can tell.
+        let Asked::Request { request, reply, .. } = asked else {
+            continue;
+        };
+        let wish = Wish::Ask {
+            room: room.name().clone(),
+            request,
+            reply: ReplyTo::Child(reply),
+        };
+        if let Err(error) = shared.wishes.try_send(wish)
+            && let Wish::Ask { request, reply, .. } = error.into_inner()
+        {
+            reply.tell(request.id, common::chat::Verdict::Refused(busy()));
         }
     }
 }

@@ -3,22 +3,26 @@
 //! nobody has been in one for a while.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use common::{
-    chat::{Counts, Feed, Limits, Login, Offset, RoomEpoch, Settings},
-    names::{ChannelName, NodeId},
+    chat::{
+        Counts, Feed, Limits, Login, Offset, Presence, Present, RoomEpoch, Settings,
+        presence::{MAX_NAMES, TOLD_FOR},
+    },
+    link::chat::Changes,
+    names::ChannelName,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    coming::{Coming, Comings},
     form::FORMS,
     mailbox::Mailbox,
     pace::{Pace, Turn},
@@ -31,15 +35,6 @@ pub const MAX_ROOMS: usize = common::link::chat::MAX_ROOMS;
 /// once don't queue for one lock.
 const SHARDS: usize = 8;
 
-/// A child that did not say so again has no readers.
-const COUNTS_FOR: Duration = Duration::from_secs(45);
-
-/// Edges behind this one.
-const MAX_CHILDREN: usize = 1_024;
-
-/// Names that NAMES lists.
-pub const MAX_NAMES: usize = 1_000;
-
 /// One room at this edge.
 #[derive(Debug)]
 pub struct Room {
@@ -50,8 +45,23 @@ pub struct Room {
     pace: Mutex<Pace>,
     readers: AtomicU32,
     chatters: AtomicU32,
-    /// What edges behind this one told, at most [`MAX_CHILDREN`].
-    children: Mutex<HashMap<NodeId, (Counts, Instant)>>,
+    /// Who watches the channel here.
+    viewers: AtomicU32,
+    /// Changes whenever somebody comes or goes.
+    moves: AtomicU64,
+    /// What edges behind this one tell, and what all are told.
+    pub presence: Arc<Presence>,
+    told: Mutex<Told>,
+    comings: Mutex<Comings>,
+}
+
+/// What a parent told of the whole room.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    /// Whether the room tells names; `None` before it said.
+    named: Option<bool>,
+    names: BTreeSet<Login>,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +97,11 @@ impl Room {
             pace: Mutex::default(),
             readers: AtomicU32::new(0),
             chatters: AtomicU32::new(0),
-            children: Mutex::default(),
+            viewers: AtomicU32::new(0),
+            moves: AtomicU64::new(0),
+            presence: Arc::default(),
+            told: Mutex::default(),
+            comings: Mutex::default(),
         }
     }
 
@@ -115,6 +129,7 @@ impl Room {
     #[must_use]
     pub fn enter(self: &Arc<Self>, mailbox: Arc<Mailbox>, login: Option<Login>) -> Seat {
         let turn = self.readers.fetch_add(1, Relaxed);
+        self.moves.fetch_add(1, Relaxed);
         let chats = login.is_some();
         if chats {
             self.chatters.fetch_add(1, Relaxed);
@@ -167,44 +182,122 @@ impl Room {
         }
     }
 
-    /// Whoever reads here or behind here.
+    /// Whoever is here or behind here.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts {
+        let own = Present {
+            counts: self.own_counts(),
+            names: None,
+        };
+        self.presence.sum(own).counts
+    }
+
+    fn own_counts(&self) -> Counts {
+        Counts {
             readers: self.readers.load(Relaxed),
             chatters: self.chatters.load(Relaxed),
-        };
-        let mut children = self.children.lock();
-        children.retain(|_, (_, told)| told.elapsed() < COUNTS_FOR);
-        for (theirs, _) in children.values() {
-            counts.readers = counts.readers.saturating_add(theirs.readers);
-            counts.chatters = counts.chatters.saturating_add(theirs.chatters);
-        }
-        counts
-    }
-
-    /// An edge behind this one told how many read there.
-    pub fn child_counts(&self, child: NodeId, counts: Counts) {
-        let mut children = self.children.lock();
-        if children.len() < MAX_CHILDREN || children.contains_key(&child) {
-            children.insert(child, (counts, Instant::now()));
+            viewers: self.viewers.load(Relaxed),
         }
     }
 
-    /// Who is here and signed in, each once, at most [`MAX_NAMES`].
+    /// The same with names, where they are few enough.
     #[must_use]
-    pub fn names(&self) -> Vec<Login> {
-        let mut names = Vec::new();
+    pub fn local(&self) -> Present {
+        self.presence.sum(Present {
+            counts: self.own_counts(),
+            names: self.own_names(),
+        })
+    }
+
+    /// Another one where [`Self::local`] may be another.
+    #[must_use]
+    pub fn local_version(&self) -> (u64, u64) {
+        (self.moves.load(Relaxed), self.presence.version())
+    }
+
+    pub fn set_viewers(&self, viewers: u32) {
+        self.viewers.store(viewers, Relaxed);
+    }
+
+    /// A parent told of the whole room.
+    pub fn hears_present(&self, counts: Counts, named: bool, changes: Changes) {
+        let mut told = self.told.lock();
+        let Changes { anew, came, went } = changes;
+        let known = told.named == Some(true);
+        let before = if anew {
+            std::mem::take(&mut told.names)
+        } else {
+            BTreeSet::new()
+        };
+        for name in &went {
+            told.names.remove(name);
+        }
+        told.names.extend(came.iter().cloned());
+        let (came, went) = if anew {
+            let missing = |of: &BTreeSet<Login>, from: &BTreeSet<Login>| {
+                of.difference(from).cloned().collect()
+            };
+            (missing(&told.names, &before), missing(&before, &told.names))
+        } else {
+            (came, went)
+        };
+        told.at = Some(Instant::now());
+        told.named = Some(named);
+        let names = named.then(|| told.names.iter().cloned().collect());
+        drop(told);
+        self.presence.set_total(Present { counts, names });
+        // The first word tells who is there; what was hidden has not come just now.
+        if known && named && !(came.is_empty() && went.is_empty()) {
+            self.comings.lock().push(came, went);
+            self.wake();
+        }
+    }
+
+    /// Everybody, over all edges, as far as that was told of late; else who is here.
+    #[must_use]
+    pub fn present(&self) -> Present {
+        let told = self.told.lock();
+        if told.at.is_some_and(|at| at.elapsed() < TOLD_FOR) {
+            return Present::clone(&self.presence.total());
+        }
+        let hidden = told.named == Some(false);
+        drop(told);
+        let mut local = self.local();
+        if hidden {
+            local.names = None;
+        }
+        local
+    }
+
+    /// Whether a parent ever told of the whole room.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.told.lock().at.is_some()
+    }
+
+    #[must_use]
+    pub fn comings(&self, from: u64) -> (Vec<Arc<Coming>>, u64) {
+        self.comings.lock().from(from)
+    }
+
+    #[must_use]
+    pub fn comings_end(&self) -> u64 {
+        self.comings.lock().end()
+    }
+
+    /// Who is here and signed in, in order and each once, unless they are too many.
+    fn own_names(&self) -> Option<Arc<[Login]>> {
+        let many = |count: u32| usize::try_from(count).is_ok_and(|count| count > MAX_NAMES);
+        if many(self.chatters.load(Relaxed)) {
+            return None;
+        }
+        let mut names = BTreeSet::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            let logins = shard.members.iter().flatten();
-            let logins = logins.filter_map(|member| member.login.clone());
-            names.extend(logins.take(MAX_NAMES.saturating_sub(names.len())));
+            let members = shard.members.iter().flatten();
+            names.extend(members.filter_map(|member| member.login.clone()));
         }
-        names.sort_unstable();
-        names.dedup();
-        names.truncate(MAX_NAMES);
-        names
+        Some(names.into_iter().take(MAX_NAMES).collect())
     }
 }
 
@@ -212,6 +305,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let room = &self.room;
         room.readers.fetch_sub(1, Relaxed);
+        room.moves.fetch_add(1, Relaxed);
         if self.chats {
             room.chatters.fetch_sub(1, Relaxed);
         }
@@ -255,6 +349,13 @@ impl Rooms {
         self.rooms.lock().get(name).cloned()
     }
 
+    /// Tells each room how many watch its channel here.
+    pub fn set_viewers(&self, viewers: impl Fn(&ChannelName) -> u32) {
+        for (name, room) in self.rooms.lock().iter() {
+            room.set_viewers(viewers(name));
+        }
+    }
+
     /// Forgets a room if nobody but the map and the caller hold it.
     pub fn close(&self, room: &Arc<Room>) -> bool {
         let mut rooms = self.rooms.lock();
@@ -292,9 +393,12 @@ mod tests {
             .map(|name| demo.enter(mailbox.clone(), login(name)))
             .collect();
         let anonymous = demo.enter(mailbox.clone(), None);
-        let names: Vec<_> = demo.names().iter().map(Login::to_string).collect();
-        assert_eq!(names, ["ann", "bob"]);
-        let Counts { readers, chatters } = demo.counts();
+        let local = demo.local();
+        let names: Vec<_> = local.names.iter().flat_map(|names| names.iter()).collect();
+        assert_eq!(names, [&login("ann").unwrap(), &login("bob").unwrap()]);
+        let Counts {
+            readers, chatters, ..
+        } = demo.counts();
         assert_eq!((readers, chatters), (4, 3));
         drop((seats, anonymous));
         assert_eq!(demo.counts(), Counts::default());
@@ -329,6 +433,39 @@ mod tests {
         assert_eq!(demo.heard(), Some((RoomEpoch(1), Offset(5))));
         demo.feed.append(said(5));
         assert_eq!(demo.heard(), Some((RoomEpoch(1), Offset(5))));
+    }
+
+    #[test]
+    fn who_came_and_went_over_all_edges_is_told_once_it_is_known_who_was_there() {
+        let demo = Arc::new(Room::new(room("demo")));
+        let login = |name: &str| Login::parse(name).unwrap();
+        let seat = demo.enter(Arc::default(), Some(login("ann")));
+        let names = |demo: &Room| {
+            let names = demo.present().names;
+            names.map(|names| names.iter().map(Login::to_string).collect::<Vec<_>>())
+        };
+        // Nobody told of others yet.
+        assert_eq!(names(&demo).unwrap(), ["ann"]);
+        let changes = |anew, came: &[&str], went: &[&str]| Changes {
+            anew,
+            came: came.iter().map(|name| login(name)).collect(),
+            went: went.iter().map(|name| login(name)).collect(),
+        };
+        let counts = Counts {
+            readers: 9,
+            chatters: 2,
+            viewers: 7,
+        };
+        demo.hears_present(counts, true, changes(true, &["ann", "bob"], &[]));
+        assert_eq!((demo.present().counts, demo.comings_end()), (counts, 0));
+        demo.hears_present(counts, true, changes(false, &["cat"], &["bob"]));
+        assert_eq!(names(&demo).unwrap(), ["ann", "cat"]);
+        // Another parent tells the same, and one more.
+        demo.hears_present(counts, true, changes(true, &["ann", "cat", "dog"], &[]));
+        assert_eq!((demo.comings_end(), demo.comings(1).0.len()), (2, 1));
+        demo.hears_present(counts, false, changes(true, &[], &[]));
+        assert_eq!((names(&demo), demo.comings_end()), (None, 2));
+        drop(seat);
     }
 
     #[test]

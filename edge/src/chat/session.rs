@@ -79,6 +79,8 @@ struct Identity {
 struct Joined {
     seat: Seat,
     cursor: Cursor,
+    /// The next batch of who came and went.
+    coming: u64,
     /// What was said before is history. `None` until the room's home was heard:
     /// ROOMSTATE is due then.
     after: Option<(RoomEpoch, Offset)>,

@@ -26,6 +26,8 @@ pub enum Route<'a> {
     },
     /// `/api/v1/channels`
     Channels,
+    /// `/api/v1/channels/{channel}/chatters`
+    Chatters { channel: &'a str },
     /// `/api/v1/alternatives`
     Alternatives,
     /// `/api/v1/chat`
@@ -59,7 +61,10 @@ impl<'a> Route<'a> {
             None if path == "/api/v1/chat" => Some(Self::Chat),
             None if path == "/api/v1/chat/token" => Some(Self::ChatToken),
             None if path == crate::dash::TIME_PATH => Some(Self::Time),
-            None => None,
+            None => path
+                .strip_prefix("/api/v1/channels/")
+                .and_then(|rest| rest.strip_suffix("/chatters"))
+                .map(|channel| Self::Chatters { channel }),
         };
         found.unwrap_or(Self::Other { path })
     }
@@ -259,6 +264,10 @@ mod tests {
                 resource(Resource::Init { id: InitId(2) }),
             ),
             ("/api/v1/channels", Route::Channels),
+            (
+                "/api/v1/channels/demo/chatters",
+                Route::Chatters { channel },
+            ),
             ("/api/v1/alternatives", Route::Alternatives),
             ("/api/v1/chat", Route::Chat),
             ("/api/v1/chat/token", Route::ChatToken),

@@ -27,7 +27,7 @@ use super::{
     assets,
     body::Body,
     cache::Cache,
-    chat,
+    chat, chatters,
     config::HttpConfig,
     connection::{Active, Builders, Connection},
     elsewhere, endless, manifest, media,
@@ -128,7 +128,8 @@ impl Server {
         }
         let counts = self.count_viewers();
         let known = self.upstream.directory().snapshot();
-        let text: Bytes = api::channels(&known, &counts).into();
+        let chatting = |name: &ChannelName| Some(self.chat.as_ref()?.present(name)?.counts);
+        let text: Bytes = api::channels(&known, &counts, chatting).into();
         *made = Some((Instant::now(), text.clone()));
         text
     }
@@ -146,7 +147,10 @@ impl Server {
     pub(super) async fn count_regularly(&self) {
         loop {
             sleep(COUNTED_EVERY).await;
-            self.count_viewers();
+            let counts = self.count_viewers();
+            if let Some(chat) = &self.chat {
+                chat.watched(&counts);
+            }
         }
     }
 }
@@ -358,6 +362,13 @@ async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
             (RouteClass::Stream, answer)
         }
         Route::Channels => (RouteClass::Api, api_answer(asked.server.channels())),
+        Route::Chatters { channel } => {
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => chatters::answer(asked, &channel).await,
+                Err(_) => not_found(),
+            };
+            (RouteClass::Api, answer)
+        }
         Route::Time => (RouteClass::Api, manifest::time()),
         Route::Alternatives => {
             let list = elsewhere::json(&asked.server.config.alternatives);
@@ -372,7 +383,7 @@ async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
     }
 }
 
-fn api_answer(text: Bytes) -> Answer {
+pub(super) fn api_answer(text: Bytes) -> Answer {
     let mut answer = response::answer(StatusCode::OK, Body::whole(text));
     let headers = answer.headers_mut();
     headers.insert(hyper::header::CONTENT_TYPE, JSON);

@@ -158,7 +158,11 @@ impl Parents {
 
     pub(super) async fn run(mut self) {
         let shared = self.shared.clone();
+        let mut needed = shared.needed_links.subscribe();
+        let asked_for = self.warm;
         loop {
+            // Rooms are spread over origins: each has to be within reach.
+            self.warm = asked_for.max(*needed.borrow_and_update());
             let now = Instant::now();
             self.dial(now);
             let due = self.due(now);
@@ -167,6 +171,7 @@ impl Parents {
                 Ok(()) = self.addresses.changed() => self.given(),
                 Some(_) = self.links.join_next(), if !self.links.is_empty() => {}
                 () = shared.faults.notified() => self.settle_all(),
+                Ok(()) = needed.changed() => {}
                 () = wait_until(due) => self.tick(Instant::now()),
             }
         }

@@ -11,6 +11,7 @@ mod emotes;
 mod filter;
 mod links;
 mod moderate;
+mod past;
 mod raid;
 mod review;
 mod roles;
@@ -238,6 +239,12 @@ impl Clue {
         for said in &mut self.recent {
             said.shown &= !which(said);
         }
+    }
+
+    /// The number of the next event.
+    #[must_use]
+    pub const fn next(&self) -> Offset {
+        self.next
     }
 
     /// Decides and numbers. What it returns has happened as far as this room's

@@ -8,6 +8,8 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 pub struct ChatMetrics {
     pub(super) rooms: IntGauge,
     pub(super) readers: IntGauge,
+    pub(super) chatters: IntGauge,
+    pub(super) viewers: IntGauge,
     pub(super) messages: IntCounter,
     pub(super) moderations: IntCounter,
     pub(super) refused: IntCounterVec,
@@ -34,6 +36,16 @@ impl ChatMetrics {
                 registry,
                 "millrace_chat_readers",
                 "Connections that read these rooms, as edges last told.",
+            ),
+            chatters: int_gauge(
+                registry,
+                "millrace_chat_chatters",
+                "Connections that may write in these rooms, as edges last told.",
+            ),
+            viewers: int_gauge(
+                registry,
+                "millrace_chat_viewers",
+                "Viewers of these rooms' channels, as edges last told.",
             ),
             messages: int_counter(
                 registry,

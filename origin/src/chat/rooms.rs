@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
-    chat::{Feed, Limits, RoomHandle, home::home},
+    chat::{Asked, Feed, Limits, RoomHandle, home::home},
     link::{ChatPort, Code, OpenRoom},
     live::UnixMs,
     names::{ChannelName, NodeId},
@@ -18,8 +18,13 @@ use tracing::{error, info};
 
 use super::{
     ChatConfig, ChatMetrics, Policy, Recorder, Store, StoreError,
+    bus::{self, BusRoom},
     clue::Clue,
-    room::{Counted, Room, Waiting},
+    counted::Counted,
+    desk::Desk,
+    ledger::Ledger,
+    room::Room,
+    waiting::Waiting,
 };
 
 /// Rooms with an actor at once; any stranger can name one.
@@ -38,13 +43,18 @@ const SWEEP: Duration = Duration::from_secs(60);
 const SWEEPS: u32 = 5;
 
 /// An origin's feed has one form: the link's.
-const FORMS: usize = 1;
+pub(super) const FORMS: usize = 1;
 
 /// Where the wall clock is read.
 pub(super) type Clock = fn() -> UnixMs;
 
+/// Where rooms are kept.
+enum Keeper {
+    File(Arc<Store>),
+    Bus(bus::Ready),
+}
+
 pub(super) struct Shared {
-    pub(super) store: Store,
     pub(super) metrics: ChatMetrics,
     pub(super) clock: Clock,
 }
@@ -57,7 +67,10 @@ struct Held {
 /// See the module's text.
 pub struct Rooms {
     shared: Arc<Shared>,
+    keeper: Keeper,
+    config: ChatConfig,
     node: NodeId,
+    /// None where every origin has every room.
     origins: Vec<NodeId>,
     opens: mpsc::Receiver<OpenRoom>,
     rooms: HashMap<ChannelName, Held>,
@@ -72,7 +85,8 @@ impl std::fmt::Debug for Rooms {
 }
 
 impl Rooms {
-    /// The rooms of `node`, and where the link asks for them.
+    /// The rooms of `node`, and where the link asks for them. With a bus, `store` is
+    /// not used. Needs a tokio runtime.
     #[must_use]
     pub fn new(
         config: &ChatConfig,
@@ -91,9 +105,18 @@ impl Rooms {
         clock: Clock,
     ) -> (Self, ChatPort) {
         let mut origins = config.chat_origins.clone();
-        if origins.is_empty() {
-            origins.push(node.clone());
-        }
+        let keeper = match &config.chat_bus {
+            Some(url) => {
+                let replicas = usize::from(config.chat_bus_replicas.max(1));
+                Keeper::Bus(bus::connect(url.clone(), replicas, node.clone()))
+            }
+            None => {
+                if origins.is_empty() {
+                    origins.push(node.clone());
+                }
+                Keeper::File(Arc::new(store))
+            }
+        };
         let (opener, opens) = mpsc::channel(OPENS);
         let port = ChatPort {
             // Configured once: the sender need not stay.
@@ -101,11 +124,9 @@ impl Rooms {
             opens: opener,
         };
         let rooms = Self {
-            shared: Arc::new(Shared {
-                store,
-                metrics,
-                clock,
-            }),
+            shared: Arc::new(Shared { metrics, clock }),
+            keeper,
+            config: config.clone(),
             node,
             origins,
             opens,
@@ -159,17 +180,64 @@ impl Rooms {
             refused.with_label_values(&[code.as_str()]).inc();
             Err(code)
         };
-        if home(&room, &self.origins) != Some(&self.node) {
+        let elsewhere = home(&room, &self.origins).is_some_and(|home| *home != self.node);
+        if elsewhere {
             return refuse(Code::NotHere);
         }
         if self.rooms.len() >= MAX_ROOMS {
             return refuse(Code::Overloaded);
         }
-        let (shared, name) = (self.shared.clone(), room.clone());
-        let record = self.recorder.of(&room).map(Arc::new);
+        let (mailbox, asks) = mpsc::channel(MAILBOX);
+        let names = self.config.names(&room);
+        let counted = Counted::new(self.shared.metrics.clone(), names);
+        let presence = counted.presence().clone();
+        let feed = match &self.keeper {
+            Keeper::File(store) => {
+                match self.from_file(store.clone(), &room, asks, counted).await {
+                    Ok(feed) => feed,
+                    Err(code) => return refuse(code),
+                }
+            }
+            Keeper::Bus(ready) => {
+                let room = BusRoom::new(
+                    self.shared.clone(),
+                    ready.clone(),
+                    room.clone(),
+                    asks,
+                    counted,
+                    self.policy.clone(),
+                    self.recorder.of(&room).map(Arc::new),
+                );
+                let feed = room.feed().clone();
+                tokio::spawn(room.run());
+                feed
+            }
+        };
+        let handle = RoomHandle {
+            feed,
+            asks: mailbox,
+            presence,
+        };
+        let held = Held {
+            handle: handle.clone(),
+            unused_sweeps: 0,
+        };
+        self.rooms.insert(room, held);
+        Ok(handle)
+    }
+
+    async fn from_file(
+        &self,
+        store: Arc<Store>,
+        room: &ChannelName,
+        asks: mpsc::Receiver<Asked>,
+        counted: Counted,
+    ) -> Result<Arc<Feed>, Code> {
+        let record = self.recorder.of(room).map(Arc::new);
+        let (begin, name, now) = (store.clone(), room.clone(), (self.shared.clock)());
         let past = record.clone();
         let begun = tokio::task::spawn_blocking(move || {
-            let (epoch, mut known) = shared.store.begin(&name, (shared.clock)())?;
+            let (epoch, mut known) = begin.begin(&name, now)?;
             if let Some(record) = past {
                 known.past = record.past(epoch);
             }
@@ -180,37 +248,31 @@ impl Rooms {
             Ok(Err(why)) => {
                 self.shared.metrics.store_errors.inc();
                 error!(%room, %why, "the chat store can't be read");
-                return refuse(Code::Internal);
+                return Err(Code::Internal);
             }
-            Err(_) => return refuse(Code::Internal),
+            Err(_) => return Err(Code::Internal),
         };
         info!(%room, epoch = epoch.0, bans = known.bans.len(), "room opened");
         let feed = Arc::new(Feed::new(room.clone(), epoch, FORMS, Limits::default()));
         feed.recall(known.past.iter().cloned());
         let clue = Clue::new(room.clone(), epoch, known);
         feed.set_settings(clue.settings());
-        let (mailbox, asks) = mpsc::channel(MAILBOX);
         let actor = Room {
-            shared: self.shared.clone(),
-            feed: feed.clone(),
-            clue,
+            desk: Desk {
+                shared: self.shared.clone(),
+                feed: feed.clone(),
+                clue,
+                ledger: Ledger::File(store),
+                presence: counted.presence().clone(),
+                policy: self.policy.clone(),
+                record,
+                waiting: Waiting::new(self.shared.metrics.clone()),
+            },
             asks,
-            counted: Counted::new(self.shared.metrics.clone()),
-            policy: self.policy.clone(),
-            record,
-            waiting: Waiting::new(self.shared.metrics.clone()),
+            counted,
         };
         tokio::spawn(actor.run());
-        let handle = RoomHandle {
-            feed,
-            asks: mailbox,
-        };
-        let held = Held {
-            handle: handle.clone(),
-            unused_sweeps: 0,
-        };
-        self.rooms.insert(room, held);
-        Ok(handle)
+        Ok(feed)
     }
 
     /// A room whose mailbox nobody else holds has no reader. Its actor ends with

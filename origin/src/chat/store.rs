@@ -1,30 +1,20 @@
-//! What rooms must not forget, in one redb file: pure Rust and small, copy-on-write
-//! pages and one writer, so that a commit is there after kill -9 and a torn one
-//! never was. Keys are (room, login); SQL would add a C compiler and nothing that
-//! a look-up by key needs.
+//! The facts of rooms in one redb file: pure Rust and small, copy-on-write pages
+//! and one writer, so that a commit is there after kill -9 and a torn one never
+//! was. Keys are (room, kind, key); SQL would add a C compiler and nothing that a
+//! look-up by key needs.
 //!
 //! Every call blocks on the disk: for a thread that may.
 
 use std::path::Path;
 
-use common::{
-    chat::{Login, Network, Roles, RoomEpoch, Settings, Term, TermAction, Text, UserId},
-    live::UnixMs,
-    names::ChannelName,
-};
+use common::{chat::RoomEpoch, live::UnixMs, names::ChannelName};
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
-use tracing::warn;
 
-use super::clue::{Ban, Change, Known, MAX_BANS, MAX_ROLES, MAX_TERMS};
+use super::{clue::Known, entries::Entry};
 
-/// By (room, login).
-const BANS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("bans");
-const ROLES: TableDefinition<'_, (&str, &str), u8> = TableDefinition::new("roles");
-/// By (room, term): the word of its action.
-const TERMS: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("terms");
-const ROOMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rooms");
+/// By (room, kind, key).
+const FACTS: TableDefinition<'_, (&str, &str, &str), &str> = TableDefinition::new("facts");
 const EPOCHS: TableDefinition<'_, &str, u64> = TableDefinition::new("epochs");
 
 /// The one key of [`EPOCHS`]: no epoch as great was given out yet.
@@ -54,31 +44,6 @@ struct Epochs {
     below: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedBan {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    network: Option<[u8; 16]>,
-    by: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    at_ms: u64,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct SavedRoom {
-    slow_s: u32,
-    followers_min: Option<u32>,
-    subscribers_only: bool,
-    emote_only: bool,
-    unique: bool,
-    no_links: bool,
-}
-
 impl Store {
     /// Opens or makes the file; without one, rooms forget when they close.
     ///
@@ -105,10 +70,7 @@ impl Store {
             return Ok(());
         };
         let write = file.begin_write()?;
-        write.open_table(BANS)?;
-        write.open_table(ROLES)?;
-        write.open_table(ROOMS)?;
-        write.open_table(TERMS)?;
+        write.open_table(FACTS)?;
         let below = {
             let epochs = write.open_table(EPOCHS)?;
             let below = epochs.get(BELOW)?;
@@ -131,75 +93,24 @@ impl Store {
 
     fn begin_in(&self, room: &ChannelName, now: UnixMs) -> Result<(RoomEpoch, Known), redb::Error> {
         let epoch = self.next_epoch(now)?;
-        let Some(file) = &self.file else {
-            return Ok((epoch, Known::default()));
-        };
-        let key = room.as_str();
         let mut known = Known::default();
-        let read = file.begin_read()?;
-        let mut saved = SavedRoom::default();
-        if let Some(value) = read.open_table(ROOMS)?.get(key)? {
-            saved = parsed(room, value.value()).unwrap_or_default();
-        }
-        known.settings = Settings {
-            slow_s: saved.slow_s,
-            followers_min: saved.followers_min,
-            subscribers_only: saved.subscribers_only,
-            emote_only: saved.emote_only,
-            unique: saved.unique,
-            no_links: saved.no_links,
+        let Some(file) = &self.file else {
+            return Ok((epoch, known));
         };
-        for entry in read.open_table(BANS)?.range((key, "")..)? {
-            let (at, value) = entry?;
-            let (of, login) = at.value();
-            if of != key || known.bans.len() == MAX_BANS {
+        let name = room.as_str();
+        let read = file.begin_read()?;
+        for fact in read.open_table(FACTS)?.range((name, "", "")..)? {
+            let (at, value) = fact?;
+            let (of, kind, key) = at.value();
+            if of != name {
                 break;
             }
-            if let (Ok(login), Some(ban)) = (Login::parse(login), ban(room, value.value())) {
-                known.bans.insert(login, ban);
-            }
-        }
-        for entry in read.open_table(ROLES)?.range((key, "")..)? {
-            let (at, value) = entry?;
-            let (of, login) = at.value();
-            if of != key || known.roles.len() == MAX_ROLES {
-                break;
-            }
-            if let Ok(login) = Login::parse(login) {
-                let roles = Roles::from_bits(value.value().into());
-                known.roles.insert(login, roles);
-            }
-        }
-        for entry in read.open_table(TERMS)?.range((key, "")..)? {
-            let (at, value) = entry?;
-            let (of, term) = at.value();
-            if of != key || known.terms.len() == MAX_TERMS {
-                break;
-            }
-            if let (Some(term), Some(action)) =
-                (Term::parse(term), TermAction::parse(value.value()))
-            {
-                known.terms.insert(term, action);
-            }
+            known.learn(room, kind, key, Some(value.value()));
         }
         drop(read);
-        let over = |ban: &Ban| ban.until.is_some_and(|until| until <= now);
-        let past: Vec<Login> = known
-            .bans
-            .iter()
-            .filter(|(_, ban)| over(ban))
-            .map(|(l, _)| l.clone())
-            .collect();
-        known.bans.retain(|_, ban| !over(ban));
+        let past = known.forget_past(now);
         if !past.is_empty() {
-            let write = file.begin_write()?;
-            {
-                let mut bans = write.open_table(BANS)?;
-                for login in &past {
-                    bans.remove((key, login.as_str()))?;
-                }
-            }
-            write.commit()?;
+            self.write_in(room, &past)?;
         }
         Ok((epoch, known))
     }
@@ -222,98 +133,30 @@ impl Store {
         Ok(RoomEpoch(epoch))
     }
 
-    /// Writes a decision's changes, all or none; they are on disk when it returns.
+    /// Writes facts, all or none; they are on disk when it returns.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn apply(&self, room: &ChannelName, changes: &[Change]) -> Result<(), StoreError> {
-        self.apply_in(room, changes).map_err(StoreError)
+    pub fn write(&self, room: &ChannelName, entries: &[Entry]) -> Result<(), StoreError> {
+        self.write_in(room, entries).map_err(StoreError)
     }
 
-    fn apply_in(&self, room: &ChannelName, changes: &[Change]) -> Result<(), redb::Error> {
+    fn write_in(&self, room: &ChannelName, entries: &[Entry]) -> Result<(), redb::Error> {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        let key = room.as_str();
         let write = file.begin_write()?;
         {
-            let mut bans = write.open_table(BANS)?;
-            let mut roles = write.open_table(ROLES)?;
-            let mut rooms = write.open_table(ROOMS)?;
-            let mut terms = write.open_table(TERMS)?;
-            for change in changes {
-                match change {
-                    Change::Ban(login, ban) => {
-                        let bytes = ban_bytes(ban);
-                        bans.insert((key, login.as_str()), bytes.as_slice())?;
-                    }
-                    Change::Unban(login) => {
-                        bans.remove((key, login.as_str()))?;
-                    }
-                    Change::Roles(login, of) if *of == Roles::default() => {
-                        roles.remove((key, login.as_str()))?;
-                    }
-                    Change::Roles(login, of) => {
-                        roles.insert((key, login.as_str()), of.bits())?;
-                    }
-                    Change::Settings(settings) => {
-                        let bytes = room_bytes(*settings);
-                        rooms.insert(key, bytes.as_slice())?;
-                    }
-                    Change::Term(term, Some(action)) => {
-                        terms.insert((key, term.as_str()), action.as_str())?;
-                    }
-                    Change::Term(term, None) => {
-                        terms.remove((key, term.as_str()))?;
-                    }
+            let mut facts = write.open_table(FACTS)?;
+            for Entry { kind, key, value } in entries {
+                let at = (room.as_str(), kind.as_str(), key.as_str());
+                match value {
+                    Some(value) => drop(facts.insert(at, value.as_str())?),
+                    None => drop(facts.remove(at)?),
                 }
             }
         }
         write.commit()?;
         Ok(())
     }
-}
-
-/// What can't be read is named in the log and treated as absent.
-fn parsed<'a, T: Deserialize<'a>>(room: &ChannelName, bytes: &'a [u8]) -> Option<T> {
-    serde_json::from_slice(bytes)
-        .inspect_err(|error| warn!(%room, %error, "an entry of the chat store can't be read"))
-        .ok()
-}
-
-fn ban(room: &ChannelName, bytes: &[u8]) -> Option<Ban> {
-    let saved: SavedBan = parsed(room, bytes)?;
-    Some(Ban {
-        user: saved.user.and_then(|user| UserId::parse(&user).ok()),
-        until: saved.until_ms.map(UnixMs),
-        network: saved.network.map(Network),
-        by: Login::parse(&saved.by).ok()?,
-        reason: saved.reason.and_then(|reason| Text::cut(&reason)),
-        at: UnixMs(saved.at_ms),
-    })
-}
-
-fn ban_bytes(ban: &Ban) -> Vec<u8> {
-    let saved = SavedBan {
-        user: ban.user.as_ref().map(|user| user.as_str().to_owned()),
-        until_ms: ban.until.map(|until| until.0),
-        network: ban.network.map(|network| network.0),
-        by: ban.by.as_str().to_owned(),
-        reason: ban.reason.as_ref().map(|reason| reason.as_str().to_owned()),
-        at_ms: ban.at.0,
-    };
-    // Strings and numbers always serialise.
-    serde_json::to_vec(&saved).unwrap_or_default()
-}
-
-fn room_bytes(settings: Settings) -> Vec<u8> {
-    let saved = SavedRoom {
-        slow_s: settings.slow_s,
-        followers_min: settings.followers_min,
-        subscribers_only: settings.subscribers_only,
-        emote_only: settings.emote_only,
-        unique: settings.unique,
-        no_links: settings.no_links,
-    };
-    serde_json::to_vec(&saved).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Chat, MAX_ORIGINS, ROLES_AT_ONCE, encode::ARRIVE};
+use super::{Changes, Chat, MAX_ORIGINS, NAMES_AT_ONCE, ROLES_AT_ONCE, encode::ARRIVE};
 use crate::{
     chat::{
         Author, Badge, Body, Colour, Command, Counts, Display, EmoteSpans, Event, Login, MessageId,
@@ -37,6 +37,8 @@ impl Chat {
                 room.map(|room| Self::Exit { room })
             }
             kind::COUNTS => counts(Fields::new("COUNTS", body)),
+            kind::MEMBERS => members(Fields::new("MEMBERS", body)),
+            kind::PRESENT => present(Fields::new("PRESENT", body)),
             kind::ASK => ask(Fields::new("ASK", body)),
             kind::VERDICT => verdict(Fields::new("VERDICT", body)),
             kind::ROOM => room(Fields::new("ROOM", body)),
@@ -62,11 +64,46 @@ fn enter(mut fields: Fields) -> Result<Chat, WireError> {
 fn counts(mut fields: Fields) -> Result<Chat, WireError> {
     Ok(Chat::Counts {
         room: fields.channel()?,
-        counts: Counts {
-            readers: fields.int32("readers")?,
-            chatters: fields.int32("chatters")?,
-        },
+        counts: numbers(&mut fields)?,
     })
+}
+
+fn numbers(fields: &mut Fields) -> Result<Counts, WireError> {
+    Ok(Counts {
+        readers: fields.int32("readers")?,
+        chatters: fields.int32("chatters")?,
+        viewers: fields.int32("viewers")?,
+    })
+}
+
+fn members(mut fields: Fields) -> Result<Chat, WireError> {
+    let room = fields.channel()?;
+    let (_, changes) = changes(&mut fields)?;
+    Ok(Chat::Members { room, changes })
+}
+
+fn present(mut fields: Fields) -> Result<Chat, WireError> {
+    let room = fields.channel()?;
+    let counts = numbers(&mut fields)?;
+    let (flags, changes) = changes(&mut fields)?;
+    Ok(Chat::Present {
+        room,
+        counts,
+        named: flags & 2 != 0,
+        changes,
+    })
+}
+
+fn changes(fields: &mut Fields) -> Result<(u64, Changes), WireError> {
+    let flags = fields.int("flags")?;
+    let mut names = || {
+        let count = fields.count("names", NAMES_AT_ONCE, 2)?;
+        let names = (0..count).map(|_| login(fields));
+        names.collect::<Result<Vec<_>, _>>()
+    };
+    let (came, went) = (names()?, names()?);
+    let anew = flags & 1 != 0;
+    Ok((flags, Changes { anew, came, went }))
 }
 
 fn origins(mut fields: Fields) -> Result<Chat, WireError> {

@@ -2,11 +2,11 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::Chat;
+use super::{Changes, Chat};
 use crate::{
     chat::{
-        Author, Body, Command, Event, MessageId, Notice, Post, Reply, Request, Sender, Settings,
-        Stamp, TermAction, Text, User, UserNotice, UserNoticeKind, Verdict, request::Ask,
+        Author, Body, Command, Counts, Event, MessageId, Notice, Post, Reply, Request, Sender,
+        Settings, Stamp, TermAction, Text, User, UserNotice, UserNoticeKind, Verdict, request::Ask,
     },
     link::{
         frame::{Frame, kind},
@@ -39,9 +39,24 @@ impl Chat {
             }
             Self::Counts { room, counts } => {
                 put_str(out, room.as_str());
-                put_int(out, counts.readers.into());
-                put_int(out, counts.chatters.into());
+                put_counts(out, counts);
                 kind::COUNTS
+            }
+            Self::Members { room, changes } => {
+                put_str(out, room.as_str());
+                put_changes(out, changes, 0);
+                kind::MEMBERS
+            }
+            Self::Present {
+                room,
+                counts,
+                named,
+                changes,
+            } => {
+                put_str(out, room.as_str());
+                put_counts(out, counts);
+                put_changes(out, changes, u64::from(*named) << 1);
+                kind::PRESENT
             }
             Self::Ask { room, request } => {
                 put_str(out, room.as_str());
@@ -99,6 +114,22 @@ impl Chat {
 
 fn put_id(out: &mut BytesMut, id: MessageId) {
     out.put_u128(id.0);
+}
+
+fn put_counts(out: &mut BytesMut, counts: &Counts) {
+    for count in [counts.readers, counts.chatters, counts.viewers] {
+        put_int(out, count.into());
+    }
+}
+
+fn put_changes(out: &mut BytesMut, changes: &Changes, flags: u64) {
+    put_int(out, flags | u64::from(changes.anew));
+    for names in [&changes.came, &changes.went] {
+        put_int(out, names.len() as u64);
+        for name in names {
+            put_str(out, name.as_str());
+        }
+    }
 }
 
 /// An optional text: no text is empty.

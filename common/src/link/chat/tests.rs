@@ -76,9 +76,38 @@ fn golden_bytes() {
                 counts: Counts {
                     readers: 3,
                     chatters: 2,
+                    viewers: 4,
                 },
             },
-            "4043 07 0464656d6f 03 02".to_owned(),
+            "4043 08 0464656d6f 03 02 04".to_owned(),
+        ),
+        (
+            Chat::Members {
+                room: demo(),
+                changes: Changes {
+                    anew: true,
+                    came: vec![Login::parse("ann").unwrap()],
+                    went: Vec::new(),
+                },
+            },
+            "404d 0c 0464656d6f 01 01 03616e6e 00".to_owned(),
+        ),
+        (
+            Chat::Present {
+                room: demo(),
+                counts: Counts {
+                    readers: 3,
+                    chatters: 2,
+                    viewers: 4,
+                },
+                named: true,
+                changes: Changes {
+                    anew: false,
+                    came: Vec::new(),
+                    went: vec![Login::parse("ann").unwrap()],
+                },
+            },
+            "404e 0f 0464656d6f 03 02 04 02 00 01 03616e6e".to_owned(),
         ),
         (
             Chat::Ask {
@@ -464,9 +493,15 @@ fn chat() -> impl Strategy<Value = Chat> {
             let after = after.map(|(epoch, offset)| (RoomEpoch(epoch), Offset(offset)));
             Chat::Enter { room, after }
         }),
-        (channel(), any::<(u32, u32)>()).prop_map(|(room, (readers, chatters))| Chat::Counts {
-            room,
-            counts: Counts { readers, chatters }
+        (channel(), any::<(u32, u32, u32)>()).prop_map(|(room, (readers, chatters, viewers))| {
+            Chat::Counts {
+                room,
+                counts: Counts {
+                    readers,
+                    chatters,
+                    viewers,
+                },
+            }
         }),
         (channel(), any::<u128>(), sender, ask()).prop_map(|(room, id, sender, ask)| {
             let id = MessageId(id);
@@ -530,5 +565,32 @@ proptest! {
             let body = frame.body.slice(..len);
             let _ = Message::decode(Frame { kind: frame.kind, body });
         }
+    }
+}
+
+#[test]
+fn names_go_in_pieces_that_lead_from_one_list_to_the_other() {
+    let names = |range: std::ops::Range<usize>| {
+        let names = range.map(|number| Login::parse(&format!("u{number:04}")).unwrap());
+        names.collect::<Vec<_>>()
+    };
+    let (before, after) = (names(0..700), names(100..300));
+    let pieces = Changes::between(Some(&before), &after);
+    assert_eq!(pieces.len(), 2);
+    assert!(pieces.iter().all(|piece| piece.went.len() <= NAMES_AT_ONCE));
+    let went: usize = pieces.iter().map(|piece| piece.went.len()).sum();
+    assert_eq!(went, 500);
+    let anew = Changes::between(None, &after);
+    assert_eq!(
+        (anew.len(), anew[0].anew, anew[0].came.len()),
+        (1, true, 200)
+    );
+    assert!(Changes::between(Some(&after), &after)[0].is_empty());
+    for changes in [Changes::between(None, &before), pieces].concat() {
+        let message = Message::Chat(Chat::Members {
+            room: demo(),
+            changes,
+        });
+        assert_eq!(decoded(message.encode()).unwrap(), message);
     }
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet},
+    time::timeout,
 };
 
 use super::{
@@ -21,11 +22,11 @@ use super::{
 };
 use crate::{
     chat::{
-        Asked, Body, Feed, Login, MessageId, Notice, NoticeId, Offset, Posted, Roles, RoomEpoch,
-        RoomHandle, Verdict,
+        Asked, Body, Feed, Login, MessageId, Notice, NoticeId, Offset, Posted, Presence, Present,
+        Roles, RoomEpoch, RoomHandle, Verdict, presence::TELL_AGAIN,
     },
     link::{
-        chat::{Chat, MAX_ROOMS, ROLES_AT_ONCE, encode_event},
+        chat::{Changes, Chat, MAX_ROOMS, ROLES_AT_ONCE, encode_event},
         message::{Code, Message},
         stream::{Reader, StreamError, Writer},
         wire::VARINT_MAX,
@@ -62,12 +63,14 @@ pub struct OpenRoom {
 struct Entered {
     handle: RoomHandle,
     follower: AbortHandle,
+    teller: AbortHandle,
     _counted: Counted,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         self.follower.abort();
+        self.teller.abort();
     }
 }
 
@@ -117,13 +120,22 @@ impl Rooms<'_> {
                 None => return Ok(()),
                 Some(Message::Chat(Chat::Enter { room, after })) => self.enter(room, after).await,
                 Some(Message::Chat(Chat::Exit { room })) => {
-                    self.entered.remove(&room);
+                    // Who is cut off may be back in a moment; who leaves says so.
+                    if let Some(entered) = self.entered.remove(&room) {
+                        entered.handle.presence.gone(&self.peer.identity.node);
+                    }
                 }
                 Some(Message::Chat(Chat::Counts { room, counts })) => {
                     if let Some(entered) = self.entered.get(&room) {
                         let from = self.peer.identity.node.clone();
-                        // Lost where the room is busy: it is said again.
-                        let _ = entered.handle.asks.try_send(Asked::Counts { from, counts });
+                        entered.handle.presence.tell_counts(from, counts);
+                    }
+                }
+                Some(Message::Chat(Chat::Members { room, changes })) => {
+                    if let Some(entered) = self.entered.get(&room) {
+                        let from = self.peer.identity.node.clone();
+                        let Changes { anew, came, went } = changes;
+                        entered.handle.presence.tell_names(from, anew, came, &went);
                     }
                 }
                 Some(Message::Chat(Chat::Ask { room, request })) => {
@@ -171,9 +183,12 @@ impl Rooms<'_> {
             Ok(handle) => {
                 let follow = follow(handle.feed.clone(), after, self.events.clone());
                 let follower = self.followers.spawn(follow);
+                let tell = tell_present(room.clone(), handle.presence.clone(), self.events.clone());
+                let teller = self.followers.spawn(tell);
                 let entered = Entered {
                     handle,
                     follower,
+                    teller,
                     _counted: Counted::new(&self.peer.shared.metrics.chat_rooms),
                 };
                 self.entered.insert(room, entered);
@@ -236,6 +251,7 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
     // What the child takes for the next event; `None` where it has to be told.
     let mut expects: Option<(RoomEpoch, Offset)> = None;
     let mut told = Vec::with_capacity(EVENTS);
+    let mut was_lost = false;
     // A child that knows the room may know roles of an earlier life of it; to others
     // a room that never had any is not told of.
     let mut roles_told = after.is_none().then_some(0);
@@ -257,6 +273,15 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
         if read.at_end && expects != Some(stands) && read.epoch != RoomEpoch(0) {
             told.push(Told::Stands(read.epoch, read.next));
             expects = Some(stands);
+        }
+        if read.lost && !was_lost {
+            told.push(Told::Lost);
+            was_lost = true;
+        }
+        if was_lost && !read.lost && read.at_end {
+            // That it is back, whether anything happened or not.
+            told.push(Told::Stands(read.epoch, read.next));
+            was_lost = false;
         }
         if read.at_end && expects.is_some() && roles_told != Some(read.roles_version) {
             let (version, roles) = feed.roles();
@@ -287,6 +312,11 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
                     settings: read.settings,
                 })
                 .encode(),
+                Told::Lost => Message::Chat(Chat::Closed {
+                    room: feed.room.clone(),
+                    code: Code::OriginLost,
+                })
+                .encode(),
             };
             if events.send(piece).await.is_err() {
                 return;
@@ -298,9 +328,38 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
     }
 }
 
+/// Tells one child who is in the room, when that changes and every [`TELL_AGAIN`].
+async fn tell_present(room: ChannelName, presence: Arc<Presence>, events: mpsc::Sender<Bytes>) {
+    let mut totals = presence.totals();
+    let mut told: Option<Arc<[Login]>> = None;
+    if **totals.borrow_and_update() == Present::default() {
+        // Nobody was counted yet.
+        let _ = totals.changed().await;
+    }
+    loop {
+        let present = totals.borrow_and_update().clone();
+        let after = present.names.clone().unwrap_or_default();
+        for changes in Changes::between(told.as_deref(), &after) {
+            let piece = Message::Chat(Chat::Present {
+                room: room.clone(),
+                counts: present.counts,
+                named: present.names.is_some(),
+                changes,
+            });
+            if events.send(piece.encode()).await.is_err() {
+                return;
+            }
+        }
+        told = Some(after);
+        // Its sender is ours; a time-out says it again.
+        let _ = timeout(TELL_AGAIN, totals.changed()).await;
+    }
+}
+
 enum Told {
     Stands(RoomEpoch, Offset),
     Event(Arc<Posted>),
+    Lost,
     Roles(Vec<(Login, Roles)>),
 }
 

@@ -83,6 +83,7 @@ impl Session {
         self.joined.push(Joined {
             seat,
             cursor,
+            coming: room.comings_end(),
             after,
             roles,
             roles_version,
@@ -161,7 +162,8 @@ impl Session {
         let nick = &identity.nick;
         let mut names = vec![nick.clone()];
         if self.caps.membership || self.caps.is_modern() {
-            names.extend(room.names().into_iter().filter(|name| name != nick));
+            let others = room.present().names.unwrap_or_default();
+            names.extend(others.iter().filter(|name| *name != nick).cloned());
         }
         let source = format!("{nick}.{}", self.shared.config.chat_server_name);
         for some in names.chunks(NAMES_PER_LINE) {
@@ -359,6 +361,19 @@ impl Session {
             for posted in room.feed.lasting(fell_at) {
                 into.extend(self.deliver(room, &posted, roles));
             }
+        }
+        if let Stage::In(identity) = &self.stage
+            && joined.coming < room.comings_end()
+        {
+            let (batches, end) = room.comings(joined.coming);
+            if self.caps.membership {
+                let server = &self.shared.config.chat_server_name;
+                let shown = batches
+                    .iter()
+                    .map(|batch| batch.shown(server, room.name(), self.framing, &identity.nick));
+                into.extend(shown.filter(|bytes| !bytes.is_empty()));
+            }
+            joined.coming = end;
         }
         let delivered = into.len() - before;
         if delivered > 0 {

@@ -373,7 +373,7 @@ async fn a_channels_state_is_what_its_origin_says() {
         let mut channel = rig.studio.channel(Stage::Starting);
         channel.announcement.phase = phase;
         rig.directory.put(channel);
-        let list = crate::api::channels(&rig.directory.snapshot(), &HashMap::new());
+        let list = crate::api::channels(&rig.directory.snapshot(), &HashMap::new(), |_| None);
         let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
         assert_eq!(list["channels"][0]["state"], state);
     }

@@ -7,10 +7,12 @@ use clap::Parser;
 use common::{
     chat::{
         Asked, Author, Body, Event, Feed, Limits, MessageId, Notice, NoticeId, Offset, Post,
-        Request, RoomEpoch, RoomHandle, Stamp, Verdict, request::Ask,
+        Presence, Present, Request, RoomEpoch, RoomHandle, Stamp, Verdict, home::home,
+        request::Ask,
     },
     link::{ChatPort, Code, Hello, LinkServer, LinkServerMetrics, OpenRoom},
     live::{Directory, UnixMs},
+    names::ChannelName,
     quic::server_endpoint,
     shutdown::Shutdown,
     tls::Role,
@@ -39,21 +41,31 @@ struct Home {
     port: ChatPort,
     feed: Arc<Feed>,
     asked: mpsc::Receiver<Asked>,
+    presence: Arc<Presence>,
     next: u64,
 }
 
 impl Home {
     fn new(limits: Limits) -> Self {
-        let feed = Arc::new(Feed::new(channel(), RoomEpoch(7), 1, limits));
+        Self::of("demo", &["origin"], limits)
+    }
+
+    /// The home of one room among those of several origins.
+    fn of(room: &str, origins: &[&str], limits: Limits) -> Self {
+        let name = ChannelName::parse(room).unwrap();
+        let feed = Arc::new(Feed::new(name.clone(), RoomEpoch(7), 1, limits));
         let (asks, asked) = mpsc::channel(64);
+        let presence = Arc::new(Presence::default());
         let handle = RoomHandle {
             feed: feed.clone(),
             asks,
+            presence: presence.clone(),
         };
+        tokio::spawn(count(presence.clone()));
         let (opener, mut opens) = mpsc::channel::<OpenRoom>(8);
         tokio::spawn(async move {
             while let Some(open) = opens.recv().await {
-                let here = open.room == channel();
+                let here = open.room == name;
                 let answer = if here {
                     Ok(handle.clone())
                 } else {
@@ -63,24 +75,23 @@ impl Home {
             }
         });
         let port = ChatPort {
-            origins: watch::channel(vec![node("origin")]).1,
+            origins: watch::channel(origins.iter().map(|name| node(name)).collect()).1,
             opens: opener,
         };
         Self {
             port,
             feed,
             asked,
+            presence,
             next: 0,
         }
     }
 
     /// The next wish, and who may be told.
     async fn asked(&mut self) -> (Box<Request>, mpsc::OwnedPermit<(MessageId, Verdict)>) {
-        loop {
-            if let Asked::Request { request, reply, .. } = within(self.asked.recv()).await.unwrap()
-            {
-                return (request, reply);
-            }
+        match within(self.asked.recv()).await.unwrap() {
+            Asked::Request { request, reply, .. } => (request, reply),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -138,7 +149,7 @@ impl Served {
         let address = listener.local_addr().unwrap();
         let hello = Hello {
             node: node(stem),
-            role: if stem == "origin" {
+            role: if stem.starts_with("origin") {
                 Role::Origin
             } else {
                 Role::Edge
@@ -187,6 +198,10 @@ struct Client {
 
 impl Client {
     async fn join(chat: &Chat, nick: &str) -> Self {
+        Self::join_room(chat, nick, "demo").await
+    }
+
+    async fn join_room(chat: &Chat, nick: &str, room: &str) -> Self {
         let (near, far) = duplex(1 << 20);
         let admitted = chat.admit([127, 0, 0, 1].into()).unwrap();
         tokio::spawn(chat.serve(far, admitted, Framing::Tcp, Bytes::new()));
@@ -198,9 +213,9 @@ impl Client {
             .says("CAP REQ :twitch.tv/commands draft/chathistory")
             .await;
         client.says(&format!("NICK {nick}")).await;
-        client.says("JOIN #demo").await;
+        client.says(&format!("JOIN #{room}")).await;
         // The room was heard.
-        client.hears("ROOMSTATE #demo").await;
+        client.hears(&format!("ROOMSTATE #{room}")).await;
         client
     }
 
@@ -365,16 +380,159 @@ async fn an_edge_is_a_home_to_edges_behind_it() {
     home.say_next().await;
     bob.hears("PRIVMSG #demo :from nearer").await;
     // The middle counts those behind it.
-    let readers = async {
-        loop {
-            if let Asked::Counts { counts, .. } = home.asked.recv().await.unwrap()
-                && counts.readers == 2
-            {
-                return counts.chatters;
-            }
-        }
-    };
-    assert_eq!(within(readers).await, 2);
+    let mut totals = home.presence.totals();
+    let both = |total: &Arc<Present>| total.counts.readers == 2 && total.counts.chatters == 2;
+    within(totals.wait_for(both)).await.unwrap();
+}
+
+/// What a room's actor does with what its children tell.
+async fn count(presence: Arc<Presence>) {
+    loop {
+        presence.changed().await;
+        let own = Present {
+            names: Some(Arc::default()),
+            ..Present::default()
+        };
+        presence.set_total(presence.sum(own));
+    }
+}
+
+#[tokio::test]
+async fn who_comes_and_goes_is_told_at_all_edges_to_who_asked() {
+    let certs = Certs::new();
+    let home = Home::new(Limits::default());
+    let origin = Served::start(&certs, "origin", home.port.clone(), any());
+    let one = start_chat(Edge::start(&certs, "edge-1", origin.address).upstream);
+    let relayed = Served::start(&certs, "edge-1", one.port(), any());
+    let two = start_chat(Edge::start(&certs, "edge-2", relayed.address).upstream);
+    let mut ann = Client::join(&one, "ann").await;
+    ann.says("CAP REQ twitch.tv/membership").await;
+    let bob = Client::join(&two, "bob").await;
+    ann.hears(":bob!bob@bob.tmi.twitch.tv JOIN #demo").await;
+    // Who comes later sees all of them, wherever they are.
+    let mut cat = Client::join(&two, "cat").await;
+    ann.hears(":cat!cat@cat.tmi.twitch.tv JOIN #demo").await;
+    cat.says("CAP REQ twitch.tv/membership").await;
+    cat.says("NAMES #demo").await;
+    let names = cat.hears("366 cat #demo").await;
+    assert!(names.contains("353 cat = #demo :cat ann bob"), "{names}");
+    let present = one.present(&channel()).unwrap();
+    assert_eq!((present.counts.readers, present.counts.chatters), (3, 3));
+    drop(bob);
+    let left = ann.hears(":bob!bob@bob.tmi.twitch.tv PART #demo").await;
+    assert!(!left.contains("ann!ann"), "{left}");
+    assert_eq!(
+        two.present_soon(&channel()).await.unwrap().counts.chatters,
+        2
+    );
+}
+
+/// Two rooms, and the origin that is the home of each.
+fn spread() -> [(String, &'static str); 2] {
+    let origins = ["origin", "origin-2"].map(node);
+    ["origin", "origin-2"].map(|origin| {
+        let room = (0..100)
+            .map(|number| format!("room_{number}"))
+            .find(|room| home(&ChannelName::parse(room).unwrap(), &origins) == Some(&node(origin)));
+        (room.unwrap(), origin)
+    })
+}
+
+/// Both origins, each with its room.
+fn origins(certs: &Certs) -> [(String, Home, Served); 2] {
+    spread().map(|(room, stem)| {
+        let home = Home::of(&room, &["origin", "origin-2"], Limits::default());
+        let served = Served::start(certs, stem, home.port.clone(), any());
+        (room, home, served)
+    })
+}
+
+/// Says something at one edge and reads it at another.
+async fn is_heard(home: &mut Home, room: &str, author: &mut Client, reader: &mut Client) {
+    author.says(&format!("PRIVMSG #{room} :to {room}")).await;
+    home.say_next().await;
+    author.hears(&format!("USERSTATE #{room}")).await;
+    reader.hears(&format!("PRIVMSG #{room} :to {room}")).await;
+}
+
+#[tokio::test]
+async fn rooms_of_several_origins_are_had_from_any_edge() {
+    let certs = Certs::new();
+    let mut origins = origins(&certs);
+    let addresses = origins.each_ref().map(|(_, _, served)| served.address);
+    let [one, two] = addresses;
+    // Each has another origin first, and one link is all that it would keep warm.
+    let near = start_chat(Edge::warm(&certs, "edge-1", &[one, two], 1).upstream);
+    let far = start_chat(Edge::warm(&certs, "edge-2", &[two, one], 1).upstream);
+    for (room, home, _) in &mut origins {
+        let mut ann = Client::join_room(&near, "ann", room).await;
+        let mut bob = Client::join_room(&far, "bob", room).await;
+        is_heard(home, room, &mut ann, &mut bob).await;
+        is_heard(home, room, &mut bob, &mut ann).await;
+    }
+}
+
+#[tokio::test]
+async fn a_mid_edge_relays_to_the_home_of_each_room() {
+    let certs = Certs::new();
+    let mut origins = origins(&certs);
+    let addresses = origins.each_ref().map(|(_, _, served)| served.address);
+    let relay = start_chat(Edge::under(&certs, "edge-1", &addresses).upstream);
+    let relayed = Served::start(&certs, "edge-1", relay.port(), any());
+    // One origin is near: its own rooms come from it, the others through the relay.
+    let parents = [addresses[0], relayed.address];
+    let leaf = start_chat(Edge::under(&certs, "edge-2", &parents).upstream);
+    for (room, home, _) in &mut origins {
+        let mut ann = Client::join_room(&relay, "ann", room).await;
+        let mut bob = Client::join_room(&leaf, "bob", room).await;
+        is_heard(home, room, &mut ann, &mut bob).await;
+        is_heard(home, room, &mut bob, &mut ann).await;
+    }
+}
+
+/// A cut of one origin's link: its room loses nothing, the other's goes on.
+#[tokio::test]
+async fn a_lost_origin_takes_only_its_own_rooms_and_brings_them_back_whole() {
+    let certs = Certs::new();
+    let [first, mut second] = origins(&certs);
+    let (room, mut home, served) = first;
+    let address = served.address;
+    let edge = Edge::under(&certs, "edge-1", &[address, second.2.address]);
+    let chat = start_chat(edge.upstream.clone());
+    let mut ann = Client::join_room(&chat, "ann", &room).await;
+    let mut bob = Client::join_room(&chat, "bob", &room).await;
+    let mut cat = Client::join_room(&chat, "cat", &second.0).await;
+    let mut dog = Client::join_room(&chat, "dog", &second.0).await;
+    is_heard(&mut home, &room, &mut ann, &mut bob).await;
+    served.kill().await;
+    ann.says(&format!("PRIVMSG #{room} :meanwhile")).await;
+    is_heard(&mut second.1, &second.0, &mut cat, &mut dog).await;
+    let _served = Served::start(&certs, "origin", home.port.clone(), address);
+    home.say_next().await;
+    ann.hears(&format!("USERSTATE #{room}")).await;
+    bob.hears(":meanwhile").await;
+    is_heard(&mut home, &room, &mut bob, &mut ann).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_lost_its_way_sends_its_children_to_another() {
+    let certs = Certs::new();
+    let mut home = Home::new(Limits::default());
+    let origin = Served::start(&certs, "origin", home.port.clone(), any());
+    let (parents, list) = watch::channel(vec![origin.address.to_string()]);
+    let lost = start_chat(Edge::of(&certs, "edge-1", list, 1 << 30).upstream);
+    let lost_at = Served::start(&certs, "edge-1", lost.port(), any());
+    let steady = start_chat(Edge::start(&certs, "edge-3", origin.address).upstream);
+    let steady_at = Served::start(&certs, "edge-3", steady.port(), any());
+    let leaf = Edge::under(&certs, "edge-2", &[lost_at.address, steady_at.address]);
+    let leaf = start_chat(leaf.upstream);
+    let mut ann = Client::join(&leaf, "ann").await;
+    let mut bob = Client::join(&steady, "bob").await;
+    is_heard(&mut home, "demo", &mut ann, &mut bob).await;
+    parents.send_replace(Vec::new());
+    // What was asked of the relay meanwhile is asked of the other.
+    is_heard(&mut home, "demo", &mut ann, &mut bob).await;
+    is_heard(&mut home, "demo", &mut bob, &mut ann).await;
 }
 
 /// Without a parent: the user is told after ten seconds, once.

@@ -51,7 +51,7 @@ impl Certs {
         let dir = tempfile::tempdir().unwrap();
         let args = CertsArgs {
             out: dir.path().to_owned(),
-            origin: node("origin"),
+            origins: vec![node("origin"), node("origin-2")],
             edges: vec![node("edge-1"), node("edge-2"), node("edge-3")],
             web_names: Vec::new(),
             force: false,
@@ -189,8 +189,13 @@ impl Edge {
     }
 
     pub fn under(certs: &Certs, stem: &str, parents: &[SocketAddr]) -> Self {
+        Self::warm(certs, stem, parents, 2)
+    }
+
+    /// That keeps so many links.
+    pub fn warm(certs: &Certs, stem: &str, parents: &[SocketAddr], links: u8) -> Self {
         let parents = parents.iter().map(ToString::to_string).collect();
-        Self::of(certs, stem, watch::channel(parents).1, 1 << 30)
+        Self::pulling(certs, stem, watch::channel(parents).1, 1 << 30, links)
     }
 
     /// Whose windows may hold so many bytes.
@@ -206,13 +211,23 @@ impl Edge {
         parents: watch::Receiver<Vec<String>>,
         window_bytes: u64,
     ) -> Self {
+        Self::pulling(certs, stem, parents, window_bytes, 2)
+    }
+
+    fn pulling(
+        certs: &Certs,
+        stem: &str,
+        parents: watch::Receiver<Vec<String>>,
+        window_bytes: u64,
+        warm_parents: u8,
+    ) -> Self {
         let registry = Registry::new();
         let link = certs.config(stem);
         let dialer = client_endpoint(&link, &link.credentials().unwrap()).unwrap();
         let config = UpstreamConfig {
             parents: Vec::new(),
             parents_file: None,
-            warm_parents: 2,
+            warm_parents,
             window_bytes,
             cache_bytes: 1 << 20,
         };

@@ -1,0 +1,581 @@
+//! The task of one room that origins share. It owns the room, or follows its owner:
+//! reads what that told, and passes wishes on. Whoever reads the room here notices
+//! nothing of a change between the two.
+//!
+//! Invariants: the feed gets what lies in the log, in its order; a wish is answered
+//! once, by whoever owns the room when it is decided, and one that may have been
+//! lost is asked again under the same id. Bounds: [`MOST_WAITING`], [`MOST_HELD`].
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use async_nats::{HeaderMap, Message as Told, StatusCode, Subscriber};
+use bytes::{Bytes, BytesMut};
+use common::{
+    chat::{Asked, Feed, Limits, MessageId, Notice, NoticeId, Offset, RoomEpoch, Verdict},
+    link::{Chat, Decoder, Message, chat::Changes},
+    names::{ChannelName, NodeId},
+};
+use futures_util::{FutureExt, StreamExt};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Bus, BusError, Ready, ask_subject, here_subject,
+    lease::Owner,
+    log::Seq,
+    record::Record,
+    tenure::{AFTER, Claim, Claimed, SEQ},
+    ticks, told_subject,
+};
+use crate::chat::{
+    clue::Clue,
+    counted::Counted,
+    desk::{AT_ONCE, Desk, ReplyTo, Wish},
+    ledger::Ledger,
+    policy::Policy,
+    record::RoomRecord,
+    rooms::{FORMS, Shared},
+    waiting::Waiting,
+};
+
+/// Wishes that wait for the owner's word; more are refused.
+const MOST_WAITING: usize = 1_024;
+
+/// Header: the origin that tells who is there.
+const NODE: &str = "Millrace-Node";
+
+/// Verdicts that wait for their events; more are told at once.
+const MOST_HELD: usize = 1_024;
+
+/// How often an owner's lease is looked at; it takes two looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// An owner's own pace.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What was not answered is asked again after this: the bus carries it at most once.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Before a room whose owner is not to be found is claimed again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// An owner that lives and has not listened as often is none any more: it let go of
+/// the room and could not say so.
+const DEAF: u32 = 10;
+
+/// The same where the bus fails.
+const FAILED: Duration = Duration::from_millis(500);
+
+/// See the module's text.
+pub(in crate::chat) struct BusRoom {
+    shared: Arc<Shared>,
+    ready: Ready,
+    name: ChannelName,
+    feed: Arc<Feed>,
+    asks: mpsc::Receiver<Asked>,
+    counted: Counted,
+    policy: watch::Receiver<Arc<Policy>>,
+    record: Option<Arc<RoomRecord>>,
+    /// What has no verdict yet, oldest first.
+    waiting: VecDeque<Wish>,
+    /// The last record that is in the feed.
+    last: Seq,
+    /// How often in a row nobody listened to a wish.
+    deaf: u32,
+}
+
+/// Why a room is not owned or followed any more.
+#[derive(Debug)]
+enum Ended {
+    /// Nobody holds it here.
+    Unused,
+    /// Its owner is another one by now, or none.
+    Moved,
+}
+
+/// An owner as its follower sees it.
+struct Followed {
+    owner: Owner,
+    inbox: String,
+    asked_at: Instant,
+    /// Verdicts whose events have not come.
+    held: Vec<(RoomEpoch, Offset, MessageId, Verdict)>,
+    /// Its lease was over when it was last looked at.
+    doubted: bool,
+}
+
+impl BusRoom {
+    pub(in crate::chat) fn new(
+        shared: Arc<Shared>,
+        ready: Ready,
+        name: ChannelName,
+        asks: mpsc::Receiver<Asked>,
+        counted: Counted,
+        policy: watch::Receiver<Arc<Policy>>,
+        record: Option<Arc<RoomRecord>>,
+    ) -> Self {
+        // Epoch 0: nothing was heard of it yet.
+        let feed = Feed::new(name.clone(), RoomEpoch(0), FORMS, Limits::default());
+        Self {
+            counted,
+            policy,
+            record,
+            shared,
+            ready,
+            name,
+            feed: Arc::new(feed),
+            asks,
+            waiting: VecDeque::new(),
+            last: 0,
+            deaf: 0,
+        }
+    }
+
+    pub(in crate::chat) const fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// Runs until nobody holds the room's mailbox.
+    pub(in crate::chat) async fn run(mut self) {
+        let found = self.ready.wait_for(Option::is_some).await;
+        let Some(bus) = found.ok().and_then(|found| found.clone()) else {
+            return;
+        };
+        loop {
+            match self.once(&bus).await {
+                Ok(Ended::Unused) => return,
+                Ok(Ended::Moved) => sleep(PAUSE).await,
+                Err(why) => {
+                    self.shared.metrics.store_errors.inc();
+                    warn!(room = %self.name, %why, "the chat bus");
+                    if self.asks.is_closed() {
+                        return;
+                    }
+                    sleep(FAILED).await;
+                }
+            }
+        }
+    }
+
+    /// Owns the room or follows who does, as long as that lasts.
+    async fn once(&mut self, bus: &Arc<Bus>) -> Result<Ended, BusError> {
+        // Before the log is read, so that nothing falls in between.
+        let told = subscribe(bus, told_subject(&self.name)).await?;
+        let here = subscribe(bus, here_subject(&self.name)).await?;
+        let force = self.deaf >= DEAF;
+        let now = (self.shared.clock)();
+        let ended = match bus.claim(&self.name, now, force).await? {
+            Claim::Mine(claimed) => self.own(bus, *claimed, told, here).await?,
+            Claim::Theirs(owner, epoch) => self.follow(bus, owner, epoch, told, here).await?,
+        };
+        Ok(ended)
+    }
+
+    async fn own(
+        &mut self,
+        bus: &Arc<Bus>,
+        claimed: Claimed,
+        mut told: Subscriber,
+        mut here: Subscriber,
+    ) -> Result<Ended, BusError> {
+        let Claimed {
+            tenure,
+            known,
+            past,
+        } = claimed;
+        self.deaf = 0;
+        let mut bus_asks = subscribe(bus, ask_subject(&self.name)).await?;
+        let epoch = tenure.epoch;
+        let mut clue = Clue::new(self.name.clone(), epoch, known);
+        for (seq, record) in past {
+            clue.recollect(&record.events, &record.verdicts);
+            self.apply(seq, record);
+        }
+        self.feed.stands(epoch, Offset(0), clue.settings());
+        let mut desk = Desk {
+            shared: self.shared.clone(),
+            feed: self.feed.clone(),
+            clue,
+            ledger: Ledger::Bus(tenure),
+            presence: self.counted.presence().clone(),
+            policy: self.policy.clone(),
+            record: self.record.clone(),
+            waiting: Waiting::new(self.shared.metrics.clone()),
+        };
+        desk.begin();
+        let mut missed = bus.missed.clone();
+        let mut lapses = bus.leases.lapses();
+        missed.mark_unchanged();
+        let mut tick = ticks(TICK);
+        let mut asked = Vec::with_capacity(AT_ONCE);
+        let ended = loop {
+            while !self.waiting.is_empty() {
+                let most = self.waiting.len().min(AT_ONCE);
+                let wishes = self.waiting.drain(..most).collect();
+                if let Err(wishes) = desk.decide(wishes).await {
+                    for wish in wishes.into_iter().rev() {
+                        self.waiting.push_front(wish);
+                    }
+                    break;
+                }
+            }
+            if !self.waiting.is_empty() {
+                break Ended::Moved;
+            }
+            let Ledger::Bus(tenure) = &mut desk.ledger else {
+                break Ended::Moved;
+            };
+            let mut doubt = false;
+            let mut ticked = false;
+            tokio::select! {
+                record = told.next() => match record.map(|told| Record::decode(told.payload)) {
+                    Some(Ok(record)) if record.epoch > epoch => break Ended::Moved,
+                    Some(_) => {}
+                    None => doubt = true,
+                },
+                count = self.asks.recv_many(&mut asked, AT_ONCE) => if count == 0 {
+                    break Ended::Unused;
+                },
+                wish = bus_asks.next() => match wish {
+                    Some(message) => {
+                        self.waiting.extend(wished(message));
+                        // What came with it is written with it.
+                        while self.waiting.len() < AT_ONCE
+                            && let Some(Some(message)) = bus_asks.next().now_or_never()
+                        {
+                            self.waiting.extend(wished(message));
+                        }
+                    }
+                    None => doubt = true,
+                },
+                _ = tick.tick() => {
+                    tenure.tick().await;
+                    ticked = true;
+                }
+                Ok(()) = self.policy.changed() => if desk.govern().await.is_err() {
+                    break Ended::Moved;
+                },
+                Some(there) = here.next() => self.told_of(there),
+                () = self.counted.due() => self.tell_of(bus).await,
+                Ok(()) = missed.changed() => doubt = true,
+                Ok(()) = lapses.changed() => doubt = true,
+            }
+            if let Ledger::Bus(tenure) = &desk.ledger
+                && doubt
+                && !tenure.stands().await?
+            {
+                break Ended::Moved;
+            }
+            if ticked {
+                desk.tick();
+            }
+            self.waiting.extend(desk.wishes(&mut asked));
+        };
+        info!(room = %self.name, epoch = epoch.0, ?ended, "this node owns the room no more");
+        if let (Ledger::Bus(tenure), Ended::Unused) = (desk.ledger, &ended) {
+            tenure.release().await;
+        }
+        Ok(ended)
+    }
+
+    async fn follow(
+        &mut self,
+        bus: &Arc<Bus>,
+        owner: Owner,
+        epoch: RoomEpoch,
+        mut told: Subscriber,
+        mut here: Subscriber,
+    ) -> Result<Ended, BusError> {
+        info!(room = %self.name, owner = %owner.node, epoch = epoch.0, "another node owns the room");
+        let inbox = bus.client.new_inbox();
+        let mut answers = subscribe(bus, inbox.clone()).await?;
+        let mut followed = Followed {
+            owner,
+            inbox,
+            asked_at: Instant::now(),
+            held: Vec::new(),
+            doubted: false,
+        };
+        // The facts first: what the log says is newer.
+        let known = bus.known_of(&self.name).await?;
+        let settings = known.settings;
+        let mut clue = Clue::new(self.name.clone(), epoch, known);
+        clue.begin_under(self.policy.borrow_and_update().clone());
+        self.feed.set_roles(false, clue.roles());
+        self.catch_up(bus).await?;
+        if self.last == 0 {
+            self.feed.stands(epoch, Offset(0), settings);
+        }
+        self.ask_all(bus, &mut followed).await;
+        let mut missed = bus.missed.clone();
+        missed.mark_unchanged();
+        let mut look = ticks(LOOK);
+        let mut asked = Vec::with_capacity(AT_ONCE);
+        loop {
+            tokio::select! {
+                // What was told before an answer is heard before it, mostly.
+                biased;
+                record = told.next() => match record {
+                    // Its owner gave it up.
+                    Some(record) if record.payload.is_empty() => return Ok(Ended::Moved),
+                    Some(record) => self.heard(bus, record).await?,
+                    None => return Ok(Ended::Moved),
+                },
+                answer = answers.next() => match answer {
+                    Some(answer) if answer.status == Some(StatusCode::NO_RESPONDERS) => {
+                        self.deaf += 1;
+                        return Ok(Ended::Moved);
+                    }
+                    Some(answer) => self.answered(answer.payload, &mut followed),
+                    None => return Ok(Ended::Moved),
+                },
+                count = self.asks.recv_many(&mut asked, AT_ONCE) => if count == 0 {
+                    return Ok(Ended::Unused);
+                },
+                Ok(()) = missed.changed() => self.catch_up(bus).await?,
+                _ = look.tick() => if self.look(bus, &mut followed).await? {
+                    return Ok(Ended::Moved);
+                },
+                Some(there) = here.next() => self.told_of(there),
+                () = self.counted.due() => self.tell_of(bus).await,
+            }
+            for asked in asked.drain(..) {
+                // What moderators may know its owner alone can tell.
+                if let Asked::Request {
+                    from,
+                    request,
+                    reply,
+                } = asked
+                {
+                    let wish = Wish {
+                        from: Some(from),
+                        request,
+                        reply: ReplyTo::Link(reply),
+                    };
+                    self.pass_on(bus, wish, &followed).await;
+                }
+            }
+            self.release(&mut followed);
+        }
+    }
+
+    /// Tells other origins who is here, and children who is anywhere.
+    async fn tell_of(&mut self, bus: &Bus) {
+        let Some(own) = self.counted.recount() else {
+            return;
+        };
+        let room = &self.name;
+        let counts = Chat::Counts {
+            room: room.clone(),
+            counts: own.counts,
+        };
+        let mut pieces = BytesMut::from(&Message::Chat(counts).encode()[..]);
+        let names = own.names.unwrap_or_default();
+        for changes in Changes::between(None, &names) {
+            let room = room.clone();
+            let members = Message::Chat(Chat::Members { room, changes });
+            pieces.extend_from_slice(&members.encode());
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(NODE, bus.me.node.as_str());
+        let subject = here_subject(room);
+        let told = bus
+            .client
+            .publish_with_headers(subject, headers, pieces.freeze());
+        if let Err(why) = told.await {
+            // It is told again.
+            debug!(%room, %why, "who is here was not told");
+        }
+    }
+
+    /// Another origin tells who is there.
+    fn told_of(&self, there: Told) {
+        let headers = there.headers.as_ref();
+        let node = headers.and_then(|headers| headers.get(NODE));
+        let Some(node) = node.and_then(|node| NodeId::parse(node.as_str()).ok()) else {
+            return;
+        };
+        let others = self.counted.others();
+        for message in messages(there.payload) {
+            match message {
+                Chat::Counts { counts, .. } => others.tell_counts(node.clone(), counts),
+                Chat::Members { changes, .. } => {
+                    let Changes { anew, came, went } = changes;
+                    others.tell_names(node.clone(), anew, came, &went);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the owner is gone. Asks again what may have been lost.
+    async fn look(&mut self, bus: &Arc<Bus>, followed: &mut Followed) -> Result<bool, BusError> {
+        let holds = bus.leases.holds(&followed.owner).await?;
+        if !holds && std::mem::replace(&mut followed.doubted, true) {
+            // Its readers come back elsewhere.
+            self.counted.others().gone(&followed.owner.node);
+            return Ok(true);
+        }
+        followed.doubted = !holds;
+        let late = followed.asked_at.elapsed() >= AGAIN;
+        if late && !(self.waiting.is_empty() && followed.held.is_empty()) {
+            self.catch_up(bus).await?;
+            self.ask_all(bus, followed).await;
+        }
+        Ok(false)
+    }
+
+    async fn ask_all(&mut self, bus: &Bus, followed: &mut Followed) {
+        followed.asked_at = Instant::now();
+        for wish in &self.waiting {
+            self.ask(bus, wish, followed).await;
+        }
+    }
+
+    async fn pass_on(&mut self, bus: &Bus, wish: Wish, followed: &Followed) {
+        // A child whose link was lost asks again by another.
+        let same = |other: &Wish| other.request.id == wish.request.id;
+        if let Some(at) = self.waiting.iter().position(same) {
+            self.waiting.remove(at);
+        }
+        if self.waiting.len() >= MOST_WAITING {
+            if let ReplyTo::Link(reply) = wish.reply {
+                let notice = Notice::new(
+                    NoticeId::MsgRateLimit,
+                    "Your message was not sent because the room is too busy.",
+                );
+                reply.send((wish.request.id, Verdict::Refused(notice)));
+            }
+            return;
+        }
+        self.ask(bus, &wish, followed).await;
+        self.waiting.push_back(wish);
+    }
+
+    async fn ask(&self, bus: &Bus, wish: &Wish, followed: &Followed) {
+        let room = self.name.clone();
+        let request = wish.request.clone();
+        let piece = Message::Chat(Chat::Ask { room, request }).encode();
+        let subject = ask_subject(&self.name);
+        let inbox = followed.inbox.clone();
+        let asked = bus.client.publish_with_reply(subject, inbox, piece);
+        if let Err(why) = asked.await {
+            debug!(room = %self.name, %why, "a wish was not passed on");
+        }
+    }
+
+    /// A verdict: it is told once its event is in the feed.
+    fn answered(&mut self, payload: Bytes, followed: &mut Followed) {
+        let Some(Chat::Verdict { id, verdict }) = message(payload) else {
+            return;
+        };
+        self.deaf = 0;
+        match verdict {
+            Verdict::Said(stamp) if followed.held.len() < MOST_HELD => {
+                let held = (stamp.epoch, stamp.offset, id, verdict);
+                followed.held.push(held);
+            }
+            verdict => self.tell(id, verdict),
+        }
+    }
+
+    fn release(&mut self, followed: &mut Followed) {
+        let position = self.feed.position();
+        let ripe = |held: &mut (RoomEpoch, Offset, MessageId, Verdict)| (held.0, held.1) < position;
+        for (.., id, verdict) in followed.held.extract_if(.., ripe) {
+            self.tell(id, verdict);
+        }
+    }
+
+    fn tell(&mut self, id: MessageId, verdict: Verdict) {
+        let of = |wish: &Wish| wish.request.id == id;
+        let found = self.waiting.iter().position(of);
+        if let Some(wish) = found.and_then(|at| self.waiting.remove(at))
+            && let ReplyTo::Link(reply) = wish.reply
+        {
+            reply.send((id, verdict));
+        }
+    }
+
+    /// A record that the owner told; what is missing before it is read from the log.
+    async fn heard(&mut self, bus: &Bus, told: Told) -> Result<(), BusError> {
+        let number = |name| {
+            let headers = told.headers.as_ref()?;
+            headers.get(name)?.as_str().parse::<Seq>().ok()
+        };
+        let (Some(seq), Some(after)) = (number(SEQ), number(AFTER)) else {
+            return Ok(());
+        };
+        if seq <= self.last {
+            return Ok(());
+        }
+        match Record::decode(told.payload) {
+            Ok(record) if after == self.last => {
+                self.apply(seq, record);
+                Ok(())
+            }
+            _ => self.catch_up(bus).await,
+        }
+    }
+
+    async fn catch_up(&mut self, bus: &Bus) -> Result<(), BusError> {
+        for (seq, record) in bus.log.read(&self.name, self.last).await? {
+            self.apply(seq, record);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, seq: Seq, record: Record) {
+        if seq <= self.last {
+            return;
+        }
+        self.last = seq;
+        for event in record.events {
+            self.feed.append(event);
+        }
+        let Record {
+            epoch,
+            next,
+            settings,
+            ..
+        } = record;
+        self.feed.stands(epoch, next, settings);
+    }
+}
+
+async fn subscribe(bus: &Bus, subject: String) -> Result<Subscriber, BusError> {
+    let subscribed = bus.client.subscribe(subject).await;
+    subscribed.map_err(BusError::of("subscribing"))
+}
+
+/// Messages of CHAT up to the first that is none.
+fn messages(mut payload: Bytes) -> impl Iterator<Item = Chat> {
+    let mut decoder = Decoder::default();
+    std::iter::from_fn(move || {
+        let frame = decoder.next(&mut payload).ok()??;
+        match Message::decode(frame).ok()? {
+            Message::Chat(chat) => Some(chat),
+            _ => None,
+        }
+    })
+}
+
+fn message(payload: Bytes) -> Option<Chat> {
+    messages(payload).next()
+}
+
+/// A wish of another origin.
+fn wished(message: Told) -> Option<Wish> {
+    let reply = ReplyTo::Bus(message.reply?);
+    match self::message(message.payload)? {
+        Chat::Ask { request, .. } => Some(Wish {
+            from: None,
+            request,
+            reply,
+        }),
+        _ => None,
+    }
+}
