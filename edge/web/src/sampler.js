@@ -8,16 +8,16 @@ export const ranges = (buffered) => Array.from({ length: buffered.length }, (_, 
 
 export class Sampler {
   stalls = new StallMeter();
-  // Whether the position was set before the last sample.
+  // Whether the position of the last sample was set, not played to.
   jumped = false;
 
   #video;
   #position = 0;
-  #seeks = false;
+  #sought = false;
 
   constructor(video) {
     this.#video = video;
-    video.addEventListener('seeking', () => (this.#seeks = true));
+    video.addEventListener('seeking', () => (this.#sought = true));
   }
 
   // A session's tick, as far as the video tells it.
@@ -25,10 +25,10 @@ export class Sampler {
     const video = this.#video;
     const position = video.currentTime;
     const idle = video.paused;
-    const jumped = this.#seeks || video.seeking;
+    const jumped = this.#sought || video.seeking;
     const moved = !idle && !jumped && video.readyState >= READY && position > this.#position;
     this.#position = position;
-    this.#seeks = false;
+    this.#sought = false;
     this.jumped = jumped;
     return { type: 'tick', stuckMs: this.stalls.sample(nowMs, { position, idle, jumped }), idle, moved, following };
   }

@@ -74,6 +74,8 @@ test('reads without a name, writes with a token', () => {
   assert.equal(ann.sent.at(-1), 'JOIN :#demo');
   assert.equal(ann.session.state, 'joining');
   assert.equal(ann.session.me.login, 'ann');
+  const bob = new Rig({ login: 'bob', display: 'Bob' }).on('start').on('open');
+  assert.equal(bob.sent.at(-1), 'NICK :Bob');
 });
 
 test('the past comes first, once, and then what came meanwhile', () => {
@@ -184,7 +186,7 @@ test('a token that is no good is given back, and reading goes on', () => {
 });
 
 test('what was said is told by its echo, a refusal gives it back', () => {
-  const rig = new Rig({ login: 'ann' }).live();
+  const rig = new Rig({ login: 'ann', display: 'Ann' }).live();
   rig.take();
   rig.on('say', { text: ' hello ' });
   assert.deepEqual(rig.sent, ['@label=m1 PRIVMSG #demo :hello']);
@@ -200,12 +202,12 @@ test('what was said is told by its echo, a refusal gives it back', () => {
 });
 
 test('what was said without a verdict is found or given back', () => {
-  const rig = new Rig({ login: 'ann' }).live();
+  const rig = new Rig({ login: 'ann', display: 'Ann' }).live();
   rig.on('say', { text: 'arrived' }).on('say', { text: 'lost' }).on('say', { text: '/ban bob' }).on('closed');
   rig.take();
   rig.joins().page('h2', said(4, { login: 'ann', text: 'arrived' }));
   assert.deepEqual(rig.take().filter((action) => action.do === 'unsent').map(({ text }) => text), ['lost']);
-  const silent = new Rig({ login: 'ann' }).live();
+  const silent = new Rig({ login: 'ann', display: 'Ann' }).live();
   for (let n = 0; n <= MAX_ASKED; n++) silent.on('say', { text: `x${n}` });
   assert.equal(silent.sent.length, MAX_ASKED);
   assert.equal(silent.take().at(-1).do, 'unsent');
@@ -215,7 +217,7 @@ test('what was said without a verdict is found or given back', () => {
 });
 
 test('slow mode counts from the last message, and not for moderators', () => {
-  const rig = new Rig({ login: 'ann' }).live();
+  const rig = new Rig({ login: 'ann', display: 'Ann' }).live();
   rig.lines('@slow=10 :s ROOMSTATE #demo', said(1, { login: 'ann' }));
   assert.deepEqual(rig.session.wait, { untilMs: 10_000, why: 'slow' });
   rig.lines('@slow=3 :s ROOMSTATE #demo');
@@ -232,7 +234,7 @@ test('slow mode counts from the last message, and not for moderators', () => {
 });
 
 test('slow mode that is turned on counts from the last message, too', () => {
-  const rig = new Rig({ login: 'ann' }).live();
+  const rig = new Rig({ login: 'ann', display: 'Ann' }).live();
   rig.lines(said(1, { login: 'ann' }));
   rig.nowMs = 1000;
   rig.lines('@slow=10 :s ROOMSTATE #demo');
@@ -242,7 +244,7 @@ test('slow mode that is turned on counts from the last message, too', () => {
 });
 
 test('what is held is for moderators to decide on, and goes once it is', () => {
-  const rig = new Rig({ login: 'mia' }).live();
+  const rig = new Rig({ login: 'mia', display: 'Mia' }).live();
   rig.lines('@badges=moderator/1;mod=1 :s USERSTATE #demo');
   rig.take();
   const held = (n) => `@msg-id=held_for_review;target-msg-id=id-${n};login=bob;display-name=Bob;millrace/offset=7.${n};time=${time(n)} :s NOTICE #demo :Held for review: bob: hm: (yes) (/approve id-${n} or /deny id-${n})`;
@@ -259,7 +261,7 @@ test('another name is another connection in the same room', () => {
   const rig = new Rig().live();
   rig.lines(said(1));
   rig.take();
-  rig.on('sign-in', { credential: { login: 'ann' } });
+  rig.on('sign-in', { credential: { login: 'ann', display: 'Ann' } });
   assert.deepEqual(rig.take().map((action) => action.do), ['disconnect', 'connect']);
   rig.joins();
   assert.match(rig.asked, /AFTER/, 'what was shown stays');

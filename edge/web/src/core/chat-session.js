@@ -310,7 +310,8 @@ export class ChatSession {
       send('CAP', ['REQ', CAPS]);
       const who = this.#credential;
       if (who?.token) send('PASS', [`oauth:${who.token}`]);
-      send('NICK', [who ? who.login : `justinfan${1000 + Math.floor(this.#random() * 9_000_000)}`]);
+      // Where no token says how a name is written, the nick does.
+      send('NICK', [who ? (who.token ? who.login : who.display) : `justinfan${1000 + Math.floor(this.#random() * 9_000_000)}`]);
     },
 
     closed(_event, nowMs, out) {
