@@ -48,7 +48,7 @@ pub(super) fn client_config(
 /// A child's socket. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Dialer {
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     pub(super) client: Arc<ArcSwap<ClientConfig>>,
 }
 

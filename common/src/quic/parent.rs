@@ -61,10 +61,10 @@ pub struct Listener {
     pub(super) endpoint: Endpoint,
     /// Until the drain; the lock orders that against a renewal.
     pub(super) accepts: Arc<Mutex<bool>>,
-    places: Arc<Semaphore>,
-    max_links: usize,
+    pub(super) places: Arc<Semaphore>,
+    pub(super) max_links: usize,
     pub(super) retry_above: usize,
-    handshakes: IntCounterVec,
+    pub(super) handshakes: IntCounterVec,
 }
 
 impl Listener {

@@ -1,13 +1,16 @@
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use clap::Parser;
+use prometheus::Registry;
+use quinn::ClientConfig;
 use rcgen::ExtendedKeyUsagePurpose;
 
 use super::*;
 use crate::certs::{Authority, CertsArgs, Validity, run};
 use crate::names::NodeId;
-use crate::tls::LINK_ALPN;
+use crate::tls::{LINK_ALPN, NODE_NAME};
 
 fn made(dir: &Path) {
     run(&CertsArgs {
