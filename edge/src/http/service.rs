@@ -177,9 +177,6 @@ pub(super) async fn serve(
         } else {
             active.must_send(bytes, &server.config);
         }
-    } else {
-        // A peer that grants no window at all never asks for the first frame.
-        active.sends();
     }
     metrics.answered(class, answer.status());
     answer.body_mut().hold(active);
