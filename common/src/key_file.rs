@@ -216,9 +216,14 @@ pub fn ed25519_public(pair: &Ed25519KeyPair) -> String {
 #[cfg(test)]
 mod tests {
     use jsonwebtoken::{Header, encode};
-    use serde_json::{Value, json};
+    use serde::{Deserialize, Serialize};
 
     use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Said {
+        n: u64,
+    }
 
     const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
     /// RFC 8037, appendix A: a private key and its public one.
@@ -271,15 +276,15 @@ mod tests {
     fn a_token_is_its_keys_own() {
         let text = format!("a HS256 {SECRET}\nb EdDSA seed:{SEED}");
         let keys = KeyFile::parse(&text).unwrap();
-        let signed = |kid: &str, by: &str, claims: &Value| {
+        let signed = |kid: &str, by: &str, claims: &Said| {
             let by = keys.get(by).unwrap();
             let mut header = Header::new(by.algorithm);
             header.kid = Some(kid.to_owned());
             encode(&header, claims, by.signs.as_ref().unwrap()).unwrap()
         };
-        let claims = json!({ "n": 7 });
+        let claims = Said { n: 7 };
         for kid in ["a", "b"] {
-            let read = keys.claims::<Value>(&signed(kid, kid, &claims));
+            let read = keys.claims::<Said>(&signed(kid, kid, &claims));
             assert_eq!(read, Ok(claims.clone()));
         }
         for (token, why) in [
@@ -288,9 +293,9 @@ mod tests {
             (signed("c", "a", &claims), Unverified::UnknownKey),
             ("a.b.c".to_owned(), Unverified::Malformed),
         ] {
-            assert_eq!(keys.claims::<Value>(&token), Err(why), "{token}");
+            assert_eq!(keys.claims::<Said>(&token), Err(why), "{token}");
         }
-        let wrong = keys.claims::<u64>(&signed("a", "a", &claims));
+        let wrong = keys.claims::<String>(&signed("a", "a", &claims));
         assert_eq!(wrong, Err(Unverified::Claims));
     }
 }

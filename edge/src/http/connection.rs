@@ -248,7 +248,8 @@ impl Active {
     }
 
     /// A piece of an answer without a length is on its way: it must have left,
-    /// and the next been asked for, by the deadline. As [`Active::must_send`].
+    /// and the next been asked for, by the deadline. As [`Active::must_send`]; hyper
+    /// takes the first piece before it looks for a window.
     pub(super) fn sends(&mut self) {
         let connection = &self.connection;
         if !connection.multiplexed.load(Relaxed) {

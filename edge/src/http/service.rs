@@ -260,9 +260,6 @@ fn counted(
         } else {
             active.must_send(bytes, &server.config);
         }
-    } else {
-        // A peer that grants no window at all never asks for the first frame.
-        active.sends();
     }
     metrics.answered(class, answer.status());
     answer.body_mut().hold(active);

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     link::{GoneReason, Start},
-    live::{Announcement, BroadcastState, Channel, Directory, Phase, Stage},
-    names::BroadcastId,
+    live::{Announcement, BroadcastState, Channel, Directory, Log, Phase, Stage},
+    names::{BroadcastId, Msn},
     quic::client_endpoint,
 };
 use prometheus::Registry;
@@ -44,6 +44,8 @@ async fn settle() {
 async fn a_track_nobody_asks_for_is_let_go() {
     let shared = shared();
     let broadcast = publish(&shared.directory, 7);
+    let window = &broadcast.track(V0).unwrap().window;
+    segment(window, 7, 100, 500);
     let ask = shared.followed(&broadcast, V0).await;
     assert_eq!(ask.unwrap_err(), Unavailable::Disconnected);
     let followed = || shared.tracks.lock().len();
@@ -57,6 +59,10 @@ async fn a_track_nobody_asks_for_is_let_go() {
     settle().await;
     assert_eq!(followed(), 0);
     assert!(!shared.touch(&broadcast, V0));
+    // What it held is in the cache: windows are for what is watched.
+    assert_eq!(window.look(Log::held_bytes), 0);
+    let kept = shared.past(&broadcast, V0, Msn(100)).await.unwrap();
+    assert_eq!(kept.0.len(), 12 * 500);
 }
 
 #[tokio::test(start_paused = true)]
