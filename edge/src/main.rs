@@ -320,7 +320,7 @@ mod tests {
         let command = command();
         let of_subcommands = command
             .get_subcommands()
-            .flat_map(|sub| sub.get_arguments());
+            .flat_map(clap::Command::get_arguments);
         for argument in command.get_arguments().chain(of_subcommands) {
             let id = argument.get_id().as_str();
             if !["help", "version"].contains(&id) {

@@ -240,9 +240,7 @@ mod tests {
     #[test]
     fn every_flag_is_also_an_environment_variable() {
         let command = command();
-        let of_subcommands = command
-            .get_subcommands()
-            .flat_map(|sub| sub.get_arguments());
+        let of_subcommands = command.get_subcommands().flat_map(Command::get_arguments);
         for argument in command.get_arguments().chain(of_subcommands) {
             let id = argument.get_id().as_str();
             if !["help", "version"].contains(&id) {

@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(all(&mut follow), (2, false));
         let began = Instant::now();
         let end = std::future::poll_fn(|cx| follow.poll_next(cx));
-        assert!(matches!(end.await, None));
+        assert!(end.await.is_none());
         assert_eq!(began.elapsed(), LEFT);
         assert_eq!(metrics.streams_expired.get(), 1);
     }

@@ -230,6 +230,24 @@ fn only_the_keys_signature_counts() {
         assert_eq!(rig.ask(&token), Err(expected), "{token}");
     }
     assert_eq!(rig.ask(&good), Ok(()));
+    // What was shown before speaks for itself alone.
+    let shown = Shown::default();
+    let ask = |token: &str| rig.ask_as(&shown, token, "demo", "10.0.0.1", NOW);
+    assert_eq!(
+        (ask(&good), ask(&forged)),
+        (Ok(()), Err(Refusal::Signature))
+    );
+}
+
+/// However well signed: longer ones are not even read.
+#[test]
+fn a_tokens_length_is_bounded() {
+    let rig = rig(&format!("a HS256 {SECRET}"), 0);
+    let with = |len: usize| token(json!({ "other": "x".repeat(len) }));
+    let (long, longer) = (with(600), with(700));
+    assert!(long.len() <= 1_024 && longer.len() > 1_024);
+    assert_eq!(rig.ask(&long), Ok(()));
+    assert_eq!(rig.ask(&longer), Err(Refusal::Malformed));
 }
 
 #[test]
