@@ -220,7 +220,7 @@ impl Room {
     }
 
     /// A parent told of the whole room.
-    pub fn hears_present(&self, counts: Counts, named: bool, changes: Changes) {
+    pub fn hears_present(self: &Arc<Self>, counts: Counts, named: bool, changes: Changes) {
         let mut told = self.told.lock();
         let Changes { anew, came, went } = changes;
         let known = told.named == Some(true);

@@ -66,7 +66,7 @@ pub(super) async fn stream(asked: &Asked<'_>, channel: &ChannelName, name: Track
     // No playlist comes before it: it is one.
     let until = match asked.admitted(channel, asked.token) {
         Ok(until) => until,
-        Err(answer) => return answer,
+        Err(status) => return response::error(status, NO_STORE),
     };
     let broadcast = match playlists::broadcast(asked, channel).await {
         Ok(broadcast) => broadcast,

@@ -401,7 +401,8 @@ impl Asked<'_> {
     /// 403 unless a playlist of the channel may be read with `token`. Where viewing
     /// is not signed, it always may.
     pub(super) fn forbidden(&self, channel: &ChannelName, token: Option<&str>) -> Option<Answer> {
-        self.admitted(channel, token).err()
+        let status = self.admitted(channel, token).err()?;
+        Some(response::error(status, NO_STORE))
     }
 
     /// The same for what goes on: when it has to end, where it has to. From here
@@ -410,7 +411,7 @@ impl Asked<'_> {
         &self,
         channel: &ChannelName,
         token: Option<&str>,
-    ) -> Result<Option<Instant>, Answer> {
+    ) -> Result<Option<Instant>, StatusCode> {
         let Some(viewing) = &self.server.viewing else {
             return Ok(None);
         };
@@ -418,7 +419,7 @@ impl Asked<'_> {
         let admitted = viewing.admit(&connection.shown, token, channel, connection.peer);
         match admitted {
             Ok(left) => Ok(Instant::now().checked_add(left)),
-            Err(_) => Err(response::error(StatusCode::FORBIDDEN, NO_STORE)),
+            Err(_) => Err(StatusCode::FORBIDDEN),
         }
     }
 

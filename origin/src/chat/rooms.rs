@@ -193,7 +193,10 @@ impl Rooms {
         let presence = counted.presence().clone();
         let feed = match &self.keeper {
             Keeper::File(store) => {
-                match self.from_file(store.clone(), &room, asks, counted).await {
+                match self
+                    .opened_from_file(store.clone(), &room, asks, counted)
+                    .await
+                {
                     Ok(feed) => feed,
                     Err(code) => return refuse(code),
                 }
@@ -226,7 +229,7 @@ impl Rooms {
         Ok(handle)
     }
 
-    async fn from_file(
+    async fn opened_from_file(
         &self,
         store: Arc<Store>,
         room: &ChannelName,

@@ -15,6 +15,10 @@ const MAX_LINES: usize = 100;
 
 /// What a buffer begins with.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made for each request, and taken apart where it was made"
+)]
 pub(super) enum Read<'b> {
     Partial,
     Request {
