@@ -35,6 +35,9 @@ pub const MAX_ROOMS: usize = common::link::chat::MAX_ROOMS;
 /// once don't queue for one lock.
 const SHARDS: usize = 8;
 
+/// Another one where who is here may be others.
+pub type Version = (u64, u64);
+
 /// One room at this edge.
 #[derive(Debug)]
 pub struct Room {
@@ -211,7 +214,7 @@ impl Room {
 
     /// Another one where [`Self::local`] may be another.
     #[must_use]
-    pub fn local_version(&self) -> (u64, u64) {
+    pub fn local_version(&self) -> Version {
         (self.moves.load(Relaxed), self.presence.version())
     }
 

@@ -33,7 +33,7 @@ use tracing::{debug, info, warn};
 use super::{
     mailbox::Mailbox,
     metrics::ChatMetrics,
-    rooms::{Room, Rooms},
+    rooms::{Room, Rooms, Version},
 };
 use crate::upstream::Upstream;
 
@@ -113,7 +113,7 @@ struct Held {
     lost_since: Option<Instant>,
     told: Option<(Counts, Instant)>,
     /// Who the parent was told is here, and as of which version.
-    named: Option<(Arc<[Login]>, (u64, u64))>,
+    named: Option<(Arc<[Login]>, Version)>,
     empty_since: Option<Instant>,
 }
 
