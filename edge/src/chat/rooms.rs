@@ -35,9 +35,6 @@ pub const MAX_ROOMS: usize = common::link::chat::MAX_ROOMS;
 /// once don't queue for one lock.
 const SHARDS: usize = 8;
 
-/// Another one where who is here may be others.
-pub type Version = (u64, u64);
-
 /// One room at this edge.
 #[derive(Debug)]
 pub struct Room {
@@ -214,7 +211,7 @@ impl Room {
 
     /// Another one where [`Self::local`] may be another.
     #[must_use]
-    pub fn local_version(&self) -> Version {
+    pub fn local_version(&self) -> (u64, u64) {
         (self.moves.load(Relaxed), self.presence.version())
     }
 
@@ -373,6 +370,8 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use common::{
         chat::{Body, Event, MessageId, Stamp},
         live::UnixMs,

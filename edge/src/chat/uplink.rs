@@ -33,7 +33,7 @@ use tracing::{debug, info, warn};
 use super::{
     mailbox::Mailbox,
     metrics::ChatMetrics,
-    rooms::{Room, Rooms, Version},
+    rooms::{Room, Rooms},
 };
 use crate::upstream::Upstream;
 
@@ -113,9 +113,12 @@ struct Held {
     lost_since: Option<Instant>,
     told: Option<(Counts, Instant)>,
     /// Who the parent was told is here, and as of which version.
-    named: Option<(Arc<[Login]>, Version)>,
+    named: Option<Named>,
     empty_since: Option<Instant>,
 }
+
+/// Names that were told, as of a version of [`Room::local_version`].
+type Named = (Arc<[Login]>, (u64, u64));
 
 impl Held {
     fn new(room: Arc<Room>) -> Self {

@@ -193,10 +193,7 @@ impl Rooms {
         let presence = counted.presence().clone();
         let feed = match &self.keeper {
             Keeper::File(store) => {
-                match self
-                    .opened_from_file(store.clone(), &room, asks, counted)
-                    .await
-                {
+                match self.kept_in_file(store.clone(), &room, asks, counted).await {
                     Ok(feed) => feed,
                     Err(code) => return refuse(code),
                 }
@@ -229,7 +226,7 @@ impl Rooms {
         Ok(handle)
     }
 
-    async fn opened_from_file(
+    async fn kept_in_file(
         &self,
         store: Arc<Store>,
         room: &ChannelName,

@@ -421,10 +421,8 @@ async fn who_comes_and_goes_is_told_at_all_edges_to_who_asked() {
     drop(bob);
     let left = ann.hears(":bob!bob@bob.tmi.twitch.tv PART #demo").await;
     assert!(!left.contains("ann!ann"), "{left}");
-    assert_eq!(
-        two.present_soon(&channel()).await.unwrap().counts.chatters,
-        2
-    );
+    cat.hears(":bob!bob@bob.tmi.twitch.tv PART #demo").await;
+    assert_eq!(two.present(&channel()).unwrap().counts.chatters, 2);
 }
 
 /// Two rooms, and the origin that is the home of each.

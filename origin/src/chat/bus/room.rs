@@ -62,8 +62,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Before a room whose owner is not to be found is claimed again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// An owner that lives and has not listened as often is none any more: it let go of
-/// the room and could not say so.
+/// An owner that has not listened as often is none any more, whatever its lease says:
+/// it died a moment ago, or let go of the room and could not say so. The log's fence
+/// makes that safe.
 const DEAF: u32 = 10;
 
 /// The same where the bus fails.
@@ -85,6 +86,8 @@ pub(in crate::chat) struct BusRoom {
     last: Seq,
     /// How often in a row nobody listened to a wish.
     deaf: u32,
+    /// Whom it followed last.
+    followed: Option<NodeId>,
 }
 
 /// Why a room is not owned or followed any more.
@@ -131,6 +134,7 @@ impl BusRoom {
             waiting: VecDeque::new(),
             last: 0,
             deaf: 0,
+            followed: None,
         }
     }
 
@@ -187,6 +191,10 @@ impl BusRoom {
             past,
         } = claimed;
         self.deaf = 0;
+        if let Some(before) = self.followed.take() {
+            // Readers of one that died come back elsewhere; one that lives tells again.
+            self.counted.others().gone(&before);
+        }
         let mut bus_asks = subscribe(bus, ask_subject(&self.name)).await?;
         let epoch = tenure.epoch;
         let mut clue = Clue::new(self.name.clone(), epoch, known);
@@ -290,6 +298,7 @@ impl BusRoom {
         mut here: Subscriber,
     ) -> Result<Ended, BusError> {
         info!(room = %self.name, owner = %owner.node, epoch = epoch.0, "another node owns the room");
+        self.followed = Some(owner.node.clone());
         let inbox = bus.client.new_inbox();
         let mut answers = subscribe(bus, inbox.clone()).await?;
         let mut followed = Followed {
@@ -415,8 +424,6 @@ impl BusRoom {
     async fn look(&mut self, bus: &Arc<Bus>, followed: &mut Followed) -> Result<bool, BusError> {
         let holds = bus.leases.holds(&followed.owner).await?;
         if !holds && std::mem::replace(&mut followed.doubted, true) {
-            // Its readers come back elsewhere.
-            self.counted.others().gone(&followed.owner.node);
             return Ok(true);
         }
         followed.doubted = !holds;
