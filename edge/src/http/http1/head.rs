@@ -15,6 +15,8 @@ const MAX_LINES: usize = 100;
 
 /// What a buffer begins with.
 #[derive(Debug)]
+// The large one is what nearly all are: a box would be made for every request.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Read<'b> {
     Partial,
     Request {
