@@ -2,7 +2,7 @@ use std::io::Read as _;
 
 use common::{
     chat::{Author, Body, EmoteSpans, Login, MessageId, Offset, Post, Roles, Stamp, Text, User},
-    live::{Announcement, Channel, Stage},
+    live::{Announcement, Channel, Phase, Stage},
     names::{BroadcastId, Epoch},
     telemetry::metrics::registry,
 };
@@ -42,7 +42,7 @@ impl Rig {
                 channel: ChannelName::parse(name).unwrap(),
                 broadcast: BroadcastId(broadcast),
                 epoch: Epoch(broadcast),
-                lost: false,
+                phase: Phase::Starting,
                 hops: Vec::new(),
                 cost: 0,
             },
