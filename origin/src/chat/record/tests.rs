@@ -43,6 +43,7 @@ impl Rig {
                 broadcast: BroadcastId(broadcast),
                 epoch: Epoch(broadcast),
                 phase: Phase::Starting,
+                grace_ms: 10_000,
                 hops: Vec::new(),
                 cost: 0,
             },
