@@ -86,7 +86,7 @@ impl From<&Change> for Entry {
 
 impl Known {
     /// Takes a fact that a keeper held or that was written since. Past the bounds of
-    /// [`super::clue`] it is passed over.
+    /// `clue` it is passed over.
     pub fn learn(&mut self, room: &ChannelName, kind: &str, key: &str, value: Option<&str>) {
         match kind {
             BAN => {
