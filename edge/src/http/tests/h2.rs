@@ -17,15 +17,21 @@ use crate::fixture::V;
 #[derive(Clone)]
 pub(super) struct H2(pub(super) SendRequest<Empty<Bytes>>);
 
+/// What a stream's answer may send before this client reads any of it: the
+/// protocol's first window (RFC 9113, 6.9.2). hyper's own would let a megabyte leave
+/// unread.
+const WINDOW: u32 = 65_535;
+
 impl H2 {
     pub(super) async fn over<I>(io: I) -> Self
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (send, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io))
-                .await
-                .unwrap();
+        let (send, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(WINDOW)
+            .handshake(TokioIo::new(io))
+            .await
+            .unwrap();
         tokio::spawn(connection);
         Self(send)
     }
