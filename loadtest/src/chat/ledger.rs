@@ -40,6 +40,11 @@ impl Ledger {
         u32::try_from(self.places.len()).unwrap_or(u32::MAX)
     }
 
+    /// What was read of each room, in its order.
+    pub fn into_orders(self) -> Vec<Vec<u32>> {
+        self.rooms
+    }
+
     /// A reader of `room` read a message.
     pub fn read(&mut self, room: usize, number: u32, reader: &mut Reader) {
         let (Some(order), Some(place)) = (
