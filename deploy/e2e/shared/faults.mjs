@@ -25,7 +25,6 @@ function lines(text, edit) {
     .join('\n');
 }
 const without = (start) => (text) => lines(text, (line) => (line.startsWith(start) ? null : line));
-const number = (text, name) => Number(new RegExp(`${name}=([\\d.]+)`).exec(text)?.[1] ?? 0);
 const later = (of, ms) => Date.now() - (of.state.began ??= Date.now()) > ms;
 
 function shiftDates(text, offset) {
@@ -34,6 +33,15 @@ function shiftDates(text, offset) {
     if (date === undefined) return line;
     return `#EXT-X-PROGRAM-DATE-TIME:${new Date(Date.parse(date) + offset(msn)).toISOString()}`;
   });
+}
+
+// A delta update that leaves out all but two segments.
+function skipped(text) {
+  const all = [...text.matchAll(/^#EXTINF:.*\n[^#].*\n/gm)];
+  const last = all.at(-3);
+  const from = text.search(/^#EXT-X-(MAP|PROGRAM-DATE-TIME|DISCONTINUITY$)/m);
+  const to = last.index + last[0].length;
+  return `${text.slice(0, from)}#EXT-X-SKIP:SKIPPED-SEGMENTS=${all.length - 2}\n${text.slice(to)}`;
 }
 
 // --- Boxes ---
@@ -81,13 +89,13 @@ const flipLast = (bytes) => {
 // `head`: status and headers. `slow`: how many ms before the first byte, `trickle`:
 // before the second half, `hold`: nothing before all.
 const hls = {
-  'target-duration': { rules: 'H1,H9', media: (t) => t.replace(/(TARGETDURATION:)(\d+)/, (_, is, n) => `${is}${n - 1}`) },
+  'target-duration': { rules: 'H1,H9,T3', media: (t) => t.replace(/(TARGETDURATION:)\d+/, '$11') },
   extinf: { rules: 'H1,H11', media: (t) => t.replace(/#EXTINF:([\d.]+)/g, (_, s) => `#EXTINF:${(Number(s) + 0.2).toFixed(5)}`) },
   'too-little-media': { rules: 'H2', media: (t) => t.replace(/PART-HOLD-BACK=[\d.]+/, 'PART-HOLD-BACK=300') },
   'long-parts': { rules: 'H4', media: (t) => t.replace(/PART-TARGET=([\d.]+)/, (_, s) => `PART-TARGET=${(s * 0.8).toFixed(5)}`) },
   'short-parts': { rules: 'H4', media: (t) => t.replace(/PART-TARGET=([\d.]+)/, (_, s) => `PART-TARGET=${(s * 1.3).toFixed(5)}`).replace(/PART-HOLD-BACK=([\d.]+)/, (_, s) => `PART-HOLD-BACK=${(s * 1.3).toFixed(3)}`) },
   'no-independent': { rules: 'H5', media: (t) => t.replaceAll(',INDEPENDENT=YES', '') },
-  'part-hold-back': { rules: 'H6', media: (t) => t.replace(/PART-HOLD-BACK=[\d.]+/, `PART-HOLD-BACK=${(number(t, 'PART-TARGET') * 2).toFixed(3)}`) },
+  'part-hold-back': { rules: 'H6', media: (t) => t.replace(/PART-HOLD-BACK=[\d.]+/, 'PART-HOLD-BACK=0.7') },
   'hold-back': { rules: 'H7', media: (t) => t.replace(/([:,])HOLD-BACK=[\d.]+/, '$1HOLD-BACK=1.5') },
   'control-changes': { rules: 'H7', media: (t, of) => (later(of, 4000) ? t.replace(/([:,])HOLD-BACK=([\d.]+)/, (_, c, s) => `${c}HOLD-BACK=${Number(s) + 1}`) : t) },
   'part-target-changes': { rules: 'H8', media: (t, of) => (later(of, 4000) ? t.replace(/PART-TARGET=([\d.]+)/, (_, s) => `PART-TARGET=${(Number(s) + 0.001).toFixed(5)}`) : t) },
@@ -114,7 +122,7 @@ const hls = {
   'old-version': { rules: 'H14', media: (t) => t.replace(/(EXT-X-VERSION:)\d+/, '$17') },
   event: { rules: 'H14', media: (t) => t.replace('#EXT-X-PART-INF', '#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-PART-INF') },
   'no-resolution': { rules: 'H15', multivariant: (t) => t.replace(/RESOLUTION=\d+x\d+,?/g, '') },
-  redirects: { rules: 'H15', head: (head, of) => of.kind === 'segment' && Object.assign(head, { status: 302, location: '/' }) },
+  redirects: { rules: 'H15,T5', head: (head, of) => of.kind === 'segment' && Object.assign(head, { status: 302, location: '/' }) },
   'early-reload': {
     rules: 'R1',
     media: (t, of) => {
@@ -127,7 +135,8 @@ const hls = {
   'part-without-number': { rules: 'R2', ask: (of) => (of.query.includes('_HLS_part') && !of.query.includes('_HLS_msn') ? of.path : true) },
   'any-number': { rules: 'R2', ask: (of) => (/_HLS_msn=(x|-1)/.test(of.query) || of.query.includes('_HLS_part=-') ? of.path : true) },
   'far-ahead': { rules: 'R3', head: (head, of) => head.status === 400 && /_HLS_msn=\d+$/.test(of.query) && Object.assign(head, { status: 503 }) },
-  'no-delta': { rules: 'R5', ask: (of) => (of.query.includes('_HLS_skip') ? of.path : true) },
+  'long-delta': { rules: 'R5', ask: (of) => (of.query.includes('_HLS_skip') ? of.path : true), media: (t, of) => (of.query.includes('_HLS_skip') ? skipped(t) : t) },
+  'other-delta': { rules: 'R5', media: (t, of) => (of.query.includes('_HLS_skip') ? t.replace(/^([^#].*\.m4s)$/gm, '$1?again') : t) },
   trickle: { rules: 'R6', trickle: (of) => (of.hinted ? 500 : 0) },
   'hint-bytes': { rules: 'R6', part: (bytes, of) => (of.hinted ? flipLast(bytes) : bytes) },
   'future-part': { rules: 'R6', head: (head, of) => of.kind === 'part' && head.status === 404 && Object.assign(head, { status: 200 }) },
