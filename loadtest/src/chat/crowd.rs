@@ -309,6 +309,8 @@ impl<'a> Crowd<'a> {
         let total = (self.args.rate * self.args.seconds as f64).round() as u32;
         let due =
             |number: u32| Duration::from_secs_f64(f64::from(number) / self.args.rate.max(1e-9));
+        // All at once: another process' may be read before they are due by this clock.
+        self.ledger.send(total);
         let mut number = 0;
         self.last_read = began;
         loop {
@@ -337,7 +339,6 @@ impl<'a> Crowd<'a> {
     fn post(&mut self, mark: Mark) {
         let speakers = self.args.speakers.max(1);
         let index = (mark.number % speakers) as usize;
-        self.ledger.sent();
         let Some(member) = self.members.get_mut(index) else {
             return;
         };

@@ -70,9 +70,7 @@ pub struct Outcome {
 fn misplaced_between(parts: &[Part]) -> u64 {
     let rooms = parts.iter().map(|part| part.orders.len()).max();
     let mut ledger = Ledger::new(rooms.unwrap_or(0));
-    for _ in 0..parts.first().map_or(0, |part| part.sent) {
-        ledger.sent();
-    }
+    ledger.send(parts.first().map_or(0, |part| part.sent));
     let mut misplaced = 0;
     for room in 0..rooms.unwrap_or(0) {
         let mut orders: Vec<_> = parts
