@@ -2,11 +2,12 @@
 //! the link between nodes, and the ground under all of them.
 //!
 //! Imports point one way: `names` and `media` know nothing else, `live` stands
-//! on them, `chat` on the names and `live`'s clock, `link` on `live` and `chat`.
+//! on them, `chat` on the names and `live`'s clock, `ingest` on the names, `link` on `live`, `chat` and `ingest`.
 //! Nothing here knows of HTTP for viewers or RTMP publishers' policies.
 
 pub mod certs;
 pub mod chat;
+pub mod ingest;
 pub mod key_file;
 pub mod link;
 pub mod live;

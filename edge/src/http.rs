@@ -21,6 +21,7 @@ mod elsewhere;
 mod endless;
 mod follow;
 mod http1;
+mod ingests;
 mod listener;
 mod manifest;
 mod media;

@@ -5,6 +5,7 @@ pub mod chat;
 pub mod dash;
 #[cfg(test)]
 mod fixture;
+pub mod geo;
 pub mod http;
 pub mod page;
 pub mod playlist;

@@ -15,6 +15,7 @@ use common::{
 };
 use edge::{
     chat::{self, Chat, ChatConfig, ChatMetrics},
+    geo::{Geo, GeoConfig},
     http::{self, HttpConfig, HttpMetrics},
     page,
     upstream::{ChildrenConfig, Roster, Upstream, UpstreamConfig, UpstreamMetrics},
@@ -41,7 +42,7 @@ const OPS_PORT: u16 = 9101;
         --https-listen 0.0.0.0:443 --tls-cert web.pem --tls-key web.key\n  \
         edge view-key --kid 2026-11 > view-keys\n  \
         edge token --view-keys view-keys --kid 2026-11 --channel demo --ttl 1h\n\n\
-        Certificates, view keys, chat keys, emotes, parents and the links' files are read again when they change, and all of\n\
+        Certificates, view keys, chat keys, emotes, parents, the places of addresses and the links' files are read again when they change, and all of\n\
         them on SIGHUP. A file with a mistake changes nothing; the log and /metrics say so.\n\
         SIGTERM drains: requests under way are finished, connections are closed."
 )]
@@ -52,6 +53,8 @@ struct Cli {
     chat: ChatConfig,
     #[command(flatten)]
     view: ViewConfig,
+    #[command(flatten)]
+    geo: GeoConfig,
     #[command(flatten)]
     upstream: UpstreamConfig,
     #[command(flatten)]
@@ -110,6 +113,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let credentials = cli.link.credentials_as(Role::Edge)?;
     let node = credentials.identity().node.clone();
     let viewing = Viewing::from_config(&cli.view, ViewMetrics::register(&registry))?;
+    let geo = Geo::from_config(&cli.geo)?;
     let listeners = http::bind(&cli.http).await?;
     let irc = chat::bind(&cli.chat, listeners.certificate()).await?;
     let ops_listen = cli.ops.listen(OPS_PORT);
@@ -131,6 +135,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     };
     renewal.watched_by(&mut reloads);
     watch_files(&mut reloads, listeners.certificate(), viewing.clone());
+    if let Some(geo) = geo.clone() {
+        reloads.add("places of addresses", geo.files(), move || geo.reload());
+    }
     let hello = cli.children.node.hello(node.clone(), Role::Edge);
     let directory = Arc::new(Directory::default());
     register_window_metrics(&registry, directory.clone());
@@ -163,6 +170,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     if let Some(listener) = children {
         let (demands, demanded) = demands();
         let link = LinkServer::new(hello, directory, LinkServerMetrics::register(&registry))
+            .telling_of(upstream.ingests().clone())
             .pulling(demands, upstream.sync())
             .leaving_to(cli.children.node.alternatives())
             .playable_within(cli.http.starting())
@@ -188,7 +196,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let http_metrics = HttpMetrics::register(&registry);
     tokio::spawn(http::serve(
         cli.http,
-        listeners.with_chat(chat),
+        listeners.with_chat(chat).with_geo(geo),
         upstream,
         viewing,
         http_metrics,

@@ -15,6 +15,7 @@ mod config;
 mod dial;
 mod feed;
 mod follow;
+mod ingests;
 mod metrics;
 mod parent;
 mod past;
@@ -27,6 +28,7 @@ mod tracks;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
+    ingest::Ingests,
     link::{Chat, Hello, Message, Reader, StreamError, Writer, decode::MAX_HOPS},
     live::{Announcement, Broadcast, Directory, Stage, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, Msn, NodeId, TrackName},
@@ -105,6 +107,7 @@ pub struct Upstream {
     directory: Arc<Directory>,
     /// `None` where this process fills the directory itself.
     pulled: Option<Pulled>,
+    ingests: Arc<Ingests>,
 }
 
 #[derive(Debug)]
@@ -119,6 +122,8 @@ struct Pulled {
 struct Shared {
     node: NodeId,
     directory: Arc<Directory>,
+    /// Written by the task of the parents.
+    ingests: Arc<Ingests>,
     metrics: UpstreamMetrics,
     /// What each parent carries. Written by the task of the parents.
     routes: Mutex<Routes<Arc<Session>>>,
@@ -153,6 +158,7 @@ impl Upstream {
         Self {
             directory,
             pulled: None,
+            ingests: Arc::default(),
         }
     }
 
@@ -180,6 +186,7 @@ impl Upstream {
         let budget = tokio::spawn(shared.clone().keep_budget()).abort_handle();
         Self {
             directory,
+            ingests: shared.ingests.clone(),
             pulled: Some(Pulled {
                 shared,
                 parents,
@@ -191,6 +198,12 @@ impl Upstream {
     #[must_use]
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// The places to publish to that parents tell of.
+    #[must_use]
+    pub const fn ingests(&self) -> &Arc<Ingests> {
+        &self.ingests
     }
 
     /// Whether a parent's snapshot was seen: only then is a channel unknown.
@@ -403,6 +416,7 @@ impl Shared {
             needed_links: watch::Sender::new(0),
             node,
             directory,
+            ingests: Arc::default(),
             metrics,
             synced: watch::Sender::new(false),
             alone_since: Mutex::new(Some(Instant::now())),

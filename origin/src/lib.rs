@@ -4,6 +4,7 @@ pub mod broadcast;
 pub mod chat;
 pub mod cmaf;
 pub mod demux;
+pub mod ingest;
 pub mod keys;
 pub mod packager;
 pub mod rtmp;

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
     certs::{self, CertsArgs},
+    ingest::Ingests,
     link::{LinkServer, LinkServerMetrics, NodeConfig},
     live::{ArchiveMetrics, Directory},
     quic::{self, LinkConfig, LinkListenConfig, Renewal},
@@ -17,6 +18,7 @@ use common::{
 use origin::{
     broadcast::{BroadcastConfig, BroadcastMetrics, Broadcasts},
     chat::{ChatApi, ChatConfig, ChatMetrics, Policies, Recorder, Rooms, Store},
+    ingest::{self, IngestConfig},
     keys::{KeyRing, KeysConfig},
     rtmp::{RtmpConfig, RtmpMetrics, RtmpServer},
 };
@@ -43,7 +45,9 @@ const PUBLISHES_WAITING: usize = 64;
         origin certs --out certs --edge edge-1 --edge edge-2\n  \
         origin --keys keys.txt --journal journal --link-ca certs/ca.pem \\\n    \
         --link-cert certs/origin.pem --link-key certs/origin.key\n  \
-        origin --dvr 30m --dvr-dir /var/lib/millrace/past ...    viewers can go back half an hour\n\n\
+        origin --dvr 30m --dvr-dir /var/lib/millrace/past ...    viewers can go back half an hour\n  \
+        origin --public-rtmp rtmp://ingest-ams.example.net/live --region eu-ams --city Amsterdam \\\n    \
+        --location 52.37,4.90 ...    listed on /ingests and /go-live of the edges\n\n\
         The keys file has a line for each key: KEY CHANNEL. It, the certificates and chat's files are read\n\
         again when they change and on SIGHUP; a file with a mistake changes nothing.\n\
         SIGTERM drains: publishers are told, edges keep what they have."
@@ -53,6 +57,8 @@ struct Serve {
     rtmp: RtmpConfig,
     #[command(flatten)]
     keys: KeysConfig,
+    #[command(flatten)]
+    ingest: IngestConfig,
     #[command(flatten)]
     broadcast: BroadcastConfig,
     #[command(flatten)]
@@ -117,6 +123,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let node = credentials.identity().node.clone();
     let keys = KeyRing::from_config(&serve.keys)?;
     let directory = Arc::new(Directory::default());
+    let ingests = Arc::new(Ingests::default());
 
     // Every port is bound before any of them serves: a taken one ends the start
     // with one line and nothing half alive.
@@ -153,7 +160,8 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let ops_listen = serve.ops.listen(OPS_PORT);
     let mut ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
         .await
-        .with_context(|| format!("--ops-listen {ops_listen}"))?;
+        .with_context(|| format!("--ops-listen {ops_listen}"))?
+        .listing(ingests.clone());
     let archive = serve
         .broadcast
         .dvr
@@ -180,13 +188,19 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     }
     let link = LinkServer::new(
         serve.node.hello(node.clone(), Role::Origin),
-        directory,
+        directory.clone(),
         LinkServerMetrics::register(&registry),
     )
+    .telling_of(ingests.clone())
     .leaving_to(serve.node.alternatives())
     .playable_within(playable_within)
     .with_chat(chat);
     tracing::info!(%node, link = %listener.local_addr()?, ops = %ops_listen, "origin is up");
+    if let Some(own) = serve.ingest.ingest(node) {
+        // Before the first edge can ask.
+        ingests.set(vec![own.clone()]);
+        tokio::spawn(ingest::tell(own, ingests, directory, shutdown.clone()));
+    }
     tokio::spawn(ops.run());
     tokio::spawn(reloads.run().context("can't listen to SIGHUP")?);
     tokio::spawn(link.run(listener, shutdown.clone()));

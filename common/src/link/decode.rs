@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::{
     chat::Chat,
     frame::{Frame, MAX_CHUNK_BYTES, MAX_INIT_BYTES, kind},
+    ingest,
     message::{
         Accepted, Code, Fetch, GoneReason, Hello, Index, IndexedPart, IndexedSegment, List,
         Message, Refusal, SegmentStart, Start, Subscribe, Tail, Target, Update,
@@ -70,6 +71,11 @@ impl Message {
                     alternatives,
                 })
             }
+            kind::INGEST => ingest::read(body).map(Self::Ingest),
+            kind::INGEST_GONE => {
+                let node = Fields::new("INGEST_GONE", body).node("node")?;
+                Ok(Self::IngestGone { node })
+            }
             kind::SUBSCRIBE => subscribe(body).map(Self::Subscribe),
             kind::OK => accepted(body).map(Self::Ok),
             kind::TRACK => track(body).map(Self::Track),
@@ -122,7 +128,7 @@ fn texts(fields: &mut Fields) -> Result<Vec<String>, WireError> {
         .collect()
 }
 
-fn hops(fields: &mut Fields) -> Result<Vec<NodeId>, WireError> {
+pub(super) fn hops(fields: &mut Fields) -> Result<Vec<NodeId>, WireError> {
     let count = fields.count("hops", MAX_HOPS, 1)?;
     (0..count).map(|_| fields.node("hop")).collect()
 }

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     frame::{Frame, kind},
+    ingest,
     message::{
         Accepted, Fetch, GoneReason, Hello, Index, IndexedSegment, List, Message, Refusal,
         SegmentStart, Start, Subscribe, Target, Update,
@@ -58,6 +59,11 @@ impl Message {
                 put_int(out, (*drain_ms).into());
                 put_texts(out, alternatives);
                 kind::GOAWAY
+            }
+            Self::Ingest(it) => ingest::put(out, it),
+            Self::IngestGone { node } => {
+                put_str(out, node.as_str());
+                kind::INGEST_GONE
             }
             Self::Subscribe(subscribe) => put_subscribe(out, subscribe),
             Self::Ok(accepted) => put_accepted(out, accepted),
@@ -119,7 +125,7 @@ fn put_texts(out: &mut BytesMut, texts: &[String]) {
     }
 }
 
-fn put_nodes(out: &mut BytesMut, nodes: &[NodeId]) {
+pub(super) fn put_nodes(out: &mut BytesMut, nodes: &[NodeId]) {
     put_int(out, nodes.len() as u64);
     for node in nodes {
         put_str(out, node.as_str());

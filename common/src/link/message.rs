@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::chat::Chat;
 use crate::{
+    ingest::Ingest,
     live::{
         Announcement, BroadcastState, Chunk, Hint, Part, PartEnd, PartFlags, Plan, Position,
         Segment, SegmentEnd, SegmentHead, SegmentState, Track,
@@ -389,6 +390,12 @@ pub enum Message {
     GoAway {
         drain_ms: u32,
         alternatives: Vec<String>,
+    },
+    /// A place to publish to, as it stands now.
+    Ingest(Ingest),
+    /// This origin is none any more, or not by this way.
+    IngestGone {
+        node: NodeId,
     },
     Subscribe(Subscribe),
     Ok(Accepted),

@@ -44,6 +44,9 @@
 //! 04 SNAPSHOT  channels(i)
 //! 05 GONE      channel(s) broadcast(i) reason(i: 0 ended, else lost)
 //! 06 GOAWAY    drain_ms(i) alternatives(s*)
+//! 07 INGEST    hops(s*) region(s) city(s) latitude(o) longitude(i) rtmp(s) rtmps(s, may be empty)
+//!              publishers(i) capacity(i) state(i: 0 available, 1 full, 2 draining, else unavailable)
+//! 08 INGEST_GONE node(s)
 //! 10 SUBSCRIBE subscription(i) channel(s) broadcast(o) track(s) msn(o) chunk(i) priority(i) max_age_ms(i) hops(s*)
 //! 11 OK        broadcast(i) epoch(i) target_duration_s(i) part_hold_back_ms(i) window_ms(i)
 //!              first_msn(i) first_chunk(i) live_msn(i) live_chunk(i)
@@ -119,6 +122,14 @@
 //! 15 s at least and 605 s at most. LIVE with flag starting: nothing can be played
 //! yet. LIVE with flag ended: its last playlist is on show; GONE
 //! with reason ended: not any more, or not at this parent.
+//!
+//! **INGEST** comes on WATCH streams too, whatever their prefix: an origin as a place to publish
+//! to. `hops` are as in LIVE, the first names the origin. All that the parent knows come before
+//! SNAPSHOT, then each that changed, at most once a second of one origin, and INGEST_GONE for
+//! each that went; what a new SNAPSHOT's link did not tell again is forgotten. Latitude is
+//! ten-thousandths of a degree from the south pole on, longitude from 180 degrees west on. A
+//! child that loses the link counts what it was told there as unavailable, and forgets it 30 s
+//! later. At most 256 ingests.
 //!
 //! **SUBSCRIBE** (bidirectional, child): `broadcast` none is whichever is on;
 //! `track` empty is the manifest. The parent holds it until the channel can be
@@ -218,6 +229,7 @@ pub mod chat;
 pub mod decode;
 pub mod encode;
 pub mod frame;
+mod ingest;
 pub mod message;
 pub mod priority;
 pub mod server;

@@ -438,6 +438,7 @@ fn message() -> impl Strategy<Value = Message> {
             })
         ),
         live(),
+        super::ingest::tests::told(),
         accepted(),
         subscribe().prop_map(Message::Subscribe),
         track().prop_map(Message::Track),

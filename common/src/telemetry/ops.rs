@@ -1,4 +1,5 @@
-//! The ops port: `/metrics`, `/healthz`, `/readyz` over HTTP/1.1, and below `/api/`
+//! The ops port: `/metrics`, `/healthz`, `/readyz` over HTTP/1.1, on an origin
+//! `/ingests` ([`OpsServer::listing`]), and below `/api/`
 //! what a binary brings along ([`OpsServer::with_api`]).
 //!
 //! In: requests of operators and scrapers, on loopback unless told otherwise.
@@ -33,6 +34,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::Readiness;
+use crate::ingest::{Ingests, list};
 
 /// Scrapers and health checks come a few at a time; more wait in the kernel's
 /// accept queue.
@@ -106,6 +108,7 @@ pub struct OpsServer {
 struct Routes {
     registry: Registry,
     readiness: Readiness,
+    ingests: Option<Arc<Ingests>>,
     api: Option<Api>,
 }
 
@@ -127,6 +130,7 @@ impl OpsServer {
             routes: Routes {
                 registry,
                 readiness,
+                ingests: None,
                 api: None,
             },
         })
@@ -136,6 +140,13 @@ impl OpsServer {
     #[must_use]
     pub fn with_api(mut self, api: Api) -> Self {
         self.routes.api = Some(api);
+        self
+    }
+
+    /// Answers `/ingests` with these places to publish to.
+    #[must_use]
+    pub fn listing(mut self, ingests: Arc<Ingests>) -> Self {
+        self.routes.ingests = Some(ingests);
         self
     }
 
@@ -209,12 +220,9 @@ async fn call(api: &Api, request: Request<Incoming>) -> Response<Full<Bytes>> {
         body: body.to_bytes(),
     })
     .await;
-    let mut response = text(status, body);
+    let mut response = json(body);
+    *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/json; charset=utf-8"),
-    );
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
@@ -246,10 +254,19 @@ impl Routes {
                 };
                 text(status, words)
             }
+            "/ingests" if self.ingests.is_some() => self.list(request.uri().query()),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "there is /metrics, /healthz and /readyz\n",
             ),
+        }
+    }
+
+    fn list(&self, query: Option<&str>) -> Response<Full<Bytes>> {
+        let all = self.ingests.as_ref().map(|ingests| ingests.all());
+        match list::asker(query) {
+            Ok(asker) => json(list::json(all.as_deref().unwrap_or_default(), asker)),
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         }
     }
 
@@ -271,6 +288,15 @@ impl Routes {
             }
         }
     }
+}
+
+fn json(body: String) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, body);
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    );
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -363,6 +389,38 @@ mod tests {
             "a".repeat(MAX_HEADER_BYTES)
         );
         assert!(!exchange(address, &long).await.contains(" 200 "));
+    }
+
+    #[tokio::test]
+    async fn an_origin_lists_itself() {
+        let server = OpsServer::bind(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics::registry("origin"),
+            Readiness::new(),
+        );
+        let server = server.await.unwrap();
+        let address = server.local_addr().unwrap();
+        let ingests = Arc::new(Ingests::default());
+        tokio::spawn(server.listing(ingests.clone()).run());
+        let empty = get(address, "/ingests").await;
+        assert!(empty.starts_with("HTTP/1.1 200 "), "{empty}");
+        assert!(empty.contains("application/json"), "{empty}");
+        assert!(empty.ends_with("{\"ingests\":[]}"), "{empty}");
+        ingests.set(vec![crate::ingest::tests::ingest(
+            "ams",
+            Some((52.37, 4.9)),
+        )]);
+        let near = get(address, "/ingests?lat=52.37&lon=4.90").await;
+        assert!(near.contains("\"distance_km\":0"), "{near}");
+        let wrong = get(address, "/ingests?lat=x").await;
+        assert!(wrong.starts_with("HTTP/1.1 400 "), "{wrong}");
+        assert!(wrong.contains("for example /ingests?lat="), "{wrong}");
+        let (elsewhere, _readiness) = started().await;
+        assert!(
+            get(elsewhere, "/ingests")
+                .await
+                .starts_with("HTTP/1.1 404 ")
+        );
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ use super::{
     service::Server,
     socket::Socket,
 };
-use crate::{chat::Chat, upstream::Upstream, view::Viewing};
+use crate::{chat::Chat, geo::Geo, upstream::Upstream, view::Viewing};
 
 /// Why the viewers' side cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,7 @@ pub struct Listeners {
     tls: Option<(TcpListener, TlsAcceptor)>,
     certificate: Option<Arc<WebCertificate>>,
     chat: Option<Chat>,
+    geo: Option<Arc<Geo>>,
 }
 
 impl Listeners {
@@ -76,6 +77,13 @@ impl Listeners {
     #[must_use]
     pub fn with_chat(mut self, chat: Chat) -> Self {
         self.chat = Some(chat);
+        self
+    }
+
+    /// Askers of `/ingests` are placed by their addresses.
+    #[must_use]
+    pub fn with_geo(mut self, geo: Option<Arc<Geo>>) -> Self {
+        self.geo = geo;
         self
     }
 
@@ -116,6 +124,7 @@ pub async fn bind(config: &HttpConfig) -> Result<Listeners, BindError> {
         tls: None,
         certificate: None,
         chat: None,
+        geo: None,
     };
     match (config.https_listen, &config.tls_cert, &config.tls_key) {
         (Some(address), Some(cert), Some(key)) => {
@@ -163,7 +172,14 @@ pub async fn serve(
             config.max_connections_per_address,
         ),
         reserve: Mutex::new(File::open("/dev/null").ok()),
-        server: Server::new(config, upstream, viewing, listeners.chat, metrics),
+        server: Server::new(
+            config,
+            upstream,
+            viewing,
+            listeners.chat,
+            listeners.geo,
+            metrics,
+        ),
         shutdown,
     };
     let plain = async {

@@ -36,6 +36,8 @@ pub enum Route<'a> {
     ChatToken,
     /// `/api/v1/time`
     Time,
+    /// `/ingests`
+    Ingests,
     /// Perhaps a file of the watch page.
     Other { path: &'a str },
 }
@@ -61,6 +63,7 @@ impl<'a> Route<'a> {
             None if path == "/api/v1/chat" => Some(Self::Chat),
             None if path == "/api/v1/chat/token" => Some(Self::ChatToken),
             None if path == crate::dash::TIME_PATH => Some(Self::Time),
+            None if path == "/ingests" => Some(Self::Ingests),
             None => path
                 .strip_prefix("/api/v1/channels/")
                 .and_then(|rest| rest.strip_suffix("/chatters"))

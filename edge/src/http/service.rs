@@ -30,7 +30,7 @@ use super::{
     chat, chatters,
     config::HttpConfig,
     connection::{Active, Builders, Connection},
-    elsewhere, endless, manifest, media,
+    elsewhere, endless, ingests, manifest, media,
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
     request::{Field, Fields, Head, Method, is_host},
@@ -42,6 +42,7 @@ use super::{
 use crate::{
     api,
     chat::{Chat, asks_for_websocket},
+    geo::Geo,
     upstream::Upstream,
     view::Viewing,
 };
@@ -53,6 +54,7 @@ pub(super) struct Server {
     /// Where playlists need a token.
     pub(super) viewing: Option<Arc<Viewing>>,
     pub(super) chat: Option<Chat>,
+    pub(super) geo: Option<Arc<Geo>>,
     pub(super) metrics: HttpMetrics,
     pub(super) cache: Cache,
     pub(super) viewers: Viewers,
@@ -101,6 +103,7 @@ impl Server {
         upstream: Arc<Upstream>,
         viewing: Option<Arc<Viewing>>,
         chat: Option<Chat>,
+        geo: Option<Arc<Geo>>,
         metrics: HttpMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -110,6 +113,7 @@ impl Server {
             upstream,
             viewing,
             chat,
+            geo,
             metrics,
             cache: Cache::default(),
             held: AtomicUsize::new(0),
@@ -367,6 +371,7 @@ async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
             (RouteClass::Api, answer)
         }
         Route::Time => (RouteClass::Api, manifest::time()),
+        Route::Ingests => (RouteClass::Api, ingests::answer(asked)),
         Route::Alternatives => {
             let list = elsewhere::json(&asked.server.config.alternatives);
             (RouteClass::Api, api_answer(list))

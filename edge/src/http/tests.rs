@@ -4,6 +4,7 @@ mod chat;
 mod flow;
 mod h2;
 mod http1;
+mod ingests;
 mod limits;
 mod media;
 mod playlists;

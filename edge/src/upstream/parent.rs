@@ -8,7 +8,8 @@
 //! left as soon as another parent has its tracks. A lost link changes nothing in it while a
 //! channel's origin waits for its publisher ([`Announcement::kept_for`]); a channel
 //! that no parent's snapshot has is lost and has that long to come back; only
-//! GONE{ended} or a STATE ends one.
+//! GONE{ended} or a STATE ends one. What parents tell of places to publish to
+//! ([`super::ingests`]) it writes beside.
 
 use std::{
     collections::HashMap,
@@ -33,6 +34,7 @@ use tracing::{debug, info, warn};
 use super::{
     Shared,
     dial::{Event, Link},
+    ingests::Heard,
     routes::{MAX_CHANNELS, Rank},
     session::Session,
 };
@@ -72,6 +74,7 @@ pub(super) struct Parents {
     heard: mpsc::Receiver<Event>,
     /// Channels that go unless they come back: when, and which broadcast.
     leaving: HashMap<ChannelName, (Instant, BroadcastId)>,
+    heard_ingests: Heard,
 }
 
 /// A parent that may be dialled. Its place in the list is its rank.
@@ -141,6 +144,7 @@ impl Parents {
     ) -> Self {
         let (events, heard) = mpsc::channel(EVENTS);
         let mut parents = Self {
+            heard_ingests: Heard::new(shared.node.clone()),
             shared,
             dialer,
             hello,
@@ -258,6 +262,7 @@ impl Parents {
             .filter(|at| *at > now)
             .chain(leaving)
             .chain(routes)
+            .chain(self.heard_ingests.next_change())
             .min()
     }
 
@@ -278,6 +283,8 @@ impl Parents {
             }
         }
         self.leave();
+        self.heard_ingests.expire(now);
+        self.list_ingests();
         // A parent may be trusted again.
         self.settle_all();
         self.shared.changed();
@@ -343,6 +350,8 @@ impl Parents {
         };
         candidate.pause = (candidate.pause * 2).min(LAST_PAUSE);
         self.shared.disconnected(rank);
+        self.heard_ingests.lost(rank, now);
+        self.list_ingests();
         self.settle_all();
     }
 
@@ -355,6 +364,16 @@ impl Parents {
                 broadcast,
                 reason,
             } => self.gone(rank, &channel, broadcast, reason),
+            Message::Ingest(ingest) => {
+                if !self.heard_ingests.told(rank, ingest) {
+                    self.shared.metrics.refused_ingests.inc();
+                }
+                self.list_ingests();
+            }
+            Message::IngestGone { node } => {
+                self.heard_ingests.gone(rank, &node);
+                self.list_ingests();
+            }
             Message::GoAway {
                 drain_ms,
                 alternatives,
@@ -388,8 +407,17 @@ impl Parents {
                 self.settle(&name);
             }
         }
+        self.heard_ingests.snapshot(rank);
+        self.list_ingests();
         self.shared.synced.send_replace(true);
         self.thin_out();
+    }
+
+    fn list_ingests(&self) {
+        let list = self.heard_ingests.list();
+        let count = i64::try_from(list.len()).unwrap_or(i64::MAX);
+        self.shared.metrics.ingests.set(count);
+        self.shared.ingests.set(list);
     }
 
     /// With one link more than wanted, the last in the list goes.

@@ -11,6 +11,7 @@
 mod chat;
 pub mod config;
 mod demand;
+mod ingests;
 mod metrics;
 mod past;
 mod request;
@@ -33,6 +34,7 @@ use super::{
     stream::{self, Reader, StreamError, Writer},
 };
 use crate::{
+    ingest::Ingests,
     live::Directory,
     quic::{Connection, Handshake, Listener, RecvStream, RequestLimit},
     shutdown::Shutdown,
@@ -83,6 +85,7 @@ struct Shared {
     /// Whether this node knows what there is; `None` where it makes it itself.
     synced: Option<Synced>,
     alternatives: Vec<String>,
+    ingests: Arc<Ingests>,
     chat: Option<ChatPort>,
     playable_within: Duration,
 }
@@ -116,6 +119,7 @@ impl LinkServer {
                 node: Node::default(),
                 synced: None,
                 alternatives: Vec::new(),
+                ingests: Arc::default(),
                 chat: None,
                 playable_within: PLAYABLE_WITHIN,
             },
@@ -143,6 +147,14 @@ impl LinkServer {
     #[must_use]
     pub const fn playable_within(mut self, longest: Duration) -> Self {
         self.shared.playable_within = longest;
+        self
+    }
+
+    /// Tells children of these places to publish to, this node's own or those it
+    /// was told of.
+    #[must_use]
+    pub fn telling_of(mut self, ingests: Arc<Ingests>) -> Self {
+        self.shared.ingests = ingests;
         self
     }
 

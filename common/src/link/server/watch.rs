@@ -1,9 +1,10 @@
 //! WATCH: what is live here, first all of it, then each change. The difference
-//! is taken when the stream has room, so a slow child costs one table and no queue.
+//! is taken when the stream has room, so a slow child costs two tables and no queue.
+//! The places to publish to ([`super::ingests`]) go the same way.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Peer, Synced};
+use super::{Peer, Synced, ingests};
 use crate::{
     link::{
         decode::MAX_HOPS,
@@ -28,27 +29,35 @@ impl Peer {
         reader: &mut Reader,
     ) -> Result<(), StreamError> {
         let mut changes = self.shared.directory.changes();
+        let mut ingests_change = self.shared.ingests.changes();
         let mut told = BTreeMap::new();
+        let mut told_ingests = Vec::new();
         let mut snapshot_due = true;
         loop {
             changes.mark_unchanged();
-            let now = self.visible(prefix);
-            let mut pieces: Vec<_> = differences(&told, &now)
-                .iter()
-                .map(Message::encode)
-                .collect();
+            // Asked first, so that a SNAPSHOT comes behind all that made it true.
             let synced = self.shared.synced.clone();
             let knows = synced.as_ref().is_none_or(|synced| *synced.borrow());
+            let now = self.visible(prefix);
+            let known = ingests_change.borrow_and_update().clone();
+            let ingests = self.visible_ingests(&known);
+            let mut messages = differences(&told, &now);
+            messages.extend(ingests::changes(&told_ingests, &ingests));
+            let mut pieces: Vec<_> = messages.iter().map(Message::encode).collect();
             if snapshot_due && knows {
                 snapshot_due = false;
                 let channels = now.len() as u64;
                 pieces.push(Message::Snapshot { channels }.encode());
             }
             told = now;
+            told_ingests = ingests;
             writer.send_all(&mut pieces).await?;
             tokio::select! {
                 () = holds(synced), if snapshot_due => {}
                 changed = changes.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+                changed = ingests_change.changed() => if changed.is_err() {
                     return Ok(());
                 },
                 // Nothing follows a WATCH but its end.

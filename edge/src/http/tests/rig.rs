@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use clap::Parser;
-use common::{live::Directory, shutdown::Shutdown};
+use common::{ingest::Ingests, live::Directory, shutdown::Shutdown};
 use prometheus::Registry;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,6 +14,7 @@ use super::super::{HttpConfig, HttpMetrics, bind, serve};
 use crate::{
     chat::{Chat, ChatConfig, ChatMetrics},
     fixture::{Studio, audio, plan, video},
+    geo::{Geo, GeoConfig},
     upstream::Upstream,
     view::{ViewConfig, ViewMetrics, Viewing},
 };
@@ -26,6 +27,8 @@ struct Cli {
     view: ViewConfig,
     #[command(flatten)]
     chat: ChatConfig,
+    #[command(flatten)]
+    geo: GeoConfig,
 }
 
 pub(in crate::http) fn config(flags: &[&str]) -> HttpConfig {
@@ -41,6 +44,7 @@ pub(super) struct Rig {
     pub(super) address: SocketAddr,
     pub(super) studio: Studio,
     pub(super) directory: Arc<Directory>,
+    pub(super) ingests: Arc<Ingests>,
     pub(super) metrics: HttpMetrics,
     pub(super) shutdown: Shutdown,
 }
@@ -90,6 +94,8 @@ impl Rig {
         let address = listeners.http_address().unwrap();
         let directory = Arc::new(Directory::default());
         let upstream = Arc::new(Upstream::local(directory.clone()));
+        let ingests = upstream.ingests().clone();
+        listeners = listeners.with_geo(Geo::from_config(&cli.geo).unwrap());
         let metrics = HttpMetrics::register(&Registry::new());
         let shutdown = Shutdown::new();
         if chats {
@@ -110,6 +116,7 @@ impl Rig {
             address,
             studio: Studio::new(plan(target_duration_s), vec![audio(), video()]),
             directory,
+            ingests,
             metrics,
             shutdown,
         }
