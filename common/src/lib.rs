@@ -2,9 +2,11 @@
 //! the link between nodes, and the ground under all of them.
 //!
 //! Imports point one way: `names` and `media` know nothing else, `live` stands
-//! on them, `chat` on the names and `live`'s clock, `link` on `live` and `chat`.
+//! on them, `chat` on the names and `live`'s clock, `link` on `live` and `chat`,
+//! `api` on all of these.
 //! Nothing here knows of HTTP for viewers or RTMP publishers' policies.
 
+pub mod api;
 pub mod certs;
 pub mod chat;
 pub mod key_file;

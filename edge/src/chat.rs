@@ -253,6 +253,12 @@ impl Chat {
         self.0.rooms.get(room).map(|room| room.present())
     }
 
+    /// How many are in a room over all edges, where its home told of late.
+    #[must_use]
+    pub(crate) fn told(&self, room: &ChannelName) -> Option<Counts> {
+        self.0.rooms.get(room)?.told_counts()
+    }
+
     /// The same for a room that is read from now on: waits until a parent told of it.
     pub(crate) async fn present_soon(&self, room: &ChannelName) -> Option<Present> {
         let room = self.0.open_room(room)?;

@@ -13,6 +13,7 @@ pub(crate) mod admission;
 mod assets;
 mod body;
 mod cache;
+mod channels;
 mod chat;
 mod chatters;
 mod config;

@@ -6,6 +6,9 @@ pub mod dash;
 #[cfg(test)]
 mod fixture;
 pub mod http;
+#[cfg(test)]
+#[path = "../../common/src/api/openapi_check.rs"]
+mod openapi;
 pub mod page;
 pub mod playlist;
 pub mod upstream;

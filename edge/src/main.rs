@@ -5,7 +5,8 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
-    link::{LinkServer, LinkServerMetrics, demands},
+    api::{ApiConfig, Links, NodeApi},
+    link::{Children, LinkServer, LinkServerMetrics, demands},
     live::{Directory, register_window_metrics},
     quic::{self, LinkConfig, Renewal},
     reload::Reloads,
@@ -61,6 +62,8 @@ struct Cli {
     #[command(flatten)]
     ops: OpsConfig,
     #[command(flatten)]
+    api: ApiConfig,
+    #[command(flatten)]
     shutdown: ShutdownConfig,
     #[command(flatten)]
     log: LogConfig,
@@ -113,6 +116,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let listeners = http::bind(&cli.http).await?;
     let irc = chat::bind(&cli.chat, listeners.certificate()).await?;
     let ops_listen = cli.ops.listen(OPS_PORT);
+    let token = cli.api.token()?;
     let ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
@@ -160,13 +164,16 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         let chat = chat.clone();
         reloads.add("emotes", files, move || chat.reload_emotes());
     }
+    let mut links_down = None;
     if let Some(listener) = children {
         let (demands, demanded) = demands();
         let link = LinkServer::new(hello, directory, LinkServerMetrics::register(&registry))
             .pulling(demands, upstream.sync())
             .leaving_to(cli.children.node.alternatives())
             .playable_within(cli.http.starting())
+            .telling(upstream.abouts().clone(), upstream.audience().clone())
             .with_chat(chat.port());
+        links_down = Some(link.children());
         tracing::info!(link = %listener.local_addr()?, "edge takes children");
         tokio::spawn(upstream.clone().serve(demanded));
         tokio::spawn(link.run(listener, shutdown.clone()));
@@ -177,7 +184,16 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     if !page::has_bundle() {
         tracing::warn!("this binary carries no player: build it after deploy/web");
     }
-    tokio::spawn(ops.run());
+    if let Some(token) = &token {
+        token.watched_by("api token", &mut reloads);
+    }
+    let links_up = upstream.clone();
+    let links = move || Links {
+        parents: links_up.links(),
+        children: links_down.as_ref().map(Children::seen).unwrap_or_default(),
+    };
+    let api = NodeApi::new(node.clone(), Role::Edge, token, shutdown.clone(), links);
+    tokio::spawn(ops.with_api(api.serve(), shutdown.clone()).run());
     tokio::spawn(reloads.run().context("can't listen to SIGHUP")?);
     tokio::spawn(tell_readiness(
         readiness,

@@ -5,9 +5,10 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
+    api::{ApiConfig, Links, NodeApi},
     certs::{self, CertsArgs},
     link::{LinkServer, LinkServerMetrics, NodeConfig},
-    live::{ArchiveMetrics, Directory},
+    live::{Abouts, ArchiveMetrics, Audience, Directory},
     quic::{self, LinkConfig, LinkListenConfig, Renewal},
     reload::Reloads,
     shutdown::{Shutdown, ShutdownConfig, Signals},
@@ -15,10 +16,12 @@ use common::{
     tls::{Role, WebCertificate},
 };
 use origin::{
-    broadcast::{BroadcastConfig, BroadcastMetrics, Broadcasts},
+    api::WebApi,
+    broadcast::{BroadcastConfig, BroadcastMetrics, Broadcasts, Titles},
     chat::{ChatApi, ChatConfig, ChatMetrics, Policies, Recorder, Rooms, Store},
     keys::{KeyRing, KeysConfig},
     rtmp::{RtmpConfig, RtmpMetrics, RtmpServer},
+    webhook::{WebhookConfig, WebhookMetrics, Webhooks},
 };
 use tokio::sync::mpsc;
 
@@ -44,8 +47,9 @@ const PUBLISHES_WAITING: usize = 64;
         origin --keys keys.txt --journal journal --link-ca certs/ca.pem \\\n    \
         --link-cert certs/origin.pem --link-key certs/origin.key\n  \
         origin --dvr 30m --dvr-dir /var/lib/millrace/past ...    viewers can go back half an hour\n\n\
-        The keys file has a line for each key: KEY CHANNEL. It, the certificates and chat's files are read\n\
-        again when they change and on SIGHUP; a file with a mistake changes nothing.\n\
+        The keys file has a line for each key: KEY CHANNEL. It, the certificates, chat's files, tokens and secrets\n\
+        are read again when they change and on SIGHUP; a file with a mistake changes nothing. A key that is taken\n\
+        off the file ends its publish. The API on the ops port is described by /api/v1/openapi.json there.\n\
         SIGTERM drains: publishers are told, edges keep what they have."
 )]
 struct Serve {
@@ -64,7 +68,11 @@ struct Serve {
     #[command(flatten)]
     link: LinkConfig,
     #[command(flatten)]
+    webhook: WebhookConfig,
+    #[command(flatten)]
     ops: OpsConfig,
+    #[command(flatten)]
+    api: ApiConfig,
     #[command(flatten)]
     shutdown: ShutdownConfig,
     #[command(flatten)]
@@ -117,6 +125,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let node = credentials.identity().node.clone();
     let keys = KeyRing::from_config(&serve.keys)?;
     let directory = Arc::new(Directory::default());
+    let (abouts, audience) = (Arc::<Abouts>::default(), Arc::<Audience>::default());
 
     // Every port is bound before any of them serves: a taken one ends the start
     // with one line and nothing half alive.
@@ -143,15 +152,25 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     )
     .of_listener(&listener)
     .watched_by(&mut reloads);
-    watch_files(&mut reloads, keys, rtmp.certificate());
+    watch_files(&mut reloads, keys.clone(), rtmp.certificate());
     let policies = Policies::from_config(&serve.chat.policy)?;
     policies.watched_by(&mut reloads);
-    let chat_api = ChatApi::from_config(&serve.chat.api)?;
+    let token = serve.api.token()?;
+    if let Some(token) = &token {
+        token.watched_by("api token", &mut reloads);
+    }
+    let chat_api = ChatApi::from_config(&serve.chat.api, token.clone())?;
     if let Some(api) = &chat_api {
         api.watched_by(&mut reloads);
     }
+    let webhooks = Webhooks::from_config(
+        &serve.webhook,
+        node.clone(),
+        WebhookMetrics::register(&registry),
+        &mut reloads,
+    )?;
     let ops_listen = serve.ops.listen(OPS_PORT);
-    let mut ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
+    let ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
     let archive = serve
@@ -159,6 +178,8 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         .dvr
         .open(ArchiveMetrics::register(&registry));
     let playable_within = serve.broadcast.playable_within();
+    let titles = Titles::open(serve.broadcast.journal.as_deref(), abouts.clone());
+    let titles = Arc::new(titles.context("--journal")?);
     let broadcasts = Broadcasts::new(
         serve.broadcast,
         node.clone(),
@@ -167,7 +188,8 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         BroadcastMetrics::register(&registry),
         shutdown.clone(),
     )
-    .context("--journal")?;
+    .context("--journal")?
+    .telling(abouts.clone(), webhooks.hooks());
 
     let store = Store::open(serve.chat.chat_store.as_deref()).context("--chat-store")?;
     let metrics = ChatMetrics::register(&registry);
@@ -175,17 +197,34 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     let recorder = recorder.context("--chat-log")?;
     let (rooms, chat) = Rooms::new(&serve.chat, node.clone(), store, metrics.clone());
     let rooms = rooms.under(policies.follow()).recorded_by(recorder);
-    if let Some(api) = chat_api {
-        ops = ops.with_api(api.serve(chat.clone(), node.clone(), metrics));
-    }
+    let rooms = rooms.shown_in(audience.clone());
     let link = LinkServer::new(
         serve.node.hello(node.clone(), Role::Origin),
-        directory,
+        directory.clone(),
         LinkServerMetrics::register(&registry),
     )
+    .telling(abouts.clone(), audience.clone())
     .leaving_to(serve.node.alternatives())
     .playable_within(playable_within)
-    .with_chat(chat);
+    .with_chat(chat.clone());
+    let children = link.children();
+    let links = move || Links {
+        parents: Vec::new(),
+        children: children.seen(),
+    };
+    let api = WebApi {
+        node: node.clone(),
+        common: NodeApi::new(node.clone(), Role::Origin, token, shutdown.clone(), links),
+        origins: chat.origins.clone(),
+        chat: chat_api.map(|api| api.serve(chat, node.clone(), metrics)),
+        directory,
+        abouts,
+        audience,
+        titles,
+        keys,
+        control: broadcasts.control(),
+    };
+    let ops = ops.with_api(api.serve(&registry), shutdown.clone());
     tracing::info!(%node, link = %listener.local_addr()?, ops = %ops_listen, "origin is up");
     tokio::spawn(ops.run());
     tokio::spawn(reloads.run().context("can't listen to SIGHUP")?);
@@ -193,6 +232,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     tokio::spawn(broadcasts.run(arriving));
     tokio::spawn(rooms.run());
     tokio::spawn(rtmp.run(shutdown.clone()));
+    tokio::spawn(webhooks.run(shutdown.clone()));
 
     let draining = shutdown.clone();
     tokio::spawn(async move {
@@ -233,6 +273,7 @@ mod tests {
         let _link = LinkServerMetrics::register(&registry);
         let _chat = ChatMetrics::register(&registry);
         let _past = ArchiveMetrics::register(&registry);
+        let _webhooks = WebhookMetrics::register(&registry);
         let _reloads = Reloads::new(&registry);
         assert!(registry.gather().len() > 20);
     }

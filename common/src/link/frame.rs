@@ -38,6 +38,8 @@ pub mod kind {
     pub const SNAPSHOT: u64 = 0x04;
     pub const GONE: u64 = 0x05;
     pub const GOAWAY: u64 = 0x06;
+    pub const ABOUT: u64 = 0x0a;
+    pub const AUDIENCE: u64 = 0x0b;
     pub const SUBSCRIBE: u64 = 0x10;
     pub const OK: u64 = 0x11;
     pub const TRACK: u64 = 0x12;
@@ -97,6 +99,7 @@ const fn most_bytes(kind: u64) -> Option<usize> {
         kind::INIT => Some(MAX_INIT_BYTES + 32),
         kind::INDEX => Some(MAX_INDEX_BYTES),
         kind::ERROR..=kind::GOAWAY
+        | kind::ABOUT..=kind::AUDIENCE
         | kind::SUBSCRIBE..=kind::STATE
         | kind::SEGMENT
         | kind::PART

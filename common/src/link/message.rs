@@ -1,14 +1,14 @@
 //! The link's messages as values. [`super::encode`] and [`super::decode`] turn
 //! them into bodies and back; the module's text in [`super`] says what each is for.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
 use super::chat::Chat;
 use crate::{
     live::{
-        Announcement, BroadcastState, Chunk, Hint, Part, PartEnd, PartFlags, Plan, Position,
+        About, Announcement, BroadcastState, Chunk, Crowd, Hint, Part, PartEnd, PartFlags, Plan, Position,
         Segment, SegmentEnd, SegmentHead, SegmentState, Track,
     },
     media::Ticks,
@@ -390,6 +390,12 @@ pub enum Message {
         drain_ms: u32,
         alternatives: Vec<String>,
     },
+    About {
+        channel: ChannelName,
+        broadcast: BroadcastId,
+        about: Arc<About>,
+    },
+    Audience(Vec<(ChannelName, Crowd)>),
     Subscribe(Subscribe),
     Ok(Accepted),
     Track(Track),

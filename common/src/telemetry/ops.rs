@@ -27,12 +27,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::Readiness;
+use crate::api::problem;
+use crate::shutdown::{Guard, Shutdown};
 
 /// Scrapers and health checks come a few at a time; more wait in the kernel's
 /// accept queue.
@@ -89,7 +92,7 @@ pub struct ApiRequest {
 }
 
 /// A status and JSON.
-pub type ApiAnswer = (StatusCode, String);
+pub type ApiAnswer = (StatusCode, Bytes);
 
 /// Answers requests; whom it answers is its own business.
 pub type Api =
@@ -107,6 +110,7 @@ struct Routes {
     registry: Registry,
     readiness: Readiness,
     api: Option<Api>,
+    shutdown: Option<Shutdown>,
 }
 
 impl std::fmt::Debug for Routes {
@@ -128,14 +132,17 @@ impl OpsServer {
                 registry,
                 readiness,
                 api: None,
+                shutdown: None,
             },
         })
     }
 
-    /// Answers what comes below `/api/` by `api`.
+    /// Answers what comes below `/api/` by `api`. The process waits for these answers
+    /// to be read when it drains, so that who has it drain is told.
     #[must_use]
-    pub fn with_api(mut self, api: Api) -> Self {
+    pub fn with_api(mut self, api: Api, shutdown: Shutdown) -> Self {
         self.routes.api = Some(api);
+        self.routes.shutdown = Some(shutdown);
         self
     }
 
@@ -169,11 +176,16 @@ impl OpsServer {
 }
 
 async fn serve(socket: TcpStream, peer: SocketAddr, routes: Routes) {
+    // Held until the answer has left.
+    let asked: Arc<Mutex<Option<Guard>>> = Arc::default();
+    let asking = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let routes = routes.clone();
+        let asking = asking.clone();
         async move {
             let response = match &routes.api {
                 Some(api) if request.uri().path().starts_with(API_PREFIX) => {
+                    *asking.lock() = routes.shutdown.as_ref().map(Shutdown::guard);
                     call(api, request).await
                 }
                 _ => routes.answer(&request),
@@ -192,12 +204,15 @@ async fn serve(socket: TcpStream, peer: SocketAddr, routes: Routes) {
         Ok(Err(error)) => debug!(%peer, %error, "ops connection failed"),
         Err(_) => debug!(%peer, "ops connection outlived its time"),
     }
+    drop(asked);
 }
 
 async fn call(api: &Api, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, MAX_API_BODY_BYTES).collect().await else {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "a body has at most 16 KiB\n");
+        let why = "a body has at most 16 KiB";
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        return json(status, problem(status, "too_large", why).json());
     };
     let authorization = head.headers.get(AUTHORIZATION);
     let authorization = authorization.and_then(|value| value.to_str().ok());
@@ -209,6 +224,10 @@ async fn call(api: &Api, request: Request<Incoming>) -> Response<Full<Bytes>> {
         body: body.to_bytes(),
     })
     .await;
+    json(status, body)
+}
+
+fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = text(status, body);
     let headers = response.headers_mut();
     headers.insert(
@@ -375,7 +394,7 @@ mod tests {
         .await
         .unwrap();
         let address = server.local_addr().unwrap();
-        let server = server.with_api(Arc::new(|request| {
+        let api: Api = Arc::new(|request| {
             Box::pin(async move {
                 let told = request.authorization == Some("Bearer x".to_owned());
                 let status = if told {
@@ -390,9 +409,11 @@ mod tests {
                     body,
                     ..
                 } = request;
-                (status, format!("{method} {path} {query:?} {}", body.len()))
+                let told = format!("{method} {path} {query:?} {}", body.len());
+                (status, told.into())
             })
-        }));
+        });
+        let server = server.with_api(api, Shutdown::new());
         tokio::spawn(server.run());
         let post = "POST /api/a%20b?c=d HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 2\r\n\r\nhi";
         let answer = exchange(address, post).await;

@@ -1,5 +1,6 @@
 //! The server on a loopback port, asked by raw sockets and by hyper's client.
 
+mod api;
 mod chat;
 mod flow;
 mod h2;

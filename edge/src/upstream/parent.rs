@@ -19,9 +19,10 @@ use std::{
 
 use common::{
     link::{Code, GoneReason, Hello, Message, stream::close},
-    live::{Announcement, BroadcastState, Channel, Phase, Stage},
+    live::{Announcement, BroadcastState, Channel, Crowd, Phase, Stage},
     names::{BroadcastId, ChannelName},
     quic::Dialer,
+    tls::Identity,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -286,6 +287,10 @@ impl Parents {
     fn event(&mut self, event: Event) {
         match event {
             Event::Connected(rank, session) => self.connected(rank, &session),
+            // These move no path.
+            Event::Told(rank, message @ (Message::About { .. } | Message::Audience(_))) => {
+                return self.told(rank, message);
+            }
             Event::Told(rank, message) => self.told(rank, message),
             Event::Lost { rank, synced } => self.lost(rank, synced),
         }
@@ -343,6 +348,9 @@ impl Parents {
         };
         candidate.pause = (candidate.pause * 2).min(LAST_PAUSE);
         self.shared.disconnected(rank);
+        if let State::Connected(session) | State::Leaving(session, _) = &was {
+            self.unheard(session);
+        }
         self.settle_all();
     }
 
@@ -359,10 +367,47 @@ impl Parents {
                 drain_ms,
                 alternatives,
             } => self.go_away(rank, drain_ms, alternatives),
+            Message::About {
+                channel,
+                broadcast,
+                about,
+            } => {
+                let routes = &self.shared.routes;
+                routes.lock().about(rank, &channel, broadcast, about);
+                self.tell_about(&channel);
+            }
+            Message::Audience(crowds) => self.audience(rank, crowds),
             Message::Error(refusal) => {
                 warn!(code = %refusal.code, reason = refusal.reason, "parent refused WATCH");
             }
             _ => {}
+        }
+    }
+
+    /// Writes what is said of a channel that this node knows where lists look.
+    fn tell_about(&self, channel: &ChannelName) {
+        if self.shared.directory.get(channel).is_some() {
+            let routes = self.shared.routes.lock();
+            let about = routes.best_about(channel, Instant::now());
+            drop(routes);
+            self.shared.abouts.put(channel, about);
+        }
+    }
+
+    /// Counts of a node that is linked no more are nobody's.
+    fn unheard(&self, lost: &Session) {
+        let node = &lost.parent.node;
+        let linked = |c: &Candidate| matches!(&c.state, State::Connected(other) | State::Leaving(other, _) if other.parent.node == *node);
+        if !self.candidates.iter().any(linked) {
+            self.shared.audience.forget(node);
+        }
+    }
+
+    fn audience(&self, rank: Rank, crowds: Vec<(ChannelName, Crowd)>) {
+        let candidate = self.candidates.get(rank).map(|candidate| &candidate.state);
+        if let Some(State::Connected(session) | State::Leaving(session, _)) = candidate {
+            let Identity { node, role } = &session.parent;
+            self.shared.audience.tell(node, *role, crowds);
         }
     }
 
@@ -513,6 +558,7 @@ impl Parents {
                 }
             },
         }
+        self.tell_about(channel);
         self.shared.announced(channel, &announcement);
     }
 

@@ -15,7 +15,7 @@ use common::rtmp::{PublishRequest, RtmpError, ServerEvent, ServerSession};
 use common::shutdown::Shutdown;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
@@ -23,7 +23,7 @@ use super::admission::Admission;
 use super::metrics::RtmpMetrics;
 use super::queue::{EventSender, Refused, queue};
 use super::{CloseHandle, EndReason, Publish, PublishEvent};
-use crate::keys::KeyRing;
+use crate::keys::{Grant, KeyRing};
 
 /// The application that publishers name: `rtmp://host/live/{key}`.
 const APP: &str = "live";
@@ -77,10 +77,33 @@ impl From<RtmpError> for Stop {
 /// The running publish of a connection.
 struct Live {
     channel: ChannelName,
+    right: Right,
     events: EventSender,
     close: mpsc::Receiver<String>,
     since: Instant,
     from_byte: u64,
+}
+
+/// By which it publishes, for as long as the key is in force.
+struct Right {
+    grant: Grant,
+    keys: Arc<KeyRing>,
+    changes: watch::Receiver<u64>,
+}
+
+impl Right {
+    /// Resolves once the key does not open its channel any more. Cancel-safe.
+    async fn lost(&mut self) {
+        loop {
+            if self.changes.changed().await.is_err() {
+                // The ring lives here: this can't be.
+                return std::future::pending().await;
+            }
+            if !self.keys.holds(&self.grant) {
+                return;
+            }
+        }
+    }
 }
 
 /// A share of a gauge that goes when its owner goes.
@@ -225,8 +248,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             refused("publish to rtmp://HOST/live/KEY: there is no other application")
         } else if admission.keys_blocked(address, std_now) {
             refused("too many wrong stream keys; wait a minute")
-        } else if let Some(channel) = self.context.keys.authorise(&request.key) {
-            Ok(channel)
+        } else if let Some(right) = self.right(&request.key) {
+            Ok(right)
         } else {
             let addresses = admission.wrong_key(address, std_now);
             let addresses = i64::try_from(addresses).unwrap_or(i64::MAX);
@@ -234,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             refused("wrong stream key")
         };
         let handed_on = match authorised {
-            Ok(channel) => self.hand_on(channel, now).await,
+            Ok(right) => self.hand_on(right, now).await,
             Err(refusal) => {
                 self.context.metrics.auth_failures.inc();
                 Err(refusal)
@@ -257,12 +280,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Changes are looked at from before the key is.
+    fn right(&self, key: &str) -> Option<Right> {
+        let keys = self.context.keys.clone();
+        let changes = keys.changes();
+        let grant = keys.authorise(key)?;
+        Some(Right {
+            grant,
+            keys,
+            changes,
+        })
+    }
+
     /// Gives the publish to its owner, before the publisher hears of it.
     async fn hand_on(
         &self,
-        channel: ChannelName,
+        right: Right,
         now: Instant,
     ) -> Result<Live, (&'static str, &'static str)> {
+        let channel = right.grant.channel.clone();
         let (events, receiver) = queue(&self.context.metrics.queued_bytes);
         let (handle, close) = CloseHandle::channel();
         let publish = Publish {
@@ -278,6 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             sent = sending => match sent {
                 Ok(Ok(())) => Ok(Live {
                     channel,
+                    right,
                     events,
                     close,
                     since: now,
@@ -419,7 +456,7 @@ async fn at(deadline: Option<std::time::Instant>) {
 }
 
 /// Resolves with the reason once the owner has closed the publish or let go of
-/// its events; never without a publish.
+/// its events, or its key was revoked; never without a publish.
 async fn closed(live: &mut Option<Live>) -> String {
     let Some(live) = live else {
         return std::future::pending().await;
@@ -428,6 +465,7 @@ async fn closed(live: &mut Option<Live>) -> String {
         biased;
         Some(reason) = live.close.recv() => reason,
         () = live.events.closed() => last_words(live),
+        () = live.right.lost() => "this stream key was revoked".to_owned(),
     }
 }
 

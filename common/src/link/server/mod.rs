@@ -9,6 +9,7 @@
 //! is not here yet is asked of the node itself ([`Demand`]).
 
 mod chat;
+mod children;
 pub mod config;
 mod demand;
 mod metrics;
@@ -33,13 +34,14 @@ use super::{
     stream::{self, Reader, StreamError, Writer},
 };
 use crate::{
-    live::Directory,
+    live::{Abouts, Audience, Directory},
     quic::{Connection, Handshake, Listener, RecvStream, RequestLimit},
     shutdown::Shutdown,
     tls::{Identity, Role},
 };
 
 pub use chat::{ChatPort, OpenRoom};
+pub use children::Children;
 pub use config::NodeConfig;
 use demand::Node;
 pub use demand::{Demand, Fetched, demands};
@@ -85,6 +87,9 @@ struct Shared {
     alternatives: Vec<String>,
     chat: Option<ChatPort>,
     playable_within: Duration,
+    abouts: Arc<Abouts>,
+    audience: Arc<Audience>,
+    children: Children,
 }
 
 /// See the module's text.
@@ -118,6 +123,9 @@ impl LinkServer {
                 alternatives: Vec::new(),
                 chat: None,
                 playable_within: PLAYABLE_WITHIN,
+                abouts: Arc::default(),
+                audience: Arc::default(),
+                children: Children::default(),
             },
         }
     }
@@ -144,6 +152,20 @@ impl LinkServer {
     pub const fn playable_within(mut self, longest: Duration) -> Self {
         self.shared.playable_within = longest;
         self
+    }
+
+    /// Tells children what is said of channels, and how many watch them.
+    #[must_use]
+    pub fn telling(mut self, abouts: Arc<Abouts>, audience: Arc<Audience>) -> Self {
+        self.shared.abouts = abouts;
+        self.shared.audience = audience;
+        self
+    }
+
+    /// Who pulls from here, for as long as the server runs.
+    #[must_use]
+    pub fn children(&self) -> Children {
+        self.shared.children.clone()
     }
 
     /// Where children are sent when this node drains, as `host:port`.
@@ -210,6 +232,7 @@ impl Shared {
 impl Peer {
     async fn serve(self, shutdown: Shutdown) {
         let _counted = Counted::new(&self.shared.metrics.connections);
+        let _entered = self.shared.children.enter(&self.connection, &self.identity);
         let address = self.connection.remote_address();
         info!(node = %self.identity.node, peer = %address, "child connected");
         let mut tasks = JoinSet::new();
@@ -262,7 +285,9 @@ impl Peer {
     async fn introduced(self, stream: RecvStream) {
         let mut reader = Reader::new(stream);
         match timeout(REQUEST_DEADLINE, reader.next()).await {
-            Ok(Ok(Some(Message::Hello(hello)))) if hello.node == self.identity.node => {}
+            Ok(Ok(Some(Message::Hello(hello)))) if hello.node == self.identity.node => {
+                self.shared.children.introduced(&self.connection, &hello);
+            }
             Ok(Ok(Some(Message::Hello(hello)))) => {
                 self.shared.metrics.refuse(Code::Unauthorised);
                 warn!(node = %self.identity.node, says = %hello.node, "child refused: not its name");

@@ -41,6 +41,7 @@ pub(super) struct Rig {
     pub(super) address: SocketAddr,
     pub(super) studio: Studio,
     pub(super) directory: Arc<Directory>,
+    pub(super) upstream: Arc<Upstream>,
     pub(super) metrics: HttpMetrics,
     pub(super) shutdown: Shutdown,
 }
@@ -60,7 +61,7 @@ impl Rig {
         rig
     }
 
-    fn fill(&mut self) {
+    pub(super) fn fill(&mut self) {
         self.studio.segments(100, 106);
         for name in [crate::fixture::V, crate::fixture::A] {
             self.studio.open(name, 106);
@@ -100,7 +101,7 @@ impl Rig {
         let served = serve(
             config,
             listeners,
-            upstream,
+            upstream.clone(),
             viewing,
             metrics.clone(),
             shutdown.clone(),
@@ -110,6 +111,7 @@ impl Rig {
             address,
             studio: Studio::new(plan(target_duration_s), vec![audio(), video()]),
             directory,
+            upstream,
             metrics,
             shutdown,
         }
