@@ -43,7 +43,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use common::{
-    chat::{MessageId, Network, Present, token::TokenKeys},
+    chat::{Counts, MessageId, Network, Present, token::TokenKeys},
     key_file::KeyFileError,
     link::ChatPort,
     live::UnixMs,

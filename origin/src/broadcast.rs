@@ -334,8 +334,7 @@ impl Broadcasts {
             }
             Err(error) => {
                 tracing::error!(%error, "a channel's task failed");
-                self.channels
-                    .retain(|_, task| !task.publishes.is_closed());
+                self.channels.retain(|_, task| !task.publishes.is_closed());
             }
         }
     }

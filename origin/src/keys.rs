@@ -402,7 +402,13 @@ mod tests {
     fn a_key_has_a_name_that_is_none_of_its_bytes() {
         let id = KeyId::of(&hash(KEY));
         assert_eq!(KeyId::parse(&id.to_string()), Some(id));
-        for bad in ["", "12345", "0123456789ABCDEF", "+123456789abcdef", "0123456789abcdef0"] {
+        for bad in [
+            "",
+            "12345",
+            "0123456789ABCDEF",
+            "+123456789abcdef",
+            "0123456789abcdef0",
+        ] {
             assert_eq!(KeyId::parse(bad), None, "{bad}");
         }
     }

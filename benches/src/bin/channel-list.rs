@@ -83,8 +83,13 @@ async fn main() -> anyhow::Result<()> {
             query,
             gzip,
         } => {
-            let encoding = if gzip { "Accept-Encoding: gzip\r\n" } else { "" };
-            let request = format!("GET /api/v1/channels{query} HTTP/1.1\r\nHost: edge\r\n{encoding}\r\n");
+            let encoding = if gzip {
+                "Accept-Encoding: gzip\r\n"
+            } else {
+                ""
+            };
+            let request =
+                format!("GET /api/v1/channels{query} HTTP/1.1\r\nHost: edge\r\n{encoding}\r\n");
             ask(address, request.into(), rate, rate * seconds, connections).await
         }
     }
@@ -110,7 +115,15 @@ async fn serve(channels: u64) -> anyhow::Result<()> {
     println!("{address}");
     std::io::stdout().flush()?;
     let registered = HttpMetrics::register(&metrics::registry("edge"));
-    http::serve(config, listeners, upstream, None, registered, Shutdown::new()).await;
+    http::serve(
+        config,
+        listeners,
+        upstream,
+        None,
+        registered,
+        Shutdown::new(),
+    )
+    .await;
     Ok(())
 }
 
@@ -129,7 +142,13 @@ fn made_up(name: &ChannelName, n: u64) -> Channel {
         sample_rate_hz,
     };
     let tracks = vec![
-        track(TrackName::video(0), "avc1.64002a", Some((1920, 1080)), 120_000, None),
+        track(
+            TrackName::video(0),
+            "avc1.64002a",
+            Some((1920, 1080)),
+            120_000,
+            None,
+        ),
         track(TrackName::audio(0), "mp4a.40.2", None, 48_000, Some(48_000)),
     ];
     let plan = Plan {
@@ -216,7 +235,9 @@ async fn answered(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<u
         head.extend_from_slice(buffer.get(..count).unwrap_or_default());
         if let Some(at) = head.windows(4).position(|four| four == b"\r\n\r\n") {
             let text = String::from_utf8_lossy(head.get(..at).unwrap_or_default()).to_lowercase();
-            let len = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let len = text
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
             let len: usize = len.context("no length")?.parse()?;
             break (text, len, head.len() - at - 4);
         }

@@ -359,9 +359,15 @@ mod tests {
         let all = ["b", "a", "c", "e", "d"];
         assert_eq!(names(&list, ""), (all.map(str::to_owned).into(), None));
         let (first, next) = names(&list, "limit=2");
-        assert_eq!((first, next.as_deref()), (vec!["b".to_owned(), "a".to_owned()], Some("3.a")));
+        assert_eq!(
+            (first, next.as_deref()),
+            (vec!["b".to_owned(), "a".to_owned()], Some("3.a"))
+        );
         assert_eq!(names(&list, "limit=2&after=3.a").0, ["c", "e"]);
-        assert_eq!(names(&list, "limit=2&after=3.e"), (vec!["d".to_owned()], None));
+        assert_eq!(
+            names(&list, "limit=2&after=3.e"),
+            (vec!["d".to_owned()], None)
+        );
         // Its channel is gone, or has other viewers now.
         assert_eq!(names(&list, "after=4.zzz").0, ["a", "c", "e", "d"]);
         assert_eq!(names(&list, "after=0.zzz"), (Vec::new(), None));
@@ -434,7 +440,10 @@ mod tests {
             r#""width":1280,"height":720,"frame_rate":29.97,"bandwidth":3300000,"average_bandwidth":3000000}],"#,
             r#""health":{"fps":29.9,"gop_s":2.0,"dropped_samples":1,"jitter_ms":4}}"#,
         );
-        assert_eq!(String::from_utf8(seen.detailed().to_vec()).unwrap(), expected);
+        assert_eq!(
+            String::from_utf8(seen.detailed().to_vec()).unwrap(),
+            expected
+        );
     }
 
     #[test]

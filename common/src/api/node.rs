@@ -75,7 +75,10 @@ impl NodeApi {
         let text = match request.path.as_str() {
             OPENAPI_PATH => {
                 only(method, &[Method::GET])?;
-                return Ok(Some((StatusCode::OK, Bytes::from_static(OPENAPI.as_bytes()))));
+                return Ok(Some((
+                    StatusCode::OK,
+                    Bytes::from_static(OPENAPI.as_bytes()),
+                )));
             }
             "/api/v1/links" => {
                 self.admit(request)?;
@@ -154,8 +157,14 @@ mod tests {
     #[tokio::test]
     async fn who_has_no_token_learns_and_does_nothing() {
         let shutdown = Shutdown::new();
-        for (api, shown) in [(api(&shutdown, true), Some("wrong")), (api(&shutdown, false), Some(TOKEN))] {
-            for (method, path) in [(Method::GET, "/api/v1/links"), (Method::POST, "/api/v1/drain")] {
+        for (api, shown) in [
+            (api(&shutdown, true), Some("wrong")),
+            (api(&shutdown, false), Some(TOKEN)),
+        ] {
+            for (method, path) in [
+                (Method::GET, "/api/v1/links"),
+                (Method::POST, "/api/v1/drain"),
+            ] {
                 for token in [None, shown] {
                     let (status, body) = call(&api, method.clone(), path, token).await;
                     assert_eq!(status, 401, "{path}");
@@ -178,7 +187,10 @@ mod tests {
         let (status, error) = call(&api, Method::GET, "/api/v1/drain", Some(TOKEN)).await;
         assert_eq!(status, 405);
         assert!(error.contains("there is POST"), "{error}");
-        assert_eq!(call(&api, Method::GET, "/api/v1/x", Some(TOKEN)).await.0, 404);
+        assert_eq!(
+            call(&api, Method::GET, "/api/v1/x", Some(TOKEN)).await.0,
+            404
+        );
         assert!(!shutdown.is_draining());
         let (status, _) = call(&api, Method::POST, "/api/v1/drain", Some(TOKEN)).await;
         assert_eq!((status, shutdown.is_draining()), (202, true));

@@ -51,7 +51,10 @@ impl Document {
         let responses = &self.0["paths"][path][method.to_lowercase()]["responses"];
         let response = self.resolved(&responses[status.to_string()]);
         let shown = String::from_utf8_lossy(body);
-        assert!(response.is_object(), "{method} {path}: {status} is not documented: {shown}");
+        assert!(
+            response.is_object(),
+            "{method} {path}: {status} is not documented: {shown}"
+        );
         let content = &response["content"];
         if content["application/json"].is_null() {
             return;
@@ -102,14 +105,22 @@ impl Document {
     }
 
     fn hold_object(&self, object: &Map<String, Value>, schema: &Map<String, Value>, at: &str) {
-        for name in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
+        for name in schema
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             let name = name.as_str().unwrap();
             assert!(object.contains_key(name), "{at}: there is no {name}");
         }
         let properties = schema.get("properties").and_then(Value::as_object);
         for (name, value) in object {
             let at = format!("{at}.{name}");
-            match (properties.and_then(|of| of.get(name)), schema.get("additionalProperties")) {
+            match (
+                properties.and_then(|of| of.get(name)),
+                schema.get("additionalProperties"),
+            ) {
                 (Some(rule), _) => self.hold(value, rule, &at),
                 (None, Some(Value::Bool(false))) => panic!("{at} is not documented"),
                 (None, Some(rule @ Value::Object(_))) => self.hold(value, rule, &at),

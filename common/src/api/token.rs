@@ -141,7 +141,13 @@ mod tests {
         }
         let wrong = format!("Bearer {TOKEN}x");
         let basic = format!("Basic {TOKEN}");
-        for bad in [None, Some(TOKEN), Some("Bearer"), Some(&*wrong), Some(&*basic)] {
+        for bad in [
+            None,
+            Some(TOKEN),
+            Some("Bearer"),
+            Some(&*wrong),
+            Some(&*basic),
+        ] {
             assert!(!token.lets_in(bad), "{bad:?}");
         }
         assert!(!format!("{token:?}").contains(TOKEN));
@@ -149,9 +155,17 @@ mod tests {
 
     #[test]
     fn a_token_that_can_be_guessed_is_refused_and_the_old_one_stays() {
-        for bad in ["", "short", &format!("\n{TOKEN}"), "two words of a token that is long"] {
+        for bad in [
+            "",
+            "short",
+            &format!("\n{TOKEN}"),
+            "two words of a token that is long",
+        ] {
             let error = file(bad).1.unwrap_err().to_string();
-            assert!(error.contains("--api-token") && error.contains("22"), "{error}");
+            assert!(
+                error.contains("--api-token") && error.contains("22"),
+                "{error}"
+            );
         }
         let (dir, token) = file(TOKEN);
         let token = token.unwrap();

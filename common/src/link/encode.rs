@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     live::{
-        About, Announcement, BroadcastState, Chunk, Crowd, Hint, PartEnd, PartFlags, Phase, Position,
-        SegmentEnd, SegmentHead, Track,
+        About, Announcement, BroadcastState, Chunk, Crowd, Hint, PartEnd, PartFlags, Phase,
+        Position, SegmentEnd, SegmentHead, Track,
     },
     names::{ChannelName, NodeId},
     tls::Role,

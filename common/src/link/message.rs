@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::chat::Chat;
 use crate::{
     live::{
-        About, Announcement, BroadcastState, Chunk, Crowd, Hint, Part, PartEnd, PartFlags, Plan, Position,
-        Segment, SegmentEnd, SegmentHead, SegmentState, Track,
+        About, Announcement, BroadcastState, Chunk, Crowd, Hint, Part, PartEnd, PartFlags, Plan,
+        Position, Segment, SegmentEnd, SegmentHead, SegmentState, Track,
     },
     media::Ticks,
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, NodeId, TrackName},

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     live::{
-        About, Announcement, BroadcastState, Chunk, Crowd, Health, Hint, PartEnd, PartFlags, Phase, Plan, Position,
-        SegmentEnd, SegmentFlags, SegmentHead, Track, UnixMs,
+        About, Announcement, BroadcastState, Chunk, Crowd, Health, Hint, PartEnd, PartFlags, Phase,
+        Plan, Position, SegmentEnd, SegmentFlags, SegmentHead, Track, UnixMs,
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, Epoch, InitId, Kind, Msn, NodeId, TrackName},

@@ -165,7 +165,10 @@ mod tests {
 
     #[test]
     fn titles_and_tags_are_bounded() {
-        assert_eq!(About::title("  Sunday \u{1f3b8} ").unwrap(), "Sunday \u{1f3b8}");
+        assert_eq!(
+            About::title("  Sunday \u{1f3b8} ").unwrap(),
+            "Sunday \u{1f3b8}"
+        );
         assert!(About::title(&"\u{e9}".repeat(MAX_TITLE_CHARS)).is_ok());
         for bad in ["a\nb", "\u{1b}[2J", &"x".repeat(MAX_TITLE_CHARS + 1)] {
             assert_eq!(About::title(bad), Err(AboutError::Title), "{bad:?}");
@@ -176,7 +179,13 @@ mod tests {
         let long = "x".repeat(MAX_TAG_CHARS + 1);
         let many: Vec<_> = (0..=MAX_TAGS).map(|n| n.to_string()).collect();
         assert_eq!(About::tags(many), Err(AboutError::Tags));
-        for bad in [&["a", "b", "a"][..], &[""], &["two words"], &["\u{7}"], &[&long]] {
+        for bad in [
+            &["a", "b", "a"][..],
+            &[""],
+            &["two words"],
+            &["\u{7}"],
+            &[&long],
+        ] {
             assert_eq!(tags(bad), Err(AboutError::Tags), "{bad:?}");
         }
     }

@@ -129,7 +129,9 @@ impl Audience {
             let crowds = said.map(|teller| teller.crowds.get(channel).copied().unwrap_or_default());
             crowds.reduce(Crowd::larger)
         };
-        of(Role::Origin).or_else(|| of(Role::Edge)).unwrap_or_default()
+        of(Role::Origin)
+            .or_else(|| of(Role::Edge))
+            .unwrap_or_default()
     }
 
     /// Ticks with every change.
@@ -180,7 +182,10 @@ mod tests {
         assert_eq!(audience.get(&demo), crowd(0));
         audience.forget(&node("o-1"));
         audience.forget(&node("o-2"));
-        assert_eq!(audience.snapshot(), HashMap::from([(demo.clone(), crowd(9))]));
+        assert_eq!(
+            audience.snapshot(),
+            HashMap::from([(demo.clone(), crowd(9))])
+        );
     }
 
     #[test]

@@ -44,7 +44,10 @@ impl Listed {
     fn of(server: &Server) -> Self {
         let here = server.count_viewers();
         let upstream = &server.upstream;
-        let (known, abouts) = (upstream.directory().snapshot(), upstream.abouts().snapshot());
+        let (known, abouts) = (
+            upstream.directory().snapshot(),
+            upstream.abouts().snapshot(),
+        );
         let audience = upstream.audience().snapshot();
         let seen = known.iter().map(|channel| {
             let name = &channel.announcement.channel;

@@ -147,7 +147,10 @@ mod tests {
         tokio::time::advance(Duration::from_secs(9)).await;
         viewers.saw(&b, address, b"x", None);
         assert_eq!((viewers.count_of(&a), viewers.count_of(&b)), (3, 1));
-        assert_eq!(viewers.count(), HashMap::from([(a.clone(), 3), (b.clone(), 1)]));
+        assert_eq!(
+            viewers.count(),
+            HashMap::from([(a.clone(), 3), (b.clone(), 1)])
+        );
         tokio::time::advance(Duration::from_secs(9)).await;
         assert_eq!((viewers.count_of(&a), viewers.count_of(&b)), (0, 1));
         assert_eq!(viewers.count(), HashMap::from([(b, 1)]));

@@ -187,7 +187,11 @@ impl<S: Clone> Routes<S> {
         if let Some(fresh) = &mut parent.fresh {
             fresh.insert(channel.clone());
         }
-        if parent.told.get(&channel).is_none_or(|old| !is_twin(old, &live)) {
+        if parent
+            .told
+            .get(&channel)
+            .is_none_or(|old| !is_twin(old, &live))
+        {
             parent.said.remove(&channel);
         }
         parent.told.insert(channel, live);

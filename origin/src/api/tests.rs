@@ -79,7 +79,10 @@ impl Rig {
             drop(publishes);
         });
         let chat_config = ChatConfig {
-            chat_origins: origins.iter().map(|of| NodeId::parse(of).unwrap()).collect(),
+            chat_origins: origins
+                .iter()
+                .map(|of| NodeId::parse(of).unwrap())
+                .collect(),
             ..ChatConfig::default()
         };
         let metrics = ChatMetrics::register(&registry);
@@ -90,7 +93,13 @@ impl Rig {
         let chat = chat.unwrap().unwrap();
         let api = WebApi {
             node: node.clone(),
-            common: NodeApi::new(node.clone(), Role::Origin, Some(token), shutdown, Links::default),
+            common: NodeApi::new(
+                node.clone(),
+                Role::Origin,
+                Some(token),
+                shutdown,
+                Links::default,
+            ),
             origins: port.origins.clone(),
             chat: Some(chat.serve(port, node.clone(), metrics)),
             directory: directory.clone(),
@@ -128,10 +137,17 @@ impl Rig {
             viewers,
             chatters: 1,
         };
-        self.audience.tell(&self.node, Role::Origin, [(channel, crowd)]);
+        self.audience
+            .tell(&self.node, Role::Origin, [(channel, crowd)]);
     }
 
-    async fn asked(&self, method: &str, target: &str, body: &str, token: Option<&str>) -> (u16, Bytes) {
+    async fn asked(
+        &self,
+        method: &str,
+        target: &str,
+        body: &str,
+        token: Option<&str>,
+    ) -> (u16, Bytes) {
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (target, None),
@@ -166,12 +182,23 @@ async fn channels_are_told_to_anybody() {
     let (status, body) = rig.asked("GET", "/api/v1/channels", "", None).await;
     let list: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((status, &list["total"]), (200, &json!(2)));
-    let names: Vec<_> = list["channels"].as_array().unwrap().iter().map(|of| &of["name"]).collect();
+    let names: Vec<_> = list["channels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|of| &of["name"])
+        .collect();
     assert_eq!(names, ["b", "a"]);
     let (status, body) = rig.asked("GET", "/api/v1/channels/b", "", None).await;
     let channel: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!((status, &channel["viewers"], &channel["chatters"]), (200, &json!(5), &json!(1)));
-    assert_eq!(rig.asked("GET", "/api/v1/channels/c", "", None).await.0, 404);
+    assert_eq!(
+        (status, &channel["viewers"], &channel["chatters"]),
+        (200, &json!(5), &json!(1))
+    );
+    assert_eq!(
+        rig.asked("GET", "/api/v1/channels/c", "", None).await.0,
+        404
+    );
 }
 
 /// Another origin counts them.
@@ -180,7 +207,10 @@ async fn who_is_counted_elsewhere_is_not_known_here() {
     let rig = Rig::with(&["elsewhere"]);
     rig.announce("demo", 3);
     let (_, channel) = rig.call("GET", "/api/v1/channels/demo", "").await;
-    assert_eq!((&channel["viewers"], &channel["chatters"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&channel["viewers"], &channel["chatters"]),
+        (&Value::Null, &Value::Null)
+    );
 }
 
 #[tokio::test]
@@ -191,8 +221,13 @@ async fn titles_are_kept_and_shown() {
     let (status, titled) = rig.call("PATCH", "/api/v1/channels/demo", body).await;
     let both = json!({ "name": "demo", "title": "Sunday", "tags": ["chess"] });
     assert_eq!((status, titled), (200, both));
-    let (_, titled) = rig.call("PATCH", "/api/v1/channels/demo", r#"{"tags":[]}"#).await;
-    assert_eq!((&titled["title"], &titled["tags"]), (&json!("Sunday"), &json!([])));
+    let (_, titled) = rig
+        .call("PATCH", "/api/v1/channels/demo", r#"{"tags":[]}"#)
+        .await;
+    assert_eq!(
+        (&titled["title"], &titled["tags"]),
+        (&json!("Sunday"), &json!([]))
+    );
     let (_, channel) = rig.call("GET", "/api/v1/channels/demo", "").await;
     assert_eq!(channel["title"], "Sunday");
     let file = rig.dir.path().join("journal/about/demo.json");
@@ -202,16 +237,26 @@ async fn titles_are_kept_and_shown() {
 #[tokio::test]
 async fn keys_are_made_listed_and_revoked() {
     let rig = Rig::start();
-    let (status, added) = rig.call("POST", "/api/v1/keys", r#"{"channel":"demo"}"#).await;
+    let (status, added) = rig
+        .call("POST", "/api/v1/keys", r#"{"channel":"demo"}"#)
+        .await;
     assert_eq!((status, &added["channel"]), (201, &json!("demo")));
     let key = added["key"].as_str().unwrap();
     assert_eq!(rig.keys_file(), format!("{KEY} news\n{key} demo\n"));
     assert!(rig.keys.authorise(key).is_some());
     let (_, list) = rig.call("GET", "/api/v1/keys?limit=1", "").await;
-    assert_eq!(list["keys"], json!([{ "id": added["id"], "channel": "demo" }]));
+    assert_eq!(
+        list["keys"],
+        json!([{ "id": added["id"], "channel": "demo" }])
+    );
     let next = list["next"].as_str().unwrap();
-    let (_, rest) = rig.call("GET", &format!("/api/v1/keys?after={next}"), "").await;
-    assert_eq!((&rest["keys"][0]["channel"], &rest["next"]), (&json!("news"), &Value::Null));
+    let (_, rest) = rig
+        .call("GET", &format!("/api/v1/keys?after={next}"), "")
+        .await;
+    assert_eq!(
+        (&rest["keys"][0]["channel"], &rest["next"]),
+        (&json!("news"), &Value::Null)
+    );
     assert!(!rest.to_string().contains(KEY));
     let again = format!(r#"{{"channel":"other","key":"{key}"}}"#);
     let (status, error) = rig.call("POST", "/api/v1/keys", &again).await;
@@ -226,7 +271,9 @@ async fn keys_are_made_listed_and_revoked() {
 #[tokio::test]
 async fn there_is_nothing_to_end_where_nothing_is_on() {
     let rig = Rig::start();
-    let (status, error) = rig.call("DELETE", "/api/v1/channels/demo/broadcast", "").await;
+    let (status, error) = rig
+        .call("DELETE", "/api/v1/channels/demo/broadcast", "")
+        .await;
     assert_eq!((status, &error["error"]["code"]), (404, &json!("not_live")));
 }
 
@@ -296,7 +343,9 @@ async fn every_answer_is_as_the_document_says() {
         let (path, body) = (example_path(operation), example_body(&operation.id));
         for (query, body) in [("", body), ("?limit=x&after=A", "{}"), ("", "nonsense")] {
             let target = format!("{path}{query}");
-            let (status, answer) = rig.asked(&operation.method, &target, body, Some(TOKEN)).await;
+            let (status, answer) = rig
+                .asked(&operation.method, &target, body, Some(TOKEN))
+                .await;
             document.check(operation, status, &answer);
             if status < 300 {
                 good.insert(operation.id.as_str());
@@ -304,8 +353,20 @@ async fn every_answer_is_as_the_document_says() {
         }
     }
     // Nobody holds a message, publishes, or has the key of the example.
-    let refused = ["approve", "deny", "endBroadcast", "removeRole", "revokeKey", "untimeOut", "deleteMessage"];
-    let silent: Vec<_> = operations.iter().map(|of| of.id.as_str()).filter(|id| !good.contains(id)).collect();
+    let refused = [
+        "approve",
+        "deny",
+        "endBroadcast",
+        "removeRole",
+        "revokeKey",
+        "untimeOut",
+        "deleteMessage",
+    ];
+    let silent: Vec<_> = operations
+        .iter()
+        .map(|of| of.id.as_str())
+        .filter(|id| !good.contains(id))
+        .collect();
     assert!(silent.iter().all(|id| refused.contains(id)), "{silent:?}");
 }
 
@@ -315,14 +376,26 @@ async fn the_document_has_every_path_and_method() {
     let rig = Rig::start();
     let operations = Document::load().served_by("origin-ops");
     let mut paths: BTreeSet<String> = operations.iter().map(example_path).collect();
-    for part in ["settings", "bans", "timeouts", "terms", "held", "roles", "messages", "log"] {
+    for part in [
+        "settings", "bans", "timeouts", "terms", "held", "roles", "messages", "log",
+    ] {
         paths.insert(format!("/api/v1/chat/demo/{part}"));
     }
-    for more in ["", "channels/demo/viewers", "chat", "links/a", "hooks", "drain/now", "time"] {
+    for more in [
+        "",
+        "channels/demo/viewers",
+        "chat",
+        "links/a",
+        "hooks",
+        "drain/now",
+        "time",
+    ] {
         paths.insert(format!("/api/v1/{more}"));
     }
     let known = operations.iter();
-    let known: BTreeSet<_> = known.map(|of| (of.method.clone(), example_path(of))).collect();
+    let known: BTreeSet<_> = known
+        .map(|of| (of.method.clone(), example_path(of)))
+        .collect();
     for path in &paths {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             let (status, answer) = rig.asked(method, path, "{}", Some(TOKEN)).await;

@@ -192,7 +192,12 @@ mod tests {
         let demo = || ChannelName::parse("demo").unwrap();
         let id = KeyId::parse("0123456789abcdef").unwrap();
         for (method, target, body, expected) in [
-            ("GET", "/api/v1/channels?limit=100", "", Wanted::Channels(Page::parse(None).unwrap())),
+            (
+                "GET",
+                "/api/v1/channels?limit=100",
+                "",
+                Wanted::Channels(Page::parse(None).unwrap()),
+            ),
             ("HEAD", "/api/v1/channels/demo", "", Wanted::Channel(demo())),
             (
                 "PATCH",
@@ -214,7 +219,12 @@ mod tests {
                     tags: Some(Vec::new()),
                 },
             ),
-            ("DELETE", "/api/v1/channels/demo/broadcast", "", Wanted::End(demo())),
+            (
+                "DELETE",
+                "/api/v1/channels/demo/broadcast",
+                "",
+                Wanted::End(demo()),
+            ),
             (
                 "GET",
                 "/api/v1/keys?limit=3&after=demo.0123456789abcdef",
@@ -233,9 +243,18 @@ mod tests {
                     key: None,
                 },
             ),
-            ("DELETE", "/api/v1/keys/0123456789abcdef", "", Wanted::RevokeKey(id)),
+            (
+                "DELETE",
+                "/api/v1/keys/0123456789abcdef",
+                "",
+                Wanted::RevokeKey(id),
+            ),
         ] {
-            assert_eq!(asks(method, target, body).unwrap(), expected, "{method} {target}");
+            assert_eq!(
+                asks(method, target, body).unwrap(),
+                expected,
+                "{method} {target}"
+            );
         }
     }
 
@@ -253,11 +272,35 @@ mod tests {
             ("DELETE", "/api/v1/channels/demo/chatters", "", 404, "path"),
             ("PATCH", "/api/v1/channels/demo", "", 400, "JSON"),
             ("PATCH", "/api/v1/channels/demo", "{}", 400, "title, tags"),
-            ("PATCH", "/api/v1/channels/demo", r#"{"titel":"x"}"#, 400, "titel"),
+            (
+                "PATCH",
+                "/api/v1/channels/demo",
+                r#"{"titel":"x"}"#,
+                400,
+                "titel",
+            ),
             ("PATCH", "/api/v1/channels/demo", &long, 400, "140"),
-            ("PATCH", "/api/v1/channels/demo", r#"{"tags":["a b"]}"#, 400, "tags"),
-            ("POST", "/api/v1/keys", r#"{"channel":"D"}"#, 400, "channel name"),
-            ("POST", "/api/v1/keys", r#"{"channel":"demo","id":"x"}"#, 400, "id"),
+            (
+                "PATCH",
+                "/api/v1/channels/demo",
+                r#"{"tags":["a b"]}"#,
+                400,
+                "tags",
+            ),
+            (
+                "POST",
+                "/api/v1/keys",
+                r#"{"channel":"D"}"#,
+                400,
+                "channel name",
+            ),
+            (
+                "POST",
+                "/api/v1/keys",
+                r#"{"channel":"demo","id":"x"}"#,
+                400,
+                "id",
+            ),
             ("GET", "/api/v1/keys?after=demo", "", 400, "after"),
             ("GET", "/api/v1/keys?limit=0", "", 400, "limit"),
             ("DELETE", "/api/v1/keys/x", "", 400, "id"),
@@ -275,7 +318,8 @@ mod tests {
             let status = StatusCode::UNAUTHORIZED;
             Err(common::api::problem(status, "unauthorized", "no"))
         };
-        let asks = |method: &str, target: &str| wanted(&request(method, target, "nonsense"), denied);
+        let asks =
+            |method: &str, target: &str| wanted(&request(method, target, "nonsense"), denied);
         for (method, target) in [
             ("PATCH", "/api/v1/channels/demo"),
             ("PUT", "/api/v1/channels/De mo"),
@@ -285,7 +329,11 @@ mod tests {
             ("DELETE", "/api/v1/keys/x"),
         ] {
             let problem = asks(method, target).unwrap_err();
-            assert_eq!(problem.status, StatusCode::UNAUTHORIZED, "{method} {target}");
+            assert_eq!(
+                problem.status,
+                StatusCode::UNAUTHORIZED,
+                "{method} {target}"
+            );
         }
         assert!(asks("GET", "/api/v1/channels").is_ok());
         assert!(asks("GET", "/api/v1/channels/demo").is_ok());

@@ -97,7 +97,11 @@ impl Vitals {
 /// A picture more or less in [`EVERY`] is no news: to a whole one where it is near.
 const fn steadied(tenths: u32) -> u32 {
     let whole = (tenths + 5) / 10 * 10;
-    if whole.abs_diff(tenths) <= 3 { whole } else { tenths }
+    if whole.abs_diff(tenths) <= 3 {
+        whole
+    } else {
+        tenths
+    }
 }
 
 #[cfg(test)]
@@ -182,7 +186,10 @@ mod tests {
         let v = TrackName::video(0);
         vitals.saw(&sample(v, 0, true), start);
         vitals.jumped();
-        vitals.saw(&sample(v, 9_000_000, true), start + Duration::from_millis(40));
+        vitals.saw(
+            &sample(v, 9_000_000, true),
+            start + Duration::from_millis(40),
+        );
         let told = vitals.due(0, start + EVERY).unwrap();
         assert_eq!((told.gop_ms, told.jitter_ms), (None, 0));
     }

@@ -157,7 +157,10 @@ mod tests {
 
     fn open(dir: &tempfile::TempDir) -> (Titles, Arc<Abouts>) {
         let abouts = Arc::new(Abouts::default());
-        (Titles::open(Some(dir.path()), abouts.clone()).unwrap(), abouts)
+        (
+            Titles::open(Some(dir.path()), abouts.clone()).unwrap(),
+            abouts,
+        )
     }
 
     #[test]
@@ -167,11 +170,16 @@ mod tests {
         let (titles, abouts) = open(&dir);
         titles.set(&demo, Some("One".into()), None).unwrap();
         let both = titles.set(&demo, None, Some(vec!["chess".into()])).unwrap();
-        assert_eq!((&*both.title, &both.tags[..]), ("One", &["chess".to_owned()][..]));
+        assert_eq!(
+            (&*both.title, &both.tags[..]),
+            ("One", &["chess".to_owned()][..])
+        );
         assert_eq!(abouts.get(&demo), Some(both.clone()));
         let (titles, abouts) = open(&dir);
         assert_eq!(abouts.get(&demo), Some(both));
-        titles.set(&demo, Some(String::new()), Some(Vec::new())).unwrap();
+        titles
+            .set(&demo, Some(String::new()), Some(Vec::new()))
+            .unwrap();
         assert!(abouts.is_empty());
         let left = fs::read_dir(dir.path().join(DIR)).unwrap().count();
         assert_eq!((left, open(&dir).1.len()), (0, 0));

@@ -195,7 +195,11 @@ mod tests {
         assert_eq!(text(&dir), format!("{before}\n{} demo\n", added.key));
         let grant = ring.authorise(&added.key).unwrap();
         assert_eq!(grant.channel, demo);
-        let ids: Vec<_> = ring.list().into_iter().map(|(of, _)| of.to_string()).collect();
+        let ids: Vec<_> = ring
+            .list()
+            .into_iter()
+            .map(|(of, _)| of.to_string())
+            .collect();
         assert_eq!(ids, ["demo", "news"]);
         let mode = fs::metadata(dir.path().join("keys")).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
@@ -203,7 +207,11 @@ mod tests {
         assert_eq!(text(&dir), format!("{before}\n"));
         assert!(!ring.holds(&grant) && ring.authorise(&added.key).is_none());
         assert!(matches!(ring.revoke(added.id), Err(EditError::NoKey)));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left");
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "nothing is left"
+        );
     }
 
     #[test]
@@ -214,14 +222,22 @@ mod tests {
         let add = |key: &str| ring.add(&demo, Some(key.to_owned()));
         assert!(matches!(add(KEY), Err(EditError::Known)));
         let long = "k".repeat(513);
-        for bad in ["short", "with white space in its middle", "a#bcdefghijklmnopqrstuvwx", &long] {
+        for bad in [
+            "short",
+            "with white space in its middle",
+            "a#bcdefghijklmnopqrstuvwx",
+            &long,
+        ] {
             assert!(matches!(add(bad), Err(EditError::Key)), "{bad}");
         }
         assert_eq!(text(&dir), format!("{KEY} news\n"));
         // Somebody edits it by hand and is not done.
         fs::write(dir.path().join("keys"), format!("{KEY} news\nhalf")).unwrap();
         let error = add("pB2hXqv8LrTf5mYw0dKcZA").unwrap_err().to_string();
-        assert!(error.contains("keys:2: ") && !error.contains(KEY), "{error}");
+        assert!(
+            error.contains("keys:2: ") && !error.contains(KEY),
+            "{error}"
+        );
         assert_eq!(text(&dir), format!("{KEY} news\nhalf"));
         let open = KeyRing::from_config(&KeysConfig {
             keys: None,
@@ -242,7 +258,8 @@ mod tests {
             open: false,
         };
         let ring = KeyRing::from_config(&config).unwrap();
-        ring.add(&ChannelName::parse("demo").unwrap(), None).unwrap();
+        ring.add(&ChannelName::parse("demo").unwrap(), None)
+            .unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(text(&dir).ends_with(" demo\n"));
     }

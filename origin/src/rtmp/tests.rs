@@ -456,7 +456,10 @@ async fn a_revoked_key_ends_its_publish_and_no_other() {
     sport.send(40, 100).await;
     assert_eq!(next_media(&mut sport_publish).await, (40, 100));
     let refused = server.client(KEY).await.next_status().await;
-    assert!(format!("{refused:?}").contains("wrong stream key"), "{refused:?}");
+    assert!(
+        format!("{refused:?}").contains("wrong stream key"),
+        "{refused:?}"
+    );
     drop((news, sport));
     server.stop().await;
 }

@@ -97,7 +97,9 @@ impl<E: Clone> Outbox<E> {
         if self.under_way() >= AT_ONCE {
             return None;
         }
-        let at = self.heads().find(|(_, entry)| !entry.under_way && entry.due <= now);
+        let at = self
+            .heads()
+            .find(|(_, entry)| !entry.under_way && entry.due <= now);
         let (at, _) = at?;
         let entry = self.entries.get_mut(at)?;
         entry.under_way = true;
@@ -120,7 +122,10 @@ impl<E: Clone> Outbox<E> {
 
     /// A try has ended. `None` for one that is not known.
     pub(super) fn done(&mut self, number: u64, delivered: bool, now: Instant) -> Option<Done> {
-        let at = self.entries.iter().position(|entry| entry.number == number)?;
+        let at = self
+            .entries
+            .iter()
+            .position(|entry| entry.number == number)?;
         let closed = self.closed;
         let entry = self.entries.get_mut(at)?;
         let done = match delivered {

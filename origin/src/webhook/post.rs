@@ -75,7 +75,10 @@ impl Target {
             return Err(wrong());
         }
         let host = authority.host();
-        let host = host.strip_prefix('[').and_then(|v6| v6.strip_suffix(']')).unwrap_or(host);
+        let host = host
+            .strip_prefix('[')
+            .and_then(|v6| v6.strip_suffix(']'))
+            .unwrap_or(host);
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
             https,
@@ -246,9 +249,15 @@ mod tests {
     fn a_target_is_a_url_of_http() {
         let target = Target::parse("https://hooks.example.net/a/b?c=secret").unwrap();
         assert_eq!((target.port, &*target.path), (443, "/a/b?c=secret"));
-        assert_eq!(format!("{target} {target:?}"), "https://hooks.example.net https://hooks.example.net");
+        assert_eq!(
+            format!("{target} {target:?}"),
+            "https://hooks.example.net https://hooks.example.net"
+        );
         let target = Target::parse("http://[::1]:8080").unwrap();
-        assert_eq!((&*target.host, target.port, &*target.path), ("::1", 8080, "/"));
+        assert_eq!(
+            (&*target.host, target.port, &*target.path),
+            ("::1", 8080, "/")
+        );
         assert_eq!(target.authority, "[::1]:8080");
         let long = format!("http://a/{}", "b".repeat(MAX_URL_BYTES));
         for bad in [
@@ -261,7 +270,10 @@ mod tests {
             "http://a b/",
             &long,
         ] {
-            assert!(Target::parse(bad).unwrap_err().contains("for example"), "{bad}");
+            assert!(
+                Target::parse(bad).unwrap_err().contains("for example"),
+                "{bad}"
+            );
         }
     }
 }

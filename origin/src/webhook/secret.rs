@@ -131,7 +131,10 @@ mod tests {
             &five,
         ] {
             let error = open(bad).1.unwrap_err().to_string();
-            assert!(error.contains("--webhook-secret") && error.contains("whsec_"), "{error}");
+            assert!(
+                error.contains("--webhook-secret") && error.contains("whsec_"),
+                "{error}"
+            );
         }
         let (dir, secrets) = open(SECRET);
         let secrets = secrets.unwrap();

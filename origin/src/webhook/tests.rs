@@ -174,7 +174,10 @@ impl Rig {
             }
         };
         let limit = Duration::from_secs(20);
-        assert!(tokio::time::timeout(limit, counted).await.is_ok(), "{outcome}");
+        assert!(
+            tokio::time::timeout(limit, counted).await.is_ok(),
+            "{outcome}"
+        );
     }
 }
 
@@ -185,7 +188,11 @@ async fn events_arrive_signed_and_in_order() {
     rig.tell(Occasion::Start, "demo");
     rig.tell(Occasion::End, "demo");
     let got = server.next().await;
-    assert!(got.head.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{}", got.head);
+    assert!(
+        got.head.starts_with("POST /hook?x=1 HTTP/1.1\r\n"),
+        "{}",
+        got.head
+    );
     assert_eq!(got.header("host"), server.address.to_string());
     assert_eq!(got.header("content-type"), "application/json");
     let id = got.header("webhook-id");

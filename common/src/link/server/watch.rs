@@ -20,9 +20,7 @@ use crate::{
         message::{GoneReason, Message},
         stream::{Reader, StreamError, Writer},
     },
-    live::{
-        About, Announcement, Broadcast, BroadcastState, Channel, Crowd, Phase, Stage,
-    },
+    live::{About, Announcement, Broadcast, BroadcastState, Channel, Crowd, Phase, Stage},
     names::ChannelName,
 };
 

@@ -60,15 +60,27 @@ async fn a_channel_is_told_as_its_origins_tell_it() {
     let rig = Rig::live(&[]).await;
     told(&rig);
     let channel = json(&rig.get("/api/v1/channels/demo").await);
-    assert_eq!((&channel["title"], &channel["tags"][0]), (&"Sunday".into(), &"chess".into()));
-    assert_eq!((&channel["viewers"], &channel["chatters"]), (&41.into(), &7.into()));
+    assert_eq!(
+        (&channel["title"], &channel["tags"][0]),
+        (&"Sunday".into(), &"chess".into())
+    );
+    assert_eq!(
+        (&channel["viewers"], &channel["chatters"]),
+        (&41.into(), &7.into())
+    );
     assert_eq!(channel["health"]["fps"], 30.0);
     assert_eq!(channel["tracks"][0]["frame_rate"], 29.97);
     assert_eq!(channel["tracks"][1]["sample_rate_hz"], 48_000);
     let list = json(&rig.get("/api/v1/channels").await);
     let listed = &list["channels"][0];
-    assert_eq!((&list["total"], &listed["viewers"]), (&1.into(), &41.into()));
-    assert_eq!((&listed["title"], &listed["health"]), (&"Sunday".into(), &Value::Null));
+    assert_eq!(
+        (&list["total"], &listed["viewers"]),
+        (&1.into(), &41.into())
+    );
+    assert_eq!(
+        (&listed["title"], &listed["health"]),
+        (&"Sunday".into(), &Value::Null)
+    );
 }
 
 /// Who sees a number is in it, whatever has come round so far.
@@ -77,7 +89,9 @@ async fn who_watches_here_is_counted_at_once() {
     let rig = Rig::live(&[]).await;
     let mut client = rig.connect().await;
     for n in 0..3 {
-        client.get(&format!("/live/demo/v0.m3u8?viewer={n}"), &[]).await;
+        client
+            .get(&format!("/live/demo/v0.m3u8?viewer={n}"), &[])
+            .await;
     }
     let channel = json(&rig.get("/api/v1/channels/demo").await);
     assert_eq!(channel["viewers"], 3);
@@ -96,18 +110,35 @@ async fn the_list_comes_in_pages_and_compressed() {
     loop {
         let page = json(&rig.get(&path).await);
         let channels = page["channels"].as_array().unwrap();
-        names.extend(channels.iter().map(|of| of["name"].as_str().unwrap().to_owned()));
+        names.extend(
+            channels
+                .iter()
+                .map(|of| of["name"].as_str().unwrap().to_owned()),
+        );
         assert_eq!(page["total"], 250);
-        let Some(next) = page["next"].as_str() else { break };
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
         path = format!("/api/v1/channels?limit=99&after={next}");
     }
     assert!(names.is_sorted());
     assert_eq!(names.len(), 250);
     let plain = rig.get("/api/v1/channels").await;
     let mut client = rig.connect().await;
-    let gzip = client.get("/api/v1/channels", &["Accept-Encoding: gzip"]).await;
-    assert_eq!((gzip.header("content-encoding"), plain.header("content-encoding")), ("gzip", ""));
-    assert_eq!((gzip.header("vary"), plain.header("vary")), ("Accept-Encoding", "Accept-Encoding"));
+    let gzip = client
+        .get("/api/v1/channels", &["Accept-Encoding: gzip"])
+        .await;
+    assert_eq!(
+        (
+            gzip.header("content-encoding"),
+            plain.header("content-encoding")
+        ),
+        ("gzip", "")
+    );
+    assert_eq!(
+        (gzip.header("vary"), plain.header("vary")),
+        ("Accept-Encoding", "Accept-Encoding")
+    );
     assert_eq!(unzipped(&gzip.body), plain.text());
     assert!(gzip.body.len() * 5 < plain.body.len());
 }

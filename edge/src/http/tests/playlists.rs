@@ -1,13 +1,12 @@
 //! R1 to R5 and T2 to T5 on playlists, over a socket.
 
 use std::{
-    collections::HashMap,
     io::Read,
     time::{Duration, Instant},
 };
 
 use common::{
-    live::{Directory, Phase, Stage},
+    live::{Directory, Stage},
     names::ChannelName,
 };
 use flate2::read::GzDecoder;

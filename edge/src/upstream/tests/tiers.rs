@@ -118,17 +118,24 @@ async fn what_is_said_of_channels_and_who_watches_is_handed_on() {
     let mut children = None;
     let relay = Parent::serve(&certs, &known, any(), "edge-1", |server| {
         children = Some(server.children());
-        server
-            .pulling(demands, mid.upstream.sync())
-            .telling(mid.upstream.abouts().clone(), mid.upstream.audience().clone())
+        server.pulling(demands, mid.upstream.sync()).telling(
+            mid.upstream.abouts().clone(),
+            mid.upstream.audience().clone(),
+        )
     });
     let leaf = Edge::start(&certs, "edge-2", relay.address);
     let told = async |expected: &str, viewers: u32| {
-        let (mut said, mut counted) = (leaf.upstream.abouts().changes(), leaf.upstream.audience().changes());
+        let (mut said, mut counted) = (
+            leaf.upstream.abouts().changes(),
+            leaf.upstream.audience().changes(),
+        );
         let now = || {
             let about = leaf.upstream.abouts().get(&channel());
             let crowds = leaf.upstream.audience().snapshot();
-            let all = crowds.values().filter(|crowd| crowd.viewers == viewers).count();
+            let all = crowds
+                .values()
+                .filter(|crowd| crowd.viewers == viewers)
+                .count();
             about.is_some_and(|about| about.title == expected) && all == 601
         };
         while !now() {

@@ -18,6 +18,7 @@ use crate::{
     packager::Output,
     rtmp::PublishEvent,
     sample::Input,
+    webhook::Occasion,
 };
 
 impl Actor {

@@ -96,7 +96,8 @@ pub(super) fn wanted(
     let nothing = Problem::nothing;
     let rest = path.strip_prefix(ROOT).ok_or_else(nothing)?;
     let segments: Option<Vec<_>> = rest.split('/').map(decoded).collect();
-    let segments = segments.ok_or_else(|| Problem::bad("the path is not UTF-8, percent-encoded"))?;
+    let segments =
+        segments.ok_or_else(|| Problem::bad("the path is not UTF-8, percent-encoded"))?;
     let mut segments = segments.iter().map(String::as_str);
     let room = segments.next().unwrap_or_default();
     let room = ChannelName::parse(room).map_err(|error| Problem::bad(error.to_string()))?;
