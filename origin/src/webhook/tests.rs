@@ -270,11 +270,13 @@ async fn nobody_at_the_other_end_is_a_failure_like_others() {
 async fn a_drain_tells_what_was_never_told() {
     let mut server = Server::start(&[Answer::Status("200 OK")]).await;
     let rig = Rig::start(&[server.url()], &[]);
+    rig.tell(Occasion::Start, "demo");
+    assert_eq!(server.next().await.kind(), "broadcast.start demo");
     rig.tell(Occasion::End, "demo");
     rig.shutdown.drain();
     assert_eq!(rig.shutdown.drained(Duration::from_secs(20)).await, Ok(()));
     assert_eq!(server.next().await.kind(), "broadcast.end demo");
-    assert_eq!(rig.metrics.count("delivered"), 1);
+    assert_eq!(rig.metrics.count("delivered"), 2);
 }
 
 #[tokio::test]
