@@ -314,12 +314,12 @@ impl Protocol {
         }
     }
 
-    /// From what a TLS handshake agreed on.
+    /// From what a TLS handshake agreed on. HTTP/2 over TLS is always negotiated
+    /// (RFC 9113, 3.3): players that offer nothing speak HTTP/1.1.
     pub(super) fn of_alpn(alpn: Option<&[u8]>) -> Self {
         match alpn {
             Some(b"h2") => Self::Http2,
-            Some(b"http/1.1") => Self::Http1,
-            _ => Self::Unknown,
+            _ => Self::Http1,
         }
     }
 }
@@ -520,4 +520,17 @@ where
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Not hyper's by way of "unknown", which costs such a player twice as much.
+    #[test]
+    fn tls_without_alpn_is_http1() {
+        assert_eq!(Protocol::of_alpn(None), Protocol::Http1);
+        assert_eq!(Protocol::of_alpn(Some(b"http/1.1")), Protocol::Http1);
+        assert_eq!(Protocol::of_alpn(Some(b"h2")), Protocol::Http2);
+    }
 }

@@ -181,7 +181,9 @@ impl Rooms<'_> {
         };
         match opened {
             Ok(handle) => {
-                let follow = follow(handle.feed.clone(), after, self.events.clone());
+                // Taken here: what the child asks next is decided after it.
+                let entered = handle.feed.position();
+                let follow = follow(handle.feed.clone(), after, entered, self.events.clone());
                 let follower = self.followers.spawn(follow);
                 let tell = tell_present(room.clone(), handle.presence.clone(), self.events.clone());
                 let teller = self.followers.spawn(tell);
@@ -241,8 +243,14 @@ async fn write(
     }
 }
 
-/// Reads a room's feed for one child, as fast as the child takes it.
-async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mpsc::Sender<Bytes>) {
+/// Reads a room's feed for one child, as fast as the child takes it. `entered` is
+/// where the room stood when the child came: what is before it is the past.
+async fn follow(
+    feed: Arc<Feed>,
+    after: Option<(RoomEpoch, Offset)>,
+    entered: (RoomEpoch, Offset),
+    events: mpsc::Sender<Bytes>,
+) {
     let mut moves = feed.moves();
     let mut cursor = match after {
         Some((epoch, offset)) => feed.resume(epoch, offset).cursor,
@@ -303,11 +311,11 @@ async fn follow(feed: Arc<Feed>, after: Option<(RoomEpoch, Offset)>, events: mps
                     room: feed.room.clone(),
                     epoch,
                     next,
-                    // An earlier life is the past, all of it.
-                    live: if epoch == read.epoch {
-                        read.next.max(next)
-                    } else {
-                        Offset(VARINT_MAX)
+                    live: match epoch {
+                        _ if epoch == entered.0 => entered.1.max(next),
+                        _ if epoch == read.epoch => read.next.max(next),
+                        // An earlier life is the past, all of it.
+                        _ => Offset(VARINT_MAX),
                     },
                     settings: read.settings,
                 })
@@ -384,4 +392,44 @@ async fn tell_roles(
         piece = pieces.next();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        chat::{Event, Limits, Settings, Stamp},
+        link::Decoder,
+        live::UnixMs,
+    };
+
+    /// What is said behind ENTER on the same stream is news to whoever made the child
+    /// enter, however late the follower gets its turn.
+    #[tokio::test]
+    async fn what_is_said_after_entering_is_no_history() {
+        let room = ChannelName::parse("demo").unwrap();
+        let feed = Arc::new(Feed::new(room, RoomEpoch(7), 1, Limits::default()));
+        feed.stands(RoomEpoch(7), Offset(3), Settings::default());
+        let entered = feed.position();
+        let stamp = Stamp {
+            epoch: RoomEpoch(7),
+            offset: Offset(3),
+            id: MessageId(1),
+            at: UnixMs(1),
+            program: UnixMs(1),
+        };
+        feed.append(Event {
+            stamp,
+            body: Body::Cleared,
+        });
+        let (events, mut told) = mpsc::channel(EVENTS);
+        let follower = tokio::spawn(follow(feed, None, entered, events));
+        let frame = Decoder::default().next(&mut told.recv().await.unwrap());
+        let message = Message::decode(frame.unwrap().unwrap()).unwrap();
+        let Message::Chat(Chat::Room { next, live, .. }) = message else {
+            panic!("{message:?}");
+        };
+        assert_eq!((next, live), (Offset(3), Offset(3)));
+        follower.abort();
+    }
 }

@@ -374,16 +374,17 @@ async fn t1_tls_offers_http2_and_http1() {
         rig.shutdown.clone(),
     );
     tokio::spawn(served);
-    for protocol in ["h2", "http/1.1"] {
+    for protocol in ["h2", "http/1.1", ""] {
         let mut client = trusting.clone();
-        client.alpn_protocols = vec![protocol.into()];
+        let offered = (!protocol.is_empty()).then_some(protocol.as_bytes());
+        client.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
         let tcp = TcpStream::connect(address).await.unwrap();
         let name = "localhost".try_into().unwrap();
         let mut tls = TlsConnector::from(Arc::new(client))
             .connect(name, tcp)
             .await
             .unwrap();
-        assert_eq!(tls.get_ref().1.alpn_protocol(), Some(protocol.as_bytes()));
+        assert_eq!(tls.get_ref().1.alpn_protocol(), offered);
         if protocol == "h2" {
             assert_eq!(H2::over(tls).await.get(MEDIA).await.0, 200);
         } else {
