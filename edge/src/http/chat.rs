@@ -40,7 +40,7 @@ pub(super) fn token(asked: &Asked<'_>) -> Answer {
     let mut answer = match issued {
         None => response::problem(&no_chat(), BRIEF),
         Some(Err(_)) => {
-            let text = "login is 1 to 25 of a-z, 0-9 and _; name is it with other letters' size";
+            let text = "no token can say this: a login is 1 to 25 of a-z, 0-9 and _";
             response::problem(&Problem::bad(text), NO_STORE)
         }
         Some(Ok(token)) => {
