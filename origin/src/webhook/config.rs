@@ -64,9 +64,12 @@ pub enum WebhookError {
     Roots(#[from] RootsError),
 }
 
+/// What all hooks share.
+pub(super) type Shared = (Arc<Secrets>, Arc<Poster>);
+
 impl WebhookConfig {
-    /// What all hooks share; `None` without any.
-    pub(super) fn open(&self) -> Result<Option<(Arc<Secrets>, Arc<Poster>)>, WebhookError> {
+    /// `None` without any hook.
+    pub(super) fn open(&self) -> Result<Option<Shared>, WebhookError> {
         if self.webhooks.is_empty() {
             return Ok(None);
         }
