@@ -90,7 +90,14 @@ async fn main() -> anyhow::Result<()> {
             };
             let request =
                 format!("GET /api/v1/channels{query} HTTP/1.1\r\nHost: edge\r\n{encoding}\r\n");
-            ask(address, request.into(), rate, rate * seconds, connections).await
+            ask(
+                address,
+                request.into_bytes().into(),
+                rate,
+                rate * seconds,
+                connections,
+            )
+            .await
         }
     }
 }
@@ -129,7 +136,11 @@ async fn serve(channels: u64) -> anyhow::Result<()> {
 
 fn made_up(name: &ChannelName, n: u64) -> Channel {
     let id = BroadcastId(1_795_000_000_000 + n);
-    let track = |name, codec: &str, size, rate_hz, sample_rate_hz| Track {
+    let track = |name: TrackName,
+                 codec: &str,
+                 size: Option<(u32, u32)>,
+                 rate_hz: u32,
+                 sample_rate_hz: Option<u32>| Track {
         name,
         codec: codec.to_owned(),
         timescale: Timescale::new(rate_hz).unwrap_or(Timescale::VIDEO),
