@@ -15,6 +15,7 @@ pub mod names;
 pub mod quic;
 pub mod reload;
 pub mod rtmp;
+pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

@@ -39,6 +39,7 @@ pub struct ShutdownConfig {
 pub struct Shutdown {
     /// Looked at far more often than it changes: no lock.
     begun: Arc<AtomicBool>,
+    returning: Arc<AtomicBool>,
     draining: watch::Sender<bool>,
     guards: watch::Sender<usize>,
 }
@@ -59,6 +60,7 @@ impl Shutdown {
     pub fn new() -> Self {
         Self {
             begun: Arc::default(),
+            returning: Arc::default(),
             draining: watch::Sender::new(false),
             guards: watch::Sender::new(0),
         }
@@ -68,6 +70,18 @@ impl Shutdown {
     pub fn drain(&self) {
         self.begun.store(true, Ordering::Release);
         self.draining.send_replace(true);
+    }
+
+    /// Says, before the drain, that the node is back at once, at the same
+    /// addresses: nobody need go elsewhere.
+    pub fn returns(&self) {
+        self.returning.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Self::returns`] was said.
+    #[must_use]
+    pub fn is_returning(&self) -> bool {
+        self.returning.load(Ordering::Acquire)
     }
 
     /// Whether the drain has begun.
@@ -131,13 +145,28 @@ impl Signals {
 
     /// Waits for the first signal, starts the drain and returns when it is over:
     /// the last thing `main` awaits. A second signal ends the process at once.
-    pub async fn drain_on_signal(mut self, shutdown: &Shutdown, config: &ShutdownConfig) {
+    pub async fn drain_on_signal(self, shutdown: &Shutdown, config: &ShutdownConfig) {
+        self.drain_after(shutdown, config, std::future::ready(()))
+            .await;
+    }
+
+    /// The same, with something to be done between the signal and the drain.
+    pub async fn drain_after(
+        mut self,
+        shutdown: &Shutdown,
+        config: &ShutdownConfig,
+        first: impl Future<Output = ()>,
+    ) {
         let name = self.next().await;
         let deadline = Duration::from_secs(config.drain_timeout);
         info!(signal = name, deadline_s = config.drain_timeout, "draining");
-        shutdown.drain();
+        let drained = async {
+            first.await;
+            shutdown.drain();
+            shutdown.drained(deadline).await
+        };
         tokio::select! {
-            outcome = shutdown.drained(deadline) => match outcome {
+            outcome = drained => match outcome {
                 Ok(()) => info!("drained"),
                 Err(held) => warn!(held, "drain deadline passed; ending what is left"),
             },

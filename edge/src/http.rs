@@ -36,6 +36,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod viewers;
+mod warm;
 mod websocket;
 
 pub(crate) use admission::network;
@@ -43,3 +44,4 @@ pub use config::HttpConfig;
 pub use listener::{BindError, Listeners, bind, serve};
 pub use metrics::HttpMetrics;
 pub(crate) use metrics::Rejected;
+pub use warm::{Warm, warm};

@@ -1,6 +1,6 @@
 //! Command line of `origin`.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
@@ -8,8 +8,9 @@ use common::{
     certs::{self, CertsArgs},
     link::{LinkServer, LinkServerMetrics, NodeConfig},
     live::{ArchiveMetrics, Directory},
-    quic::{self, LinkConfig, LinkListenConfig, Renewal},
+    quic::{self, LinkConfig, LinkListenConfig, Port, Renewal},
     reload::Reloads,
+    service::{Inherited, Manager},
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
     tls::{Role, WebCertificate},
@@ -18,9 +19,12 @@ use origin::{
     broadcast::{BroadcastConfig, BroadcastMetrics, Broadcasts},
     chat::{ChatApi, ChatConfig, ChatMetrics, Policies, Recorder, Rooms, Store},
     keys::{KeyRing, KeysConfig},
-    rtmp::{RtmpConfig, RtmpMetrics, RtmpServer},
+    rtmp::{HandOver, HandOverConfig, Handed, RtmpConfig, RtmpMetrics, RtmpServer},
 };
 use tokio::sync::mpsc;
+
+/// Known where the build says it.
+const COMMIT: Option<&str> = option_env!("MILLRACE_COMMIT");
 
 /// The ops port of an origin unless told otherwise.
 const OPS_PORT: u16 = 9100;
@@ -46,11 +50,15 @@ const PUBLISHES_WAITING: usize = 64;
         origin --dvr 30m --dvr-dir /var/lib/millrace/past ...    viewers can go back half an hour\n\n\
         The keys file has a line for each key: KEY CHANNEL. It, the certificates and chat's files are read\n\
         again when they change and on SIGHUP; a file with a mistake changes nothing.\n\
-        SIGTERM drains: publishers are told, edges keep what they have."
+        SIGTERM drains: publishers are told, edges keep what they have. Under systemd the sockets rtmp, rtmps, link and ops\n\
+        may be passed (LISTEN_FDNAMES), so that nobody who connects during a restart is refused; with --hand-over\n\
+        rtmp:// publishers stay connected through it."
 )]
 struct Serve {
     #[command(flatten)]
     rtmp: RtmpConfig,
+    #[command(flatten)]
+    hand_over: HandOverConfig,
     #[command(flatten)]
     keys: KeysConfig,
     #[command(flatten)]
@@ -72,16 +80,33 @@ struct Serve {
 }
 
 fn command() -> Command {
-    Serve::command().subcommand(CertsArgs::augment_args(Command::new("certs")))
+    Serve::command()
+        .version(version())
+        .subcommand(health_command())
+        .subcommand(CertsArgs::augment_args(Command::new("certs")))
+}
+
+fn version() -> &'static str {
+    telemetry::version(COMMIT).leak()
+}
+
+fn health_command() -> Command {
+    let about = "Ask the node on this machine whether it is ready; exit status 0 if it is";
+    OpsConfig::augment_args(Command::new("health").about(about))
 }
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
     let outcome = match matches.subcommand() {
+        Some(("health", matches)) => parsed(OpsConfig::from_arg_matches(matches))
+            .and_then(|ops| Ok(telemetry::health(ops.listen(OPS_PORT))?))
+            .map(|words| print!("{words}")),
         Some(("certs", matches)) => {
             parsed(CertsArgs::from_arg_matches(matches)).and_then(|args| make_certs(&args))
         }
-        _ => parsed(Serve::from_arg_matches(&matches)).and_then(run),
+        _ => parsed(Serve::from_arg_matches(&matches))
+            // Before any thread runs, since it changes the environment.
+            .and_then(|serve| run(serve, Inherited::from_env())),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -105,9 +130,10 @@ fn make_certs(args: &CertsArgs) -> anyhow::Result<()> {
 }
 
 #[tokio::main]
-async fn run(serve: Serve) -> anyhow::Result<()> {
+async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
     telemetry::init(&serve.log)?;
-    let registry = metrics::registry("origin");
+    let manager = Arc::new(Manager::from_env().context("NOTIFY_SOCKET")?);
+    let registry = metrics::registry_of("origin", COMMIT);
     let readiness = Readiness::new();
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
@@ -121,20 +147,23 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     // Every port is bound before any of them serves: a taken one ends the start
     // with one line and nothing half alive.
     let (publishes, arriving) = mpsc::channel(PUBLISHES_WAITING);
+    let hand_over = HandOver::from_config(&serve.hand_over, &manager).context("--hand-over")?;
+    let handed = Handed::all(&serve.hand_over, &mut inherited, &manager);
     let rtmp = RtmpServer::bind(
         &serve.rtmp,
+        &mut inherited,
         keys.clone(),
         RtmpMetrics::register(&registry),
         publishes,
     )
-    .await?;
-    let listener = quic::server_endpoint(
-        serve.link_listen.link_listen,
-        &serve.link,
-        &credentials,
-        &registry,
-    )
-    .context("--link-listen")?;
+    .await?
+    .handing_over(handed.context("LISTEN_FDS")?, hand_over.clone());
+    let link_port = match inherited.udp("link").context("LISTEN_FDS")? {
+        Some(socket) => Port::Held(socket),
+        None => Port::At(serve.link_listen.link_listen),
+    };
+    let listener = quic::server_endpoint(link_port, &serve.link, &credentials, &registry)
+        .context("--link-listen")?;
     let mut reloads = Reloads::new(&registry);
     Renewal::new(
         serve.link.clone(),
@@ -151,9 +180,12 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         api.watched_by(&mut reloads);
     }
     let ops_listen = serve.ops.listen(OPS_PORT);
-    let mut ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
+    let ops_port = inherited
+        .listener("ops", ops_listen)
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
+    let mut ops = OpsServer::on(ops_port, registry.clone(), readiness.clone());
+    inherited.all_taken()?;
     let archive = serve
         .broadcast
         .dvr
@@ -199,8 +231,26 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         draining.draining().await;
         readiness.set_draining();
     });
-    signals.drain_on_signal(&shutdown, &serve.shutdown).await;
+    manager.tell("READY=1");
+    let deadline = hand_over_deadline(&serve.shutdown);
+    let leaving = async {
+        manager.tell("STOPPING=1");
+        if let Some(hand_over) = hand_over {
+            shutdown.returns();
+            if !hand_over.everybody(deadline).await {
+                tracing::warn!("some publishers had no keyframe in time; they have to come again");
+            }
+        }
+    };
+    signals
+        .drain_after(&shutdown, &serve.shutdown, leaving)
+        .await;
     Ok(())
+}
+
+/// What publishers get to come to a keyframe: half of the drain's time.
+fn hand_over_deadline(config: &ShutdownConfig) -> Duration {
+    Duration::from_secs(config.drain_timeout) / 2
 }
 
 /// Stream keys, and the certificate of rtmps://.

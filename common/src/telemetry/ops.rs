@@ -122,14 +122,21 @@ impl OpsServer {
         registry: Registry,
         readiness: Readiness,
     ) -> io::Result<Self> {
-        Ok(Self {
-            listener: TcpListener::bind(listen).await?,
+        let listener = TcpListener::bind(listen).await?;
+        Ok(Self::on(listener, registry, readiness))
+    }
+
+    /// On a port that is bound already.
+    #[must_use]
+    pub fn on(listener: TcpListener, registry: Registry, readiness: Readiness) -> Self {
+        Self {
+            listener,
             routes: Routes {
                 registry,
                 readiness,
                 api: None,
             },
-        })
+        }
     }
 
     /// Answers what comes below `/api/` by `api`.

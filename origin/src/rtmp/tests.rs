@@ -1,3 +1,4 @@
+mod hand_over;
 mod in_memory;
 
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use common::rtmp::amf0::Value;
 use common::rtmp::enhanced::Capabilities;
 use common::rtmp::{ClientConfig, ClientEvent, ClientSession};
+use common::service::Inherited;
 use common::shutdown::Shutdown;
 use prometheus::Registry;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -56,7 +58,8 @@ impl Running {
     async fn start(config: RtmpConfig) -> Self {
         let metrics = RtmpMetrics::register(&Registry::new());
         let (sender, publishes) = mpsc::channel(4);
-        let server = RtmpServer::bind(&config, keys(), metrics.clone(), sender);
+        let mut none = Inherited::none();
+        let server = RtmpServer::bind(&config, &mut none, keys(), metrics.clone(), sender);
         let server = server.await.unwrap();
         let shutdown = Shutdown::new();
         Self {

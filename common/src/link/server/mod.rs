@@ -63,6 +63,14 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 /// What a drained child gets to subscribe elsewhere.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// What is under way gets to arrive where the next process takes over at once:
+/// two round trips of a long path. Viewers have a hold-back of a second to wait.
+const RETURN: Duration = Duration::from_millis(250);
+
+/// For the closing frames to leave. Less than a child's shortest pause before it
+/// dials again (50 ms).
+const FAREWELL: Duration = Duration::from_millis(20);
+
 /// How long a channel may take until it can be played, where nobody says otherwise:
 /// the longest GOP by default, and what is made of it.
 const PLAYABLE_WITHIN: Duration = Duration::from_secs(15);
@@ -154,7 +162,8 @@ impl LinkServer {
     }
 
     /// Serves until the drain; then children are told, get three seconds, and the
-    /// listener closes.
+    /// listener closes. Of a node that returns at once they are not told: what is
+    /// on its way arrives, and they dial again.
     pub async fn run(self, listener: Listener, shutdown: Shutdown) {
         let _guard = shutdown.guard();
         let shared = Arc::new(self.shared);
@@ -175,7 +184,13 @@ impl LinkServer {
         listener.stop_accepting();
         while connections.join_next().await.is_some() {}
         listener.close(u32::from(Code::Ok.number()).into(), b"drained");
-        listener.wait_idle().await;
+        if shutdown.is_returning() {
+            // What children send from now on is the next process's, which finds it
+            // in the socket: this one must not read it.
+            tokio::time::sleep(FAREWELL).await;
+        } else {
+            listener.wait_idle().await;
+        }
     }
 }
 
@@ -237,6 +252,10 @@ impl Peer {
                 },
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
                 () = shutdown.draining(), if drained_at.is_none() => {
+                    if shutdown.is_returning() {
+                        drained_at = Some(Instant::now() + RETURN);
+                        continue;
+                    }
                     drained_at = Some(Instant::now() + DRAIN);
                     let peer = self.clone();
                     tasks.spawn(async move { peer.go_away().await });

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use clap::Parser;
-use common::{live::Directory, shutdown::Shutdown};
+use common::{live::Directory, service::Inherited, shutdown::Shutdown};
 use prometheus::Registry;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -86,7 +86,7 @@ impl Rig {
         let (config, view) = (cli.http, cli.view);
         let view_metrics = ViewMetrics::register(&Registry::new());
         let viewing = Viewing::from_config(&view, view_metrics).unwrap();
-        let mut listeners = bind(&config).await.unwrap();
+        let mut listeners = bind(&config, &mut Inherited::none()).await.unwrap();
         let address = listeners.http_address().unwrap();
         let directory = Arc::new(Directory::default());
         let upstream = Arc::new(Upstream::local(directory.clone()));

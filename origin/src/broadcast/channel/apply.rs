@@ -144,7 +144,13 @@ impl Actor {
         }
         let metrics = &self.shared.metrics;
         let current = self.current.as_mut().ok_or(ApplyError::NoBroadcast)?;
-        current.record(name, record, metrics)
+        current.record(name, record, metrics)?;
+        // Edges have listed media of it already, and whose viewers wait for more;
+        // one that has none waits for a hold-back by itself (H2).
+        if current.restored {
+            self.offer()?;
+        }
+        Ok(())
     }
 
     fn complete(&mut self, name: TrackName) -> Result<(), ApplyError> {
