@@ -6,17 +6,28 @@ use std::{io::Write, time::Instant};
 use benches::{FRAME_BYTES, package, packager, publish};
 use bytes::Bytes;
 use common::{
-    link::encode::chunk_header,
-    live::{Chunk, Log, Place, Plan, Track},
+    chat::{
+        Body, Cursor as ChatCursor, Event, Feed, Limits, MessageId, Notice, NoticeId, Offset,
+        RoomEpoch, Stamp,
+    },
+    link::{Decoder, Message, encode::chunk_header},
+    live::{Chunk, Cursor, Log, Place, Plan, Step, Track, UnixMs, Window},
     media::Ticks,
-    names::{Kind, TrackName},
-    rtmp::{ServerEvent, ServerSession, enhanced::Capabilities},
+    names::{ChannelName, Kind, TrackName},
+    rtmp::{MediaKind, MediaMessage, ServerEvent, ServerSession, enhanced::Capabilities},
 };
-use divan::{Bencher, black_box, counter::BytesCount};
-use edge::playlist::{self, Lines, Skip};
+use divan::{
+    Bencher, black_box,
+    counter::{BytesCount, ItemsCount},
+};
+use edge::{
+    chat::Framing,
+    playlist::{self, Lines, Skip},
+};
 use flate2::{Compression, write::GzEncoder};
 use origin::{
     cmaf::{self, ChunkHeader, ChunkSample},
+    demux::Demuxer,
     packager::Output,
 };
 
@@ -24,26 +35,50 @@ fn main() {
     divan::main();
 }
 
+const RECORDED: &[u8] = include_bytes!("../../common/src/rtmp/fixtures/ffmpeg-5.1.bin");
+
 /// A recorded ffmpeg publish, bytes to events.
 #[divan::bench]
 fn rtmp_session(bencher: Bencher) {
-    let recorded = include_bytes!("../../common/src/rtmp/fixtures/ffmpeg-5.1.bin");
-    bencher.counter(BytesCount::of_slice(recorded)).bench(|| {
-        let now = Instant::now();
-        let mut session =
-            ServerSession::new(1, Capabilities::forwarding(&["avc1"], &["mp4a"]), now);
-        let mut input = &recorded[..];
+    bencher.counter(BytesCount::of_slice(RECORDED)).bench(|| {
         let mut media = 0;
-        while let Ok(Some(event)) = session.next_event(&mut input, now) {
-            match event {
-                ServerEvent::Publish(_) => session.accept_publish(now),
-                ServerEvent::Media(_) => media += 1,
-                _ => {}
-            }
-            black_box(session.take_output());
-        }
+        session(|_| media += 1);
         media
     });
+}
+
+/// Its messages: FLV tag bodies to samples.
+#[divan::bench]
+fn demux(bencher: Bencher) {
+    let mut messages = Vec::new();
+    session(|message| messages.push(message));
+    let bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
+    bencher.counter(BytesCount::new(bytes)).bench(|| {
+        let mut demuxer = Demuxer::new();
+        for message in &messages {
+            let (at, payload) = (message.timestamp_ms, message.payload.clone());
+            let made = match message.kind {
+                MediaKind::Audio => demuxer.audio(at, payload),
+                MediaKind::Video => demuxer.video(at, payload),
+                MediaKind::Data => continue,
+            };
+            assert!(black_box(made).is_ok(), "ffmpeg's own");
+        }
+    });
+}
+
+fn session(mut media: impl FnMut(MediaMessage)) {
+    let now = Instant::now();
+    let mut session = ServerSession::new(1, Capabilities::forwarding(&["avc1"], &["mp4a"]), now);
+    let mut input = RECORDED;
+    while let Ok(Some(event)) = session.next_event(&mut input, now) {
+        match event {
+            ServerEvent::Publish(_) => session.accept_publish(now),
+            ServerEvent::Media(message) => media(message),
+            _ => {}
+        }
+        black_box(session.take_output());
+    }
 }
 
 /// One video frame into one CMAF chunk.
@@ -171,6 +206,98 @@ fn link_chunk_header(bencher: Bencher) {
         data: Bytes::from(vec![7; FRAME_BYTES]),
     };
     bencher.bench(|| chunk_header(black_box(&chunk)));
+}
+
+/// Sixty chunks as an edge reads them off the link.
+#[divan::bench]
+fn link_decode(bencher: Bencher) {
+    let chunk = Chunk {
+        duration: Ticks(4_000),
+        data: Bytes::from(vec![7; FRAME_BYTES]),
+    };
+    let one = [&chunk_header(&chunk)[..], &chunk.data].concat();
+    let stream = Bytes::from(one.repeat(60));
+    bencher.counter(BytesCount::new(stream.len())).bench(|| {
+        let (mut decoder, mut input) = (Decoder::default(), stream.clone());
+        let mut chunks = 0;
+        while let Ok(Some(frame)) = decoder.next(&mut input) {
+            chunks += usize::from(Message::decode(frame).is_ok());
+        }
+        assert_eq!(chunks, 60, "all are whole");
+    });
+}
+
+/// Followers of one track, each of whom reads a segment of sixty chunks out of the
+/// window that all share.
+#[divan::bench(args = [1, 400, 5_000])]
+fn window_fan_out(bencher: Bencher, followers: usize) {
+    let outputs = package(publish(10));
+    let Some(Output::Plan { plan, tracks }) =
+        outputs.iter().find(|o| matches!(o, Output::Plan { .. }))
+    else {
+        unreachable!("ten seconds make a plan")
+    };
+    let window = Window::new(plan, &tracks[0]);
+    let mut last = None;
+    for output in &outputs {
+        match output {
+            Output::Record { track, record } if is_video(*track) => {
+                assert!(window.apply(record.clone()).is_ok(), "records follow");
+            }
+            Output::Complete { track, .. } if is_video(*track) => {
+                assert!(window.complete().is_ok(), "records follow");
+                last = window.look(|log| log.newest().map(|newest| newest.head.msn));
+            }
+            _ => {}
+        }
+    }
+    let Some(msn) = last else {
+        unreachable!("ten seconds make a segment")
+    };
+    bencher.counter(ItemsCount::new(followers)).bench(|| {
+        for _ in 0..followers {
+            let mut cursor = Cursor::at(msn);
+            while cursor.msn == msn {
+                match window.step(&mut cursor) {
+                    Step::Record(record) => drop(black_box(record)),
+                    _ => break,
+                }
+            }
+        }
+    });
+}
+
+/// One message to readers of a room: laid into the byte stream once, taken by all.
+#[divan::bench(args = [1, 250, 5_000])]
+fn chat_fan_out(bencher: Bencher, readers: usize) {
+    let Ok(room) = ChannelName::parse("demo") else {
+        unreachable!("a valid name")
+    };
+    let feed = Feed::new(room, RoomEpoch(1), 1, Limits::default());
+    let text = "x".repeat(100);
+    let mut cursors = vec![ChatCursor(0); readers];
+    let mut offset = 0;
+    bencher.counter(ItemsCount::new(readers)).bench_local(|| {
+        let stamp = Stamp {
+            epoch: RoomEpoch(1),
+            offset: Offset(offset),
+            id: MessageId(offset.into()),
+            at: UnixMs(1),
+            program: UnixMs(1),
+        };
+        offset += 1;
+        let body = Body::Notice(Notice::new(NoticeId::SlowOff, text.as_str()));
+        assert!(feed.append(Event { stamp, body }), "offsets follow");
+        for cursor in &mut cursors {
+            feed.read(cursor, 100, |posted| {
+                let framed = posted.form(0, |event| match &event.body {
+                    Body::Notice(notice) => Framing::Text.frame(&notice.text),
+                    _ => Bytes::new(),
+                });
+                black_box(framed);
+            });
+        }
+    });
 }
 
 fn log_of(outputs: &[Output]) -> Log {

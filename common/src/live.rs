@@ -2,8 +2,10 @@
 //! its tracks, and the directory of all channels. The origin's packager and
 //! the edge's link client write here; the link server and HTTP wait here.
 
+mod about;
 mod archive;
 mod arrivals;
+mod audience;
 mod broadcast;
 mod directory;
 mod log;
@@ -13,10 +15,12 @@ mod record;
 mod segment;
 mod window;
 
+pub use about::{About, AboutError, Abouts, Health, MAX_TAG_CHARS, MAX_TAGS, MAX_TITLE_CHARS};
 pub use archive::{
     Archive, ArchiveError, ArchiveLimits, ArchiveMetrics, ArchiveReader, ArchiveWriter, Archived,
     Disk,
 };
+pub use audience::{Audience, Crowd, MAX_CROWDS};
 pub use broadcast::{Broadcast, BroadcastState, TrackWindow};
 pub use directory::{Announcement, Channel, Directory, Phase, Stage};
 pub use log::{

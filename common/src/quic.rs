@@ -323,6 +323,35 @@ impl RequestLimit {
     }
 }
 
+/// A parent's port: one to be bound, or one that a service manager holds.
+#[derive(Debug)]
+pub enum Port {
+    /// To be bound.
+    At(SocketAddr),
+    /// Bound, perhaps with datagrams that wait.
+    Held(UdpSocket),
+}
+
+impl From<SocketAddr> for Port {
+    fn from(address: SocketAddr) -> Self {
+        Self::At(address)
+    }
+}
+
+impl Port {
+    fn open(self) -> Result<(UdpSocket, SocketAddr), EndpointError> {
+        match self {
+            Self::At(address) => Ok((bind(address)?, address)),
+            Self::Held(socket) => {
+                buffered(&socket2::SockRef::from(&socket));
+                let address = socket.local_addr();
+                let address = address.unwrap_or(SocketAddr::from(([0; 4], 0)));
+                Ok((socket, address))
+            }
+        }
+    }
+}
+
 fn bind(address: SocketAddr) -> Result<UdpSocket, EndpointError> {
     bound(address).map_err(|source| EndpointError::Socket { address, source })
 }
@@ -336,10 +365,16 @@ fn bound(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
-    // The kernel caps what it grants at its own limit; a smaller buffer costs
-    // losses under bursts, not the link.
+    buffered(&socket);
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// The kernel caps what it grants at its own limit; a smaller buffer costs losses
+/// under bursts, not the link.
+fn buffered(socket: &Socket) {
     for set in [Socket::set_recv_buffer_size, Socket::set_send_buffer_size] {
-        if let Err(error) = set(&socket, SOCKET_BUFFER_BYTES) {
+        if let Err(error) = set(socket, SOCKET_BUFFER_BYTES) {
             debug!(%error, "UDP buffer size refused");
         }
     }
@@ -348,8 +383,6 @@ fn bound(address: SocketAddr) -> io::Result<UdpSocket> {
         send_bytes = socket.send_buffer_size().unwrap_or(0),
         "UDP buffers granted"
     );
-    socket.bind(&address.into())?;
-    Ok(socket.into())
 }
 
 fn endpoint(

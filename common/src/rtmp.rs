@@ -24,11 +24,13 @@ mod handshake;
 pub mod limits;
 mod message;
 mod server;
+mod suspended;
 mod wire;
 
 pub use client::{ClientConfig, ClientEvent, ClientSession};
 pub use error::{ErrorKind, RtmpError};
 pub use server::{ConnectRequest, MediaMessage, PublishRequest, ServerEvent, ServerSession};
+pub use suspended::Suspended;
 
 /// What a media message carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

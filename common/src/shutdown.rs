@@ -1,8 +1,8 @@
 //! Draining on SIGTERM or SIGINT.
 //!
-//! In: signals, seen by `main` alone. Out: a [`Shutdown`] token that every
-//! listener and connection holds a clone of. On the first signal listeners stop
-//! taking new work and tasks finish what they have, each holding a [`Guard`];
+//! In: signals, seen by `main` alone, or an operator's word over the API. Out: a
+//! [`Shutdown`] token that every listener and connection holds a clone of. On the
+//! first signal listeners stop taking new work and tasks finish what they have, each holding a [`Guard`];
 //! the process ends when the last guard is gone or `--drain-timeout` has passed.
 //! A second signal ends it at once.
 
@@ -39,6 +39,7 @@ pub struct ShutdownConfig {
 pub struct Shutdown {
     /// Looked at far more often than it changes: no lock.
     begun: Arc<AtomicBool>,
+    returning: Arc<AtomicBool>,
     draining: watch::Sender<bool>,
     guards: watch::Sender<usize>,
 }
@@ -59,6 +60,7 @@ impl Shutdown {
     pub fn new() -> Self {
         Self {
             begun: Arc::default(),
+            returning: Arc::default(),
             draining: watch::Sender::new(false),
             guards: watch::Sender::new(0),
         }
@@ -68,6 +70,18 @@ impl Shutdown {
     pub fn drain(&self) {
         self.begun.store(true, Ordering::Release);
         self.draining.send_replace(true);
+    }
+
+    /// Says, before the drain, that the node is back at once, at the same
+    /// addresses: nobody need go elsewhere.
+    pub fn returns(&self) {
+        self.returning.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Self::returns`] was said.
+    #[must_use]
+    pub fn is_returning(&self) -> bool {
+        self.returning.load(Ordering::Acquire)
     }
 
     /// Whether the drain has begun.
@@ -129,21 +143,58 @@ impl Signals {
         }
     }
 
-    /// Waits for the first signal, starts the drain and returns when it is over:
-    /// the last thing `main` awaits. A second signal ends the process at once.
-    pub async fn drain_on_signal(mut self, shutdown: &Shutdown, config: &ShutdownConfig) {
-        let name = self.next().await;
+    /// Waits for the first signal, or for who starts the drain otherwise, starts the
+    /// drain and returns when it is over: the last thing `main` awaits. A second signal
+    /// ends the process at once; the first one after another's start does not, since a
+    /// service manager sends it whoever began.
+    pub async fn drain_on_signal(self, shutdown: &Shutdown, config: &ShutdownConfig) {
+        self.drain_after(shutdown, config, std::future::ready(()))
+            .await;
+    }
+
+    /// The same, with something to be done between the signal and the drain; not
+    /// where the drain began without one.
+    pub async fn drain_after(
+        mut self,
+        shutdown: &Shutdown,
+        config: &ShutdownConfig,
+        first: impl Future<Output = ()>,
+    ) {
+        let mut name = tokio::select! {
+            name = self.next() => Some(name),
+            () = shutdown.draining() => None,
+        };
         let deadline = Duration::from_secs(config.drain_timeout);
-        info!(signal = name, deadline_s = config.drain_timeout, "draining");
-        shutdown.drain();
-        tokio::select! {
-            outcome = shutdown.drained(deadline) => match outcome {
-                Ok(()) => info!("drained"),
-                Err(held) => warn!(held, "drain deadline passed; ending what is left"),
-            },
-            again = self.next() => {
-                warn!(signal = again, "second signal; ending at once");
-                std::process::exit(CUT_SHORT);
+        info!(
+            signal = name.unwrap_or("none"),
+            deadline_s = config.drain_timeout,
+            "draining"
+        );
+        let signalled = name.is_some();
+        let drained = async {
+            if signalled {
+                first.await;
+            }
+            shutdown.drain();
+            shutdown.drained(deadline).await
+        };
+        let mut drained = std::pin::pin!(drained);
+        loop {
+            tokio::select! {
+                outcome = drained.as_mut() => {
+                    match outcome {
+                        Ok(()) => info!("drained"),
+                        Err(held) => warn!(held, "drain deadline passed; ending what is left"),
+                    }
+                    return;
+                }
+                again = self.next() => {
+                    if name.replace(again).is_some() {
+                        warn!(signal = again, "second signal; ending at once");
+                        std::process::exit(CUT_SHORT);
+                    }
+                    info!(signal = again, "draining already");
+                }
             }
         }
     }
@@ -184,6 +235,14 @@ mod tests {
         assert_eq!(shutdown.drained(Duration::from_secs(10)).await, Err(1));
     }
 
+    #[test]
+    fn a_signal_after_another_start_of_the_drain_cuts_nothing_short() {
+        let (mut child, mut wait_for) = child("told 3600");
+        wait_for("draining");
+        send("-TERM", &child);
+        assert_eq!(child.wait().unwrap().code(), Some(42));
+    }
+
     const CHILD: &str = "MILLRACE_TEST_SHUTDOWN_CHILD";
 
     /// Not a test by itself: the process that the two below send signals to.
@@ -192,12 +251,25 @@ mod tests {
         let Ok(drain_timeout) = std::env::var(CHILD) else {
             return;
         };
+        let (told, seconds) = match drain_timeout.strip_prefix("told ") {
+            Some(seconds) => (true, seconds),
+            None => (false, &*drain_timeout),
+        };
         let config = ShutdownConfig {
-            drain_timeout: drain_timeout.parse().unwrap(),
+            drain_timeout: seconds.parse().unwrap(),
         };
         let signals = Signals::install().unwrap();
         let shutdown = Shutdown::new();
-        let _held = (config.drain_timeout > 0).then(|| shutdown.guard());
+        let mut held = (config.drain_timeout > 0).then(|| shutdown.guard());
+        if told {
+            // What is held until the signal comes ends in peace then.
+            let (mut terminated, held) = (signal(SignalKind::terminate()).unwrap(), held.take());
+            tokio::spawn(async move {
+                terminated.recv().await;
+                drop(held);
+            });
+            shutdown.drain();
+        }
         let token = shutdown.clone();
         let teller = tokio::spawn(async move {
             say("listening");

@@ -43,7 +43,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use common::{
-    chat::{MessageId, Network, Present, token::TokenKeys},
+    chat::{Counts, MessageId, Network, Present, token::TokenKeys},
     key_file::KeyFileError,
     link::ChatPort,
     live::UnixMs,
@@ -251,6 +251,12 @@ impl Chat {
     #[must_use]
     pub(crate) fn present(&self, room: &ChannelName) -> Option<Present> {
         self.0.rooms.get(room).map(|room| room.present())
+    }
+
+    /// How many are in a room over all edges, where its home told of late.
+    #[must_use]
+    pub(crate) fn told(&self, room: &ChannelName) -> Option<Counts> {
+        self.0.rooms.get(room)?.told_counts()
     }
 
     /// The same for a room that is read from now on: waits until a parent told of it.

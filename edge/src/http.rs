@@ -13,6 +13,7 @@ pub(crate) mod admission;
 mod assets;
 mod body;
 mod cache;
+mod channels;
 mod chat;
 mod chatters;
 mod config;
@@ -21,6 +22,7 @@ mod elsewhere;
 mod endless;
 mod follow;
 mod http1;
+mod ingests;
 mod listener;
 mod manifest;
 mod media;
@@ -36,6 +38,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod viewers;
+mod warm;
 mod websocket;
 
 pub(crate) use admission::network;
@@ -43,3 +46,4 @@ pub use config::HttpConfig;
 pub use listener::{BindError, Listeners, bind, serve};
 pub use metrics::HttpMetrics;
 pub(crate) use metrics::Rejected;
+pub use warm::{Warm, warm};

@@ -5,7 +5,11 @@ pub mod chat;
 pub mod dash;
 #[cfg(test)]
 mod fixture;
+pub mod geo;
 pub mod http;
+#[cfg(test)]
+#[path = "../../common/src/api/openapi_check.rs"]
+mod openapi;
 pub mod page;
 pub mod playlist;
 pub mod upstream;

@@ -1,28 +1,38 @@
 //! Command line of `edge`.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use common::{
-    link::{LinkServer, LinkServerMetrics, demands},
+    api::{ApiConfig, Links, NodeApi},
+    link::{Children, LinkServer, LinkServerMetrics, demands},
     live::{Directory, register_window_metrics},
-    quic::{self, LinkConfig, Renewal},
+    quic::{self, LinkConfig, Port, Renewal},
     reload::Reloads,
+    service::{Inherited, Manager},
     shutdown::{Shutdown, ShutdownConfig, Signals},
     telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
     tls::{Role, WebCertificate},
 };
 use edge::{
     chat::{self, Chat, ChatConfig, ChatMetrics},
+    geo::{Geo, GeoConfig},
     http::{self, HttpConfig, HttpMetrics},
     page,
     upstream::{ChildrenConfig, Roster, Upstream, UpstreamConfig, UpstreamMetrics},
     view::{self, NewKeyArgs, TokenArgs, ViewConfig, ViewMetrics, Viewing},
 };
 
+/// Known where the build says it.
+const COMMIT: Option<&str> = option_env!("MILLRACE_COMMIT");
+
 /// The ops port of an edge unless told otherwise.
 const OPS_PORT: u16 = 9101;
+
+/// What was followed before viewers were taken is kept until those of the process
+/// before have come over, which is asked to drain by then.
+const WARM_FOR: Duration = Duration::from_secs(60);
 
 /// Pulls live video from its parents over QUIC and serves it to viewers.
 ///
@@ -41,9 +51,11 @@ const OPS_PORT: u16 = 9101;
         --https-listen 0.0.0.0:443 --tls-cert web.pem --tls-key web.key\n  \
         edge view-key --kid 2026-11 > view-keys\n  \
         edge token --view-keys view-keys --kid 2026-11 --channel demo --ttl 1h\n\n\
-        Certificates, view keys, chat keys, emotes, parents and the links' files are read again when they change, and all of\n\
+        Certificates, view keys, chat keys, emotes, parents, the places of addresses and the links' files are read again when they change, and all of\n\
         them on SIGHUP. A file with a mistake changes nothing; the log and /metrics say so.\n\
-        SIGTERM drains: requests under way are finished, connections are closed."
+        SIGTERM drains: requests under way are finished, connections are closed. Under systemd the sockets http, https,\n\
+        irc, ircs, link and ops may be passed (LISTEN_FDNAMES); two processes may have the same viewers' sockets, so that\n\
+        one starts, with --warm-channels, before the other drains."
 )]
 struct Cli {
     #[command(flatten)]
@@ -53,6 +65,8 @@ struct Cli {
     #[command(flatten)]
     view: ViewConfig,
     #[command(flatten)]
+    geo: GeoConfig,
+    #[command(flatten)]
     upstream: UpstreamConfig,
     #[command(flatten)]
     children: ChildrenConfig,
@@ -61,6 +75,8 @@ struct Cli {
     #[command(flatten)]
     ops: OpsConfig,
     #[command(flatten)]
+    api: ApiConfig,
+    #[command(flatten)]
     shutdown: ShutdownConfig,
     #[command(flatten)]
     log: LogConfig,
@@ -68,20 +84,36 @@ struct Cli {
 
 fn command() -> Command {
     Cli::command()
+        .version(version())
+        .subcommand(health_command())
         .subcommand(TokenArgs::augment_args(Command::new("token")))
         .subcommand(NewKeyArgs::augment_args(Command::new("view-key")))
+}
+
+fn version() -> &'static str {
+    telemetry::version(COMMIT).leak()
+}
+
+fn health_command() -> Command {
+    let about = "Ask the node on this machine whether it is ready; exit status 0 if it is";
+    OpsConfig::augment_args(Command::new("health").about(about))
 }
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
     let outcome = match matches.subcommand() {
+        Some(("health", matches)) => parsed(OpsConfig::from_arg_matches(matches))
+            .and_then(|ops| Ok(telemetry::health(ops.listen(OPS_PORT))?))
+            .map(|words| print!("{words}")),
         Some(("token", matches)) => parsed(TokenArgs::from_arg_matches(matches))
             .and_then(|args| Ok(view::mint(&args)? + "\n"))
             .map(|token| print!("{token}")),
         Some(("view-key", matches)) => parsed(NewKeyArgs::from_arg_matches(matches))
             .and_then(|args| Ok(view::new_key(&args)?))
             .map(|lines| print!("{lines}")),
-        _ => parsed(Cli::from_arg_matches(&matches)).and_then(run),
+        _ => parsed(Cli::from_arg_matches(&matches))
+            // Before any thread runs, since it changes the environment.
+            .and_then(|cli| run(cli, Inherited::from_env())),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,9 +130,10 @@ fn parsed<T>(arguments: Result<T, clap::Error>) -> anyhow::Result<T> {
 }
 
 #[tokio::main]
-async fn run(cli: Cli) -> anyhow::Result<()> {
+async fn run(cli: Cli, mut inherited: Inherited) -> anyhow::Result<()> {
     telemetry::init(&cli.log)?;
-    let registry = metrics::registry("edge");
+    let manager = Arc::new(Manager::from_env().context("NOTIFY_SOCKET")?);
+    let registry = metrics::registry_of("edge", COMMIT);
     let readiness = Readiness::new();
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("can't listen to signals")?;
@@ -110,27 +143,37 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let credentials = cli.link.credentials_as(Role::Edge)?;
     let node = credentials.identity().node.clone();
     let viewing = Viewing::from_config(&cli.view, ViewMetrics::register(&registry))?;
-    let listeners = http::bind(&cli.http).await?;
-    let irc = chat::bind(&cli.chat, listeners.certificate()).await?;
+    let geo = Geo::from_config(&cli.geo)?;
+    let listeners = http::bind(&cli.http, &mut inherited).await?;
+    let irc = chat::bind(&cli.chat, &mut inherited, listeners.certificate()).await?;
     let ops_listen = cli.ops.listen(OPS_PORT);
-    let ops = OpsServer::bind(ops_listen, registry.clone(), readiness.clone())
+    let token = cli.api.token()?;
+    let ops_port = inherited
+        .listener("ops", ops_listen)
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
+    let ops = OpsServer::on(ops_port, registry.clone(), readiness.clone());
     let dialer = quic::client_endpoint(&cli.link, &credentials)?;
     let mut reloads = Reloads::new(&registry);
     let mut renewal = Renewal::new(cli.link.clone(), credentials.identity().clone(), link_files)
         .of_dialer(&dialer);
     let children = match cli.children.link_listen {
         Some(listen) => {
-            let listener = quic::server_endpoint(listen, &cli.link, &credentials, &registry)
+            let held = inherited.udp("link").context("LISTEN_FDS")?;
+            let port = held.map_or(Port::At(listen), Port::Held);
+            let listener = quic::server_endpoint(port, &cli.link, &credentials, &registry)
                 .context("--link-listen")?;
             renewal = renewal.of_listener(&listener);
             Some(listener)
         }
         None => None,
     };
+    inherited.all_taken()?;
     renewal.watched_by(&mut reloads);
     watch_files(&mut reloads, listeners.certificate(), viewing.clone());
+    if let Some(geo) = geo.clone() {
+        reloads.add("places of addresses", geo.files(), move || geo.reload());
+    }
     let hello = cli.children.node.hello(node.clone(), Role::Edge);
     let directory = Arc::new(Directory::default());
     register_window_metrics(&registry, directory.clone());
@@ -160,13 +203,17 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         let chat = chat.clone();
         reloads.add("emotes", files, move || chat.reload_emotes());
     }
+    let mut links_down = None;
     if let Some(listener) = children {
         let (demands, demanded) = demands();
         let link = LinkServer::new(hello, directory, LinkServerMetrics::register(&registry))
+            .telling_of(upstream.ingests().clone())
             .pulling(demands, upstream.sync())
             .leaving_to(cli.children.node.alternatives())
             .playable_within(cli.http.starting())
+            .telling(upstream.abouts().clone(), upstream.audience().clone())
             .with_chat(chat.port());
+        links_down = Some(link.children());
         tracing::info!(link = %listener.local_addr()?, "edge takes children");
         tokio::spawn(upstream.clone().serve(demanded));
         tokio::spawn(link.run(listener, shutdown.clone()));
@@ -177,24 +224,45 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     if !page::has_bundle() {
         tracing::warn!("this binary carries no player: build it after deploy/web");
     }
-    tokio::spawn(ops.run());
+    if let Some(token) = &token {
+        token.watched_by("api token", &mut reloads);
+    }
+    let links_up = upstream.clone();
+    let links = move || Links {
+        parents: links_up.links(),
+        children: links_down.as_ref().map(Children::seen).unwrap_or_default(),
+    };
+    let api = NodeApi::new(node.clone(), Role::Edge, token, shutdown.clone(), links);
+    tokio::spawn(ops.with_api(api.serve(), shutdown.clone()).run());
     tokio::spawn(reloads.run().context("can't listen to SIGHUP")?);
     tokio::spawn(tell_readiness(
         readiness,
         upstream.clone(),
         shutdown.clone(),
     ));
-    tokio::spawn(chat::serve(irc, chat.clone()));
     let http_metrics = HttpMetrics::register(&registry);
-    tokio::spawn(http::serve(
+    let (most, within) = (cli.http.warm_channels as usize, cli.http.starting());
+    let serving = http::serve(
         cli.http,
-        listeners.with_chat(chat),
-        upstream,
+        listeners.with_chat(chat.clone()).with_geo(geo),
+        upstream.clone(),
         viewing,
         http_metrics,
         shutdown.clone(),
-    ));
-    signals.drain_on_signal(&shutdown, &cli.shutdown).await;
+    );
+    let (leaving, told) = (shutdown.clone(), manager.clone());
+    tokio::spawn(async move {
+        let _warm = tokio::select! {
+            warm = http::warm(&upstream, most, within) => warm,
+            () = leaving.draining() => return,
+        };
+        told.tell("READY=1");
+        tokio::spawn(chat::serve(irc, chat));
+        tokio::spawn(serving);
+        tokio::time::sleep(WARM_FOR).await;
+    });
+    let leaving = async { manager.tell("STOPPING=1") };
+    signals.drain_after(&shutdown, &cli.shutdown, leaving).await;
     Ok(())
 }
 
@@ -226,7 +294,7 @@ async fn tell_readiness(readiness: Readiness, upstream: Arc<Upstream>, shutdown:
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, process::Command, time::Duration};
+    use std::{fs, path::Path, process::Command};
 
     use common::tls::web_server_config;
     use rcgen::generate_simple_self_signed;

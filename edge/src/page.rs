@@ -42,6 +42,9 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-
 /// The development sign-in page, which not every edge has.
 pub const SIGN_IN: &str = "/sign-in";
 
+/// The streamer's page: where to publish.
+pub const GO_LIVE: &str = "/go-live";
+
 /// The policy of a page that may also show images of other origins, and read from
 /// and chat at other edges: URLs without a path. Each is checked where it comes in.
 #[must_use]
@@ -71,14 +74,15 @@ pub const fn has_bundle() -> bool {
     HAS_BUNDLE
 }
 
-/// The asset of a path. `/` is the list of channels and `/watch/{channel}` the
+/// The asset of a path. `/` is the list of channels, `/go-live` the streamer's page and `/watch/{channel}` the
 /// player, for every name that a channel may have, live or not.
 #[must_use]
 pub fn lookup(path: &str) -> Option<&'static Asset> {
     let file = match path {
         "/" => "/index.html",
         SIGN_IN => "/sign-in.html",
-        "/index.html" | "/watch.html" | "/sign-in.html" => return None,
+        GO_LIVE => "/go-live.html",
+        "/index.html" | "/watch.html" | "/sign-in.html" | "/go-live.html" => return None,
         _ => match path.strip_prefix("/watch/") {
             Some(channel) if is_channel(channel) => "/watch.html",
             Some(_) => return None,
@@ -105,10 +109,10 @@ mod tests {
 
     use super::*;
 
-    /// The fallback has no sign-in page.
+    /// The fallback has neither a sign-in page nor a streamer's.
     fn pages() -> impl Iterator<Item = (&'static str, &'static Asset)> {
-        let all = ["/", "/watch/demo", SIGN_IN].into_iter();
-        all.filter(|path| *path != SIGN_IN || has_bundle())
+        let all = ["/", "/watch/demo", SIGN_IN, GO_LIVE].into_iter();
+        all.filter(|path| ![SIGN_IN, GO_LIVE].contains(path) || has_bundle())
             .map(|path| (path, lookup(path).unwrap()))
     }
 
@@ -146,6 +150,8 @@ mod tests {
             "/watch.html",
             "/sign-in.html",
             "/sign-in/",
+            "/go-live.html",
+            "/go-live/",
             "/assets",
             "/assets/",
             "/assets/../index.html",

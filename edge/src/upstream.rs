@@ -15,6 +15,7 @@ mod config;
 mod dial;
 mod feed;
 mod follow;
+mod ingests;
 mod metrics;
 mod parent;
 mod past;
@@ -27,8 +28,9 @@ mod tracks;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
-    link::{Chat, Hello, Message, Reader, StreamError, Writer, decode::MAX_HOPS},
-    live::{Announcement, Broadcast, Directory, Stage, TrackWindow},
+    ingest::Ingests,
+    link::{Chat, Hello, LinkSeen, Message, Reader, StreamError, Writer, decode::MAX_HOPS},
+    live::{Abouts, Announcement, Audience, Broadcast, Directory, Stage, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, Msn, NodeId, TrackName},
     quic::Dialer,
     tls::Role,
@@ -103,8 +105,11 @@ impl ChatParent {
 #[derive(Debug)]
 pub struct Upstream {
     directory: Arc<Directory>,
+    abouts: Arc<Abouts>,
+    audience: Arc<Audience>,
     /// `None` where this process fills the directory itself.
     pulled: Option<Pulled>,
+    ingests: Arc<Ingests>,
 }
 
 #[derive(Debug)]
@@ -119,6 +124,11 @@ struct Pulled {
 struct Shared {
     node: NodeId,
     directory: Arc<Directory>,
+    /// Written by the task of the parents.
+    ingests: Arc<Ingests>,
+    /// What parents say of channels, and how many they say watch them.
+    abouts: Arc<Abouts>,
+    audience: Arc<Audience>,
     metrics: UpstreamMetrics,
     /// What each parent carries. Written by the task of the parents.
     routes: Mutex<Routes<Arc<Session>>>,
@@ -152,7 +162,10 @@ impl Upstream {
     pub fn local(directory: Arc<Directory>) -> Self {
         Self {
             directory,
+            abouts: Arc::default(),
+            audience: Arc::default(),
             pulled: None,
+            ingests: Arc::default(),
         }
     }
 
@@ -180,6 +193,9 @@ impl Upstream {
         let budget = tokio::spawn(shared.clone().keep_budget()).abort_handle();
         Self {
             directory,
+            ingests: shared.ingests.clone(),
+            abouts: shared.abouts.clone(),
+            audience: shared.audience.clone(),
             pulled: Some(Pulled {
                 shared,
                 parents,
@@ -191,6 +207,36 @@ impl Upstream {
     #[must_use]
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// The places to publish to that parents tell of.
+    #[must_use]
+    pub const fn ingests(&self) -> &Arc<Ingests> {
+        &self.ingests
+    }
+
+    /// What is said of channels.
+    #[must_use]
+    pub fn abouts(&self) -> &Arc<Abouts> {
+        &self.abouts
+    }
+
+    /// Who watches channels, over all edges, as parents tell.
+    #[must_use]
+    pub fn audience(&self) -> &Arc<Audience> {
+        &self.audience
+    }
+
+    /// The links to parents that are open, in the order given.
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkSeen> {
+        let Some(Pulled { shared, .. }) = &self.pulled else {
+            return Vec::new();
+        };
+        let routes = shared.routes.lock();
+        let open = routes.links().filter(|(_, session)| session.is_open());
+        open.map(|(_, of)| LinkSeen::of(&of.connection, &of.parent, of.since))
+            .collect()
     }
 
     /// Whether a parent's snapshot was seen: only then is a channel unknown.
@@ -403,6 +449,9 @@ impl Shared {
             needed_links: watch::Sender::new(0),
             node,
             directory,
+            ingests: Arc::default(),
+            abouts: Arc::default(),
+            audience: Arc::default(),
             metrics,
             synced: watch::Sender::new(false),
             alone_since: Mutex::new(Some(Instant::now())),
@@ -551,6 +600,7 @@ impl Shared {
             self.retire(held.clone());
         }
         self.directory.remove(channel, broadcast);
+        self.abouts.put(channel, None);
         if let Some(held) = held {
             held.supersede();
         }

@@ -53,10 +53,11 @@ await emit('favicon.svg', await readFile(src('favicon.svg')));
 await bundle('page.css');
 await bundle('home.js');
 await bundle('sign-in.js');
+await bundle('go-live.js');
 await bundle('watch.js', { MILLRACE_WORKER: JSON.stringify(workerPath) });
 
 const wheel = (await readFile(src('wheel.svg'), 'utf8')).trim();
-for (const page of ['index.html', 'watch.html', 'sign-in.html']) {
+for (const page of ['index.html', 'watch.html', 'sign-in.html', 'go-live.html']) {
   const source = await readFile(src(page === 'index.html' ? 'home.html' : page), 'utf8');
   const html = source.replace(/\{\{([\w.-]+)\}\}/g, (_match, name) => {
     if (name === 'wheel') return wheel;

@@ -6,10 +6,22 @@
 //! from when a message was due. What every reader of a room read is compared with
 //! what the others did: one order, nothing lost, nothing twice.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use common::chat::token::{Audience, Signer, TokenBody};
+
+use crate::{
+    arrivals::ArrivalArgs,
+    output,
+    progress::Progress,
+    share::{ProcessArgs, Processes, Share},
+};
 
 mod crowd;
 mod ledger;
@@ -20,12 +32,21 @@ mod report;
 mod server;
 mod wire;
 
-use crowd::Crowd;
+use crowd::{Crowd, Gauge};
 use mark::MARK_BYTES;
-use report::Outcome;
+use process::Looks;
+use report::{Outcome, Part};
 use server::Server;
 
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = "\
+With --json one object in one line: command, passed, processes, connections, joined, gone (connections that \
+ended, by reason), sign_in (from when a connection was due to when it was signed in), sign_in_ms, join_ms, \
+sent, refused, delivered, expected, lost, misplaced, latency (from when a message was due to when it was \
+read), talking_s, deliveries_per_s, own_cpu_s, deliveries_per_server_cpu_s, servers, failed. Distributions \
+have count, p50_ms, p90_ms, p99_ms and max_ms.
+
+Exit status: 0 all was as asked for, 1 somebody was not let in or a threshold was missed, 2 a wrong flag.")]
 pub struct ChatArgs {
     /// Where to read: ws://HOST:PORT/PATH, irc://HOST:PORT, nats://HOST:PORT or
     /// nats+ws://HOST:PORT; connections take turns over several
@@ -55,9 +76,10 @@ pub struct ChatArgs {
     /// Time that messages are sent for
     #[arg(long, default_value_t = 20, value_name = "N")]
     seconds: u64,
-    /// Spread the arrivals over this time
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    ramp_ms: u64,
+    #[command(flatten)]
+    arrivals: ArrivalArgs,
+    #[command(flatten)]
+    processes: ProcessArgs,
     /// Sign in with tokens made with the first key of this file (KID HS256 SECRET, or
     /// KID EdDSA seed:SEED) in place of bare names
     #[arg(long, value_name = "FILE")]
@@ -89,6 +111,10 @@ pub struct ChatArgs {
     /// Fail if the p99 latency is higher, in milliseconds
     #[arg(long, value_name = "MS")]
     max_p99_ms: Option<f64>,
+    /// Fail if the p99 of the time from a connection's arrival to its sign-in is higher, in
+    /// milliseconds
+    #[arg(long, value_name = "MS")]
+    max_sign_in_ms: Option<f64>,
     /// Fail if all were not in their rooms sooner after they were let in, in milliseconds
     #[arg(long, value_name = "MS")]
     max_join_ms: Option<u64>,
@@ -172,11 +198,50 @@ impl Tokens {
 ///
 /// # Errors
 /// A flag that isn't what it should be.
-pub fn run(args: &ChatArgs) -> Result<bool> {
+pub async fn run(args: &ChatArgs) -> Result<bool> {
     args.checked()?;
     let tokens = Tokens::read(args)?;
-    let outcome: Outcome = Crowd::new(args, tokens)?.run()?;
+    let gauge = Arc::new(Gauge::default());
+    if let Some(share) = args.processes.share {
+        let part = Crowd::new(args, tokens, share, gauge)?.run(&mut Looks::none())?;
+        println!("{}", serde_json::to_string(&part)?);
+        return Ok(true);
+    }
+    let processes = args.processes.count(u64::from(args.total()))?;
+    let mut looks = Looks::new(&args.server_pid)?;
+    let progress = {
+        let (gauge, all) = (gauge.clone(), args.total());
+        Progress::over(None, move || {
+            let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+            let (joined, delivered) = (read(&gauge.joined), read(&gauge.delivered));
+            match processes {
+                1 => format!("{joined} of {all} in their rooms, {delivered} messages read"),
+                _ => format!("{all} connections in {processes} processes"),
+            }
+        })
+    };
+    let parts = if processes > 1 {
+        together(processes, &mut looks).await?
+    } else {
+        // A loop of its own, on this thread.
+        vec![Crowd::new(args, tokens, Share::whole(), gauge)?.run(&mut looks)?]
+    };
+    drop(progress);
+    let outcome = Outcome::of(parts, looks.taken());
     let failed = outcome.failures(args);
-    report::print(&outcome, &failed, args.json)?;
-    Ok(failed.is_empty())
+    output::leave("chat", &outcome, &failed, args.json, || outcome.table())
+}
+
+/// The crowd in several processes: all sign in, join and talk at the same times.
+async fn together(count: u32, looks: &mut Looks) -> Result<Vec<Part>> {
+    let mut processes = Processes::start(count)?;
+    // Signed in, then in their rooms.
+    processes.ready().await?;
+    processes.go().await?;
+    processes.ready().await?;
+    looks.joined()?;
+    processes.go().await?;
+    let parts = processes.results().await?;
+    looks.ended()?;
+    Ok(parts)
 }

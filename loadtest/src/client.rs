@@ -12,10 +12,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -25,8 +22,10 @@ use tokio::{
 
 use crate::url::Url;
 
+mod http1;
 mod tls;
 
+use http1::{Connection, Http1Error};
 pub use tls::TlsArgs;
 
 /// A server that doesn't take a connection in this time is down.
@@ -90,11 +89,8 @@ impl Net {
         Ok(Box::new(stream))
     }
 
-    async fn open_http1(&self, url: &Url) -> Result<http1::SendRequest<Empty<Bytes>>> {
-        let io = TokioIo::new(self.dial(url).await?);
-        let (sender, connection) = http1::handshake(io).await?;
-        tokio::spawn(connection);
-        Ok(sender)
+    async fn open_http1(&self, url: &Url) -> Result<Connection> {
+        Ok(Connection::new(self.dial(url).await?))
     }
 
     async fn open_http2(&self, url: &Url) -> Result<http2::SendRequest<Empty<Bytes>>> {
@@ -114,8 +110,9 @@ impl Net {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+/// A connection, plain or TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 /// How to ask.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +142,19 @@ impl Head {
 #[derive(Debug)]
 pub struct Lane {
     net: Arc<Net>,
-    kept: Option<(String, http1::SendRequest<Empty<Bytes>>)>,
+    /// An HTTP/1.1 connection, and where it leads.
+    kept: Option<(Place, Connection)>,
+}
+
+/// Scheme, host and port.
+type Place = (bool, String, u16);
+
+fn place(url: &Url) -> Place {
+    (url.tls, url.host.clone(), url.port)
+}
+
+fn leads_to(place: &Place, url: &Url) -> bool {
+    (place.0, place.1.as_str(), place.2) == (url.tls, url.host.as_str(), url.port)
 }
 
 impl Lane {
@@ -176,24 +185,65 @@ impl Lane {
         &mut self,
         url: &Url,
         ask: Ask,
+        on_data: impl FnMut(&[u8]),
+    ) -> Result<Head, FetchError> {
+        if self.net.http2 {
+            self.exchange_http2(url, ask, on_data).await
+        } else {
+            self.exchange_http1(url, ask, on_data).await
+        }
+    }
+
+    async fn exchange_http1(
+        &mut self,
+        url: &Url,
+        ask: Ask,
+        on_data: impl FnMut(&[u8]),
+    ) -> Result<Head, FetchError> {
+        // The lane's connection is taken out while it is in use: a cancelled request
+        // takes it along.
+        let kept = match self.kept.take() {
+            Some((place, mut connection)) => {
+                let usable = leads_to(&place, url) && connection.is_open().await;
+                usable.then_some((place, connection))
+            }
+            None => None,
+        };
+        let (place, mut connection) = match kept {
+            Some(kept) => kept,
+            None => (
+                place(url),
+                self.connected(url, self.net.open_http1(url)).await?,
+            ),
+        };
+        let request = request_bytes(url, ask)?;
+        let answer = connection.exchange(&request, ask.max_bytes, on_data).await;
+        let (head, keeps) = answer.map_err(|error| match error {
+            Http1Error::TooLarge(max_bytes) => FetchError::TooLarge {
+                url: url.to_string(),
+                max_bytes,
+            },
+            error => FetchError::Broken {
+                authority: url.authority(),
+                why: error.to_string(),
+            },
+        })?;
+        self.kept = keeps.then_some((place, connection));
+        Ok(head)
+    }
+
+    async fn exchange_http2(
+        &mut self,
+        url: &Url,
+        ask: Ask,
         mut on_data: impl FnMut(&[u8]),
     ) -> Result<Head, FetchError> {
         let broken = |error: hyper::Error| FetchError::Broken {
             authority: url.authority(),
             why: error.to_string(),
         };
-        // The lane's own connection is taken out while it is in use: a cancelled
-        // request takes it along.
-        let mut kept = None;
-        let response = if self.net.http2 {
-            let mut sender = self.connected(url, self.net.open_http2(url)).await?;
-            sender.send_request(request(url, ask, true)?).await
-        } else {
-            let mut sender = self.ready_http1(url).await?;
-            let response = sender.send_request(request(url, ask, false)?).await;
-            kept = Some((url.authority(), sender));
-            response
-        };
+        let mut sender = self.connected(url, self.net.open_http2(url)).await?;
+        let response = sender.send_request(request(url, ask)?).await;
         let response = response.map_err(broken)?;
         let head = Head {
             status: response.status(),
@@ -216,21 +266,7 @@ impl Lane {
                 on_data(&data);
             }
         }
-        self.kept = kept;
         Ok(head)
-    }
-
-    async fn ready_http1(
-        &mut self,
-        url: &Url,
-    ) -> Result<http1::SendRequest<Empty<Bytes>>, FetchError> {
-        if let Some((authority, mut sender)) = self.kept.take()
-            && authority == url.authority()
-            && sender.ready().await.is_ok()
-        {
-            return Ok(sender);
-        }
-        self.connected(url, self.net.open_http1(url)).await
     }
 
     async fn connected<T>(
@@ -250,17 +286,38 @@ impl Lane {
     }
 }
 
-fn request(url: &Url, ask: Ask, http2: bool) -> Result<Request<Empty<Bytes>>, FetchError> {
-    // HTTP/2 wants scheme and authority in the target, HTTP/1.1 the path.
-    let target = if http2 {
-        url.to_string()
-    } else {
-        url.path.clone()
-    };
-    let mut builder = Request::get(target).header(header::USER_AGENT, USER_AGENT);
-    if !http2 {
-        builder = builder.header(header::HOST, url.authority());
+/// A GET as HTTP/1.1 wants it.
+fn request_bytes(url: &Url, ask: Ask) -> Result<Vec<u8>, FetchError> {
+    // Paths come out of strangers' playlists: a line end would be a request of theirs.
+    if !url.path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(FetchError::Broken {
+            authority: url.authority(),
+            why: format!("`{}` can't be asked for", url.path.escape_debug()),
+        });
     }
+    let mut out = Vec::with_capacity(256);
+    let mut add = |pieces: &[&str]| {
+        for piece in pieces {
+            out.extend_from_slice(piece.as_bytes());
+        }
+    };
+    let path = url.path.split('#').next().unwrap_or("/");
+    let authority = url.authority();
+    add(&["GET ", path, " HTTP/1.1\r\nhost: ", &authority]);
+    add(&["\r\nuser-agent: ", USER_AGENT]);
+    if ask.gzip {
+        add(&["\r\naccept-encoding: gzip"]);
+    }
+    if let Some(range) = ask.range {
+        add(&["\r\nrange: ", range]);
+    }
+    add(&["\r\n\r\n"]);
+    Ok(out)
+}
+
+/// The same for HTTP/2, which wants scheme and authority in the target.
+fn request(url: &Url, ask: Ask) -> Result<Request<Empty<Bytes>>, FetchError> {
+    let mut builder = Request::get(url.to_string()).header(header::USER_AGENT, USER_AGENT);
     if ask.gzip {
         builder = builder.header(header::ACCEPT_ENCODING, "gzip");
     }
@@ -292,4 +349,33 @@ pub fn text(head: &Head, body: &[u8], max_bytes: usize) -> Result<String> {
         .read_to_string(&mut out)
         .context("the body isn't gzipped text")?;
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASK: Ask = Ask {
+        gzip: true,
+        range: Some("bytes=0-9"),
+        timeout: Duration::from_secs(1),
+        max_bytes: 1,
+    };
+
+    #[test]
+    fn a_request_is_one_request() {
+        let url = |path: &str| Url {
+            path: path.to_owned(),
+            ..Url::parse("http://127.0.0.1:81/").unwrap()
+        };
+        let bytes = request_bytes(&url("/a?b=c#d"), ASK).unwrap();
+        let expected = format!(
+            "GET /a?b=c HTTP/1.1\r\nhost: 127.0.0.1:81\r\nuser-agent: {USER_AGENT}\r\n\
+             accept-encoding: gzip\r\nrange: bytes=0-9\r\n\r\n"
+        );
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        for path in ["/a b", "/a HTTP/1.1\r\nx: y", "/\u{e4}"] {
+            assert!(request_bytes(&url(path), ASK).is_err(), "{path}");
+        }
+    }
 }

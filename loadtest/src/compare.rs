@@ -17,6 +17,8 @@ use tokio::{
 use crate::{
     client::{Ask, Lane, Net, TlsArgs, text},
     m3u8::{MediaPlaylist, Playlist, parse},
+    output,
+    progress::Progress,
     url::Url,
 };
 
@@ -48,7 +50,6 @@ struct Summary {
     playlists: Vec<String>,
     errors: u64,
     differences: Vec<String>,
-    failed: Vec<String>,
 }
 
 const ASK: Ask = Ask {
@@ -104,6 +105,9 @@ pub async fn run(args: &CompareArgs) -> Result<bool> {
         }
     }
     drop(heard);
+    let progress = Progress::over(Some(Duration::from_secs(args.seconds)), || {
+        "comparing".to_owned()
+    });
     let mut errors = 0;
     loop {
         tokio::select! {
@@ -120,18 +124,26 @@ pub async fn run(args: &CompareArgs) -> Result<bool> {
     }
     names.sort();
     names.dedup();
-    let summary = judge(args, &ledger, names, errors);
-    summary.print(args.json)?;
-    Ok(summary.failed.is_empty())
+    drop(progress);
+    let failed = judge(args, &ledger, &names);
+    let summary = Summary {
+        compared: ledger.total(),
+        playlists: names,
+        errors,
+        differences: ledger.differences().to_vec(),
+    };
+    output::leave("compare-edges", &summary, &failed, args.json, || {
+        summary.words()
+    })
 }
 
-fn judge(args: &CompareArgs, ledger: &Ledger, playlists: Vec<String>, errors: u64) -> Summary {
+fn judge(args: &CompareArgs, ledger: &Ledger, playlists: &[String]) -> Vec<String> {
     let mut failed = Vec::new();
     let differences = ledger.differences();
     if !differences.is_empty() {
         failed.push(format!("{} differences", differences.len()));
     }
-    for name in &playlists {
+    for name in playlists {
         let compared = ledger.compared(name, Form::Plain);
         let least = args.min_versions;
         if compared < least {
@@ -140,35 +152,20 @@ fn judge(args: &CompareArgs, ledger: &Ledger, playlists: Vec<String>, errors: u6
             ));
         }
     }
-    Summary {
-        compared: ledger.total(),
-        playlists,
-        errors,
-        differences: differences.to_vec(),
-        failed,
-    }
+    failed
 }
 
 impl Summary {
-    fn print(&self, json: bool) -> Result<()> {
-        if json {
-            println!("{}", serde_json::to_string(self)?);
-        } else {
-            let names = self.playlists.join(", ");
-            println!(
-                "{} equal versions compared of {names}: {} differences, {} failed requests",
-                self.compared,
-                self.differences.len(),
-                self.errors
-            );
-            for line in &self.differences {
-                println!("{line}");
-            }
-        }
-        for line in &self.failed {
-            eprintln!("loadtest: {line}");
-        }
-        Ok(())
+    fn words(&self) -> String {
+        let names = self.playlists.join(", ");
+        let mut out = format!(
+            "{} equal versions compared of {names}: {} differences, {} failed requests\n",
+            self.compared,
+            self.differences.len(),
+            self.errors
+        );
+        out.extend(self.differences.iter().map(|line| format!("{line}\n")));
+        out
     }
 }
 

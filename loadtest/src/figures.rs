@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Two minutes: past that a viewer isn't late, it is lost.
 const MAX_LATENCY_US: u64 = 120_000_000;
 
 /// A latency distribution in microseconds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Recorded", into = "Recorded")]
 pub struct Latency {
     histogram: Histogram<u32>,
     /// Read before it was sent: the clocks of two machines differ.
@@ -61,6 +62,38 @@ impl Latency {
     }
 }
 
+/// A distribution on its way from one process to another.
+#[derive(Serialize, Deserialize)]
+struct Recorded {
+    negative: u64,
+    /// Microseconds, and how often.
+    counts: Vec<(u64, u32)>,
+}
+
+impl From<Latency> for Recorded {
+    fn from(latency: Latency) -> Self {
+        let steps = latency.histogram.iter_recorded();
+        Self {
+            negative: latency.negative,
+            counts: steps
+                .map(|step| (step.value_iterated_to(), step.count_at_value()))
+                .collect(),
+        }
+    }
+}
+
+impl From<Recorded> for Latency {
+    fn from(recorded: Recorded) -> Self {
+        let mut latency = Self::new(3);
+        latency.negative = recorded.negative;
+        for (us, count) in recorded.counts {
+            let us = us.clamp(1, MAX_LATENCY_US);
+            latency.histogram.saturating_record_n(us, count);
+        }
+        latency
+    }
+}
+
 fn ms(us: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "at most two minutes in us")]
     let ms = us as f64 / 1000.0;
@@ -78,7 +111,7 @@ pub struct Percentiles {
 }
 
 /// Counters of what a viewer met.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Answers that said that the channel isn't live (404, 503, ended).
     pub offline_answers: u64,
@@ -107,6 +140,11 @@ pub struct Counts {
 impl Counts {
     pub fn error(&mut self, kind: impl Into<String>) {
         *self.errors.entry(kind.into()).or_default() += 1;
+    }
+
+    #[must_use]
+    pub fn errors_total(&self) -> u64 {
+        self.errors.values().sum()
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -155,6 +193,20 @@ mod tests {
         assert!((summary.p50_ms - 50.0).abs() < 1.0, "{summary:?}");
         assert!((summary.max_ms - 100.0).abs() < 1.5, "{summary:?}");
         assert_eq!(Latency::new(2).summary(), None);
+    }
+
+    #[test]
+    fn a_distribution_is_the_same_behind_a_pipe() {
+        let mut latency = Latency::new(2);
+        for us in [-1, 40, 1_234, 1_234, 119_000_000, i64::MAX] {
+            latency.record(us);
+        }
+        let text = serde_json::to_string(&latency).unwrap();
+        let read: Latency = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.negative, 1);
+        let (was, is) = (latency.summary().unwrap(), read.summary().unwrap());
+        assert_eq!((was.count, was.p50_ms), (is.count, is.p50_ms));
+        assert!((was.max_ms - is.max_ms).abs() < 2_000.0, "{was:?} {is:?}");
     }
 
     #[test]

@@ -7,8 +7,9 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod arrivals;
 mod boxes;
 mod chat;
 mod check;
@@ -18,10 +19,14 @@ mod compare;
 mod figures;
 mod follow;
 mod impair;
+mod ingests;
 mod m3u8;
 mod mpd;
+mod output;
 mod playout;
+mod progress;
 mod publish;
+mod share;
 mod stamp;
 mod track;
 mod url;
@@ -46,14 +51,18 @@ enum Command {
     Check(check::CheckArgs),
     /// Compare two edges' playlists byte for byte at equal versions
     CompareEdges(compare::CompareArgs),
+    /// Measure the way to each origin of a node's directory and name the nearest
+    Ingests(ingests::IngestsArgs),
     /// Forward UDP over a path with delay, jitter, loss, reordering, a rate and cuts
     Impair(impair::ImpairArgs),
     /// Watch low-latency HLS, DASH or endless streams as players do: latency, stalls, gaps, errors
-    Watch(watch::WatchArgs),
+    Watch(Box<watch::WatchArgs>),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let version: &str = common::telemetry::version(option_env!("MILLRACE_COMMIT")).leak();
+    let matches = Cli::command().version(version).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match start(&cli.command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
@@ -70,12 +79,12 @@ fn start(command: &Command) -> Result<bool> {
         .build()?;
     runtime.block_on(async {
         match command {
-            // A loop of its own, on this thread.
-            Command::Chat(args) => chat::run(args),
+            Command::Chat(args) => chat::run(args).await,
             Command::Publish(args) => publish::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::CompareEdges(args) => compare::run(args).await,
             Command::Impair(args) => impair::run(args).await,
+            Command::Ingests(args) => ingests::run(args).await,
             Command::Watch(args) => watch::run(args).await,
         }
     })

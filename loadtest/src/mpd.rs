@@ -158,7 +158,10 @@ fn read_set(node: Node<'_, '_>, period: &Period, now_us: i64) -> Result<Set, Mpd
         let schemes = children(node, name).filter_map(|one| one.attribute("schemeIdUri"));
         set.properties.extend(schemes.map(str::to_owned));
     }
-    for one in children(node, "ProducerReferenceTime") {
+    // 5.12: of a set, or of a representation, as ffmpeg has it.
+    let within = children(node, "Representation");
+    let places = std::iter::once(node).chain(within);
+    for one in places.flat_map(|place| children(place, "ProducerReferenceTime")) {
         let wall = one.attribute("wallClockTime");
         set.references.push(Reference {
             kind: one.attribute("type").unwrap_or("encoder").to_owned(),

@@ -40,6 +40,8 @@ pub struct Playout {
     resume_us: i64,
     tracks: Vec<Option<Buffered>>,
     state: State,
+    /// When it first played.
+    began_us: Option<i64>,
     stalls: u64,
     stalled_us: i64,
 }
@@ -50,6 +52,8 @@ pub struct Outcome {
     pub started: bool,
     pub stalls: u64,
     pub stalled_us: i64,
+    /// From when it first played, stalls included.
+    pub watched_us: i64,
 }
 
 impl Playout {
@@ -60,6 +64,7 @@ impl Playout {
             resume_us,
             tracks: vec![None; tracks],
             state: State::Filling,
+            began_us: None,
             stalls: 0,
             stalled_us: 0,
         }
@@ -89,6 +94,7 @@ impl Playout {
         };
         match self.state {
             State::Filling if end_us.saturating_sub(start_us) >= self.hold_back_us => {
+                self.began_us.get_or_insert(at_us);
                 self.state = State::Playing {
                     since_us: at_us,
                     from_us: end_us.saturating_sub(self.hold_back_us),
@@ -152,6 +158,9 @@ impl Playout {
             started: !matches!(self.state, State::Filling),
             stalls: self.stalls,
             stalled_us: self.stalled_us,
+            watched_us: self
+                .began_us
+                .map_or(0, |began_us| now_us.saturating_sub(began_us).max(0)),
         }
     }
 }
@@ -194,6 +203,7 @@ mod tests {
             started: true,
             stalls: 0,
             stalled_us: 0,
+            watched_us: 30_000 * MS,
         };
         assert_eq!(model.finish(30_000 * MS), wanted);
     }
@@ -213,6 +223,7 @@ mod tests {
         model.arrive(media(0, 1600, 6400, 6800));
         let outcome = model.finish(1700 * MS);
         assert_eq!((outcome.stalls, outcome.stalled_us), (1, 600 * MS));
+        assert_eq!(outcome.watched_us, 1700 * MS);
     }
 
     #[test]
@@ -240,7 +251,7 @@ mod tests {
     fn an_unfinished_stall_counts_until_the_end() {
         let outcome = playing().finish(3000 * MS);
         assert_eq!((outcome.stalls, outcome.stalled_us), (1, 2000 * MS));
-        let empty = Playout::new(0, 0, 0).finish(0);
-        assert!(!empty.started);
+        let empty = Playout::new(0, 0, 0).finish(9);
+        assert_eq!((empty.started, empty.watched_us), (false, 0));
     }
 }

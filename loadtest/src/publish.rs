@@ -6,22 +6,25 @@
 //! reads slowly makes frames late, never rare, and their stamps say when they
 //! should have gone.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
+    arrivals::ArrivalArgs,
     clock,
     figures::{Latency, Percentiles},
+    output,
+    progress::Progress,
 };
 
 mod flv;
 mod picture;
 mod publisher;
 mod tape;
-mod target;
+pub(crate) mod target;
 
 use picture::PictureArgs;
 use publisher::{Job, Sent};
@@ -29,6 +32,12 @@ use tape::Tape;
 use target::Target;
 
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = "\
+With --json one object in one line: command, passed, publishers, seconds, cpu_seconds, video_frames, \
+audio_frames, bytes, loops, late (count, p50_ms, p90_ms, p99_ms, max_ms: from when a frame was due to when \
+its write was done), failed (a line for each publisher that failed and each threshold missed).
+
+Exit status: 0 all was as asked for, 1 a publisher or a threshold failed, 2 a wrong flag or file.")]
 pub struct PublishArgs {
     /// Where to publish, the key last; {n} in it becomes 1 to N
     #[arg(
@@ -48,9 +57,8 @@ pub struct PublishArgs {
     /// How many publish at once
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub publishers: u32,
-    /// Spread the publishers' arrivals over this time
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    pub ramp_ms: u64,
+    #[command(flatten)]
+    pub arrivals: ArrivalArgs,
     /// Send the frames as they are in the file
     #[arg(long)]
     pub no_stamps: bool,
@@ -76,7 +84,6 @@ struct Summary {
     loops: u64,
     /// From when a frame was due to when its write was done.
     late: Option<Percentiles>,
-    failed: Vec<String>,
 }
 
 /// # Errors
@@ -90,13 +97,16 @@ pub async fn run(args: &PublishArgs) -> Result<bool> {
     if !tape.has_video() && !args.no_stamps {
         eprintln!("loadtest: no H.264 in the recording: nothing to stamp");
     }
+    let arrivals = args.arrivals.of(args.publishers)?;
     let stop = stop_signal(args.seconds)?;
+    let (publishers, length) = (args.publishers, args.seconds.map(Duration::from_secs));
+    let progress = Progress::over(length, move || format!("{publishers} publish"));
     let started = Instant::now();
     let mut publishers = JoinSet::new();
     for (index, target) in targets.into_iter().enumerate() {
         let index = u32::try_from(index)?;
         let job = Job {
-            start: started + Duration::from_millis(args.ramp_ms) * index / args.publishers.max(1),
+            start: started + arrivals.due(index),
             target,
             tape: tape.clone(),
             stamps: !args.no_stamps,
@@ -113,27 +123,19 @@ pub async fn run(args: &PublishArgs) -> Result<bool> {
         total.add(&sent);
         failed.extend(error);
     }
-    let summary = summarize(args, &total, started, failed, &tape);
-    summary.print(args.json)?;
-    Ok(summary.failed.is_empty())
+    drop(progress);
+    let summary = summarize(args, &total, started, &tape);
+    failed.extend(too_late(args, &summary));
+    output::leave("publish", &summary, &failed, args.json, || summary.words())
 }
 
-fn summarize(
-    args: &PublishArgs,
-    total: &Sent,
-    started: Instant,
-    mut failed: Vec<String>,
-    tape: &Tape,
-) -> Summary {
-    let late = total.late.summary();
-    if let (Some(most), Some(late)) = (args.max_late_ms, late)
-        && late.p99_ms > most
-    {
-        failed.push(format!(
-            "p99 lateness {} ms, more than --max-late-ms {most}",
-            late.p99_ms
-        ));
-    }
+fn too_late(args: &PublishArgs, summary: &Summary) -> Option<String> {
+    let (most, late) = (args.max_late_ms?, summary.late?);
+    let p99 = late.p99_ms;
+    (p99 > most).then(|| format!("p99 lateness {p99} ms, more than --max-late-ms {most}"))
+}
+
+fn summarize(args: &PublishArgs, total: &Sent, started: Instant, tape: &Tape) -> Summary {
     let per_loop = tape.frames().max(1);
     Summary {
         publishers: args.publishers,
@@ -143,8 +145,7 @@ fn summarize(
         audio_frames: total.audio_frames,
         bytes: total.bytes,
         loops: (total.video_frames + total.audio_frames) / per_loop,
-        late,
-        failed,
+        late: total.late.summary(),
     }
 }
 
@@ -172,28 +173,22 @@ fn stop_signal(seconds: Option<u64>) -> Result<watch::Receiver<bool>> {
 }
 
 impl Summary {
-    fn print(&self, json: bool) -> Result<()> {
-        if json {
-            println!("{}", serde_json::to_string(self)?);
-        } else {
-            #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
-            let megabytes = self.bytes as f64 / 1e6;
-            println!(
-                "published {} video and {} audio frames, {megabytes:.1} MB, in {:.1} s by {} publishers",
-                self.video_frames, self.audio_frames, self.seconds, self.publishers
+    fn words(&self) -> String {
+        #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+        let megabytes = self.bytes as f64 / 1e6;
+        let mut out = format!(
+            "published {} video and {} audio frames, {megabytes:.1} MB, in {:.1} s by {} publishers\n",
+            self.video_frames, self.audio_frames, self.seconds, self.publishers
+        );
+        if let Some(late) = self.late {
+            let _ = writeln!(
+                out,
+                "written p50 {:.1}  p99 {:.1}  max {:.1} ms after they were due",
+                late.p50_ms, late.p99_ms, late.max_ms
             );
-            if let Some(late) = self.late {
-                println!(
-                    "written p50 {:.1}  p99 {:.1}  max {:.1} ms after they were due",
-                    late.p50_ms, late.p99_ms, late.max_ms
-                );
-            }
-            println!("own CPU {:.2} s", self.cpu_seconds);
         }
-        for line in &self.failed {
-            eprintln!("loadtest: {line}");
-        }
-        Ok(())
+        let _ = writeln!(out, "own CPU {:.2} s", self.cpu_seconds);
+        out
     }
 }
 

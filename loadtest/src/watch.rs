@@ -4,17 +4,31 @@
 //! endless streams (`stream.mp4`). Out: a [`Report`] per URL and
 //! the thresholds that it failed. Each viewer is a task of its own with its own
 //! connections; nothing is shared between viewers but the TLS configuration and
-//! the playlists as they were read, equal bytes once.
+//! the playlists as they were read, equal bytes once. Viewers come when they are
+//! due, whatever the server does; past a process' descriptors they are split over
+//! several.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
+    arrivals::ArrivalArgs,
     client::{Net, TlsArgs},
     clock,
+    figures::Latency,
     follow::Mode,
+    output,
+    progress::Progress,
+    share::{ProcessArgs, Processes, Share},
     url::Url,
 };
 
@@ -30,6 +44,15 @@ use report::{Report, Summary};
 use viewer::Plan;
 
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = "\
+With --json one object in one line: command, passed, seconds, cpu_seconds (of this program), processes, \
+arrivals_late, urls, failed. Each of urls has url, viewers, viewers_with_media, latency_kind (stamp: RTMP \
+write to read; pdt: programme time to read), latency, pdt_latency, first_frame, stalls, stalled_ms, \
+watched_ms, rebuffer_ratio, part_target_ms, hold_back_ms, and counts of parts, bytes, frames, gaps and \
+errors. Distributions have count, p50_ms, p90_ms, p99_ms, max_ms and negative (read before it was sent: \
+clocks differ).
+
+Exit status: 0 all was as asked for, 1 a threshold was missed or no media came, 2 a wrong flag.")]
 pub struct WatchArgs {
     /// A playlist to watch, multivariant or media, a DASH manifest (.mpd) or an endless stream
     /// (stream.mp4); may be given several times
@@ -41,15 +64,16 @@ pub struct WatchArgs {
     /// Time from the first request to the last, waiting for the stream included
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub seconds: u64,
-    /// Spread the viewers' arrivals over this time
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    pub ramp_ms: u64,
+    #[command(flatten)]
+    pub arrivals: ArrivalArgs,
     /// Of a playlist: whole parts, or segments streamed while they are made
     #[arg(long, value_enum, default_value_t = Mode::Parts)]
     pub mode: Mode,
     /// One HTTP/2 connection a viewer (without TLS by prior knowledge) in place of HTTP/1.1
     #[arg(long)]
     pub http2: bool,
+    #[command(flatten)]
+    pub processes: ProcessArgs,
     #[command(flatten)]
     pub tls: TlsArgs,
     /// One line of JSON in place of the table
@@ -61,13 +85,33 @@ pub struct WatchArgs {
     /// Fail if a URL's viewers stalled more often together
     #[arg(long, value_name = "N")]
     pub max_stalls: Option<u64>,
+    /// Fail if a URL's viewers were stalled for a larger share of the time they watched, for
+    /// example 0.001
+    #[arg(long, value_name = "SHARE")]
+    pub max_rebuffer_ratio: Option<f64>,
+    /// Fail if a URL's viewers met more failed requests together
+    #[arg(long, value_name = "N")]
+    pub max_errors: Option<u64>,
     /// Fail if a URL's p99 latency is higher, in milliseconds
     #[arg(long, value_name = "MS")]
     pub max_p99_ms: Option<f64>,
+    /// Fail if a URL's p99 of the time from a viewer's arrival to its first frame is higher, in
+    /// milliseconds
+    #[arg(long, value_name = "MS")]
+    pub max_first_frame_ms: Option<f64>,
 }
 
 /// Past this many viewers their histograms keep two digits in place of three.
 const FINE_VIEWERS: u32 = 100;
+
+/// What one process' viewers saw.
+#[derive(Debug, Serialize, Deserialize)]
+struct Part {
+    cpu_seconds: f64,
+    late: Latency,
+    /// In the order of the URLs.
+    reports: Vec<Report>,
+}
 
 /// Watches, prints, and says whether everything was as asked for.
 ///
@@ -79,49 +123,127 @@ pub async fn run(args: &WatchArgs) -> Result<bool> {
         .iter()
         .map(|url| Url::parse(url))
         .collect::<Result<Vec<_>>>()?;
+    let come = Arc::new(AtomicU32::new(0));
+    if let Some(share) = args.processes.share {
+        let part = watch(args, &urls, share, &come).await?;
+        println!("{}", serde_json::to_string(&part)?);
+        return Ok(true);
+    }
+    let started = Instant::now();
+    let processes = args.processes.count(descriptors(args, &urls))?;
+    let progress = {
+        let (come, all) = (come.clone(), args.viewers);
+        let urls = urls.len();
+        Progress::over(Some(Duration::from_secs(args.seconds)), move || match come
+            .load(Ordering::Relaxed)
+        {
+            0 => format!("{all} viewers of {urls} URLs in {processes} processes"),
+            come => format!("{come} viewers came, of {all} for each of {urls} URLs"),
+        })
+    };
+    let part = if processes > 1 {
+        add_up(&urls, Processes::start(processes)?.results().await?)
+    } else {
+        watch(args, &urls, Share::whole(), &come).await?
+    };
+    drop(progress);
+    let urls: Vec<_> = part.reports.iter().map(Report::lines).collect();
+    let failed: Vec<_> = urls.iter().flat_map(|lines| lines.failures(args)).collect();
+    let summary = Summary {
+        seconds: started.elapsed().as_secs_f64(),
+        cpu_seconds: part.cpu_seconds,
+        processes,
+        arrivals_late: part.late.summary(),
+        urls,
+    };
+    output::leave("watch", &summary, &failed, args.json, || summary.table())
+}
+
+/// About as many as all viewers hold open at once.
+fn descriptors(args: &WatchArgs, urls: &[Url]) -> u64 {
+    let of = |url: &Url| {
+        let path = url.path.split('?').next().unwrap_or_default();
+        match args.http2 || path.ends_with("/stream.mp4") {
+            true => 1,
+            // Picture and sound, a playlist and a part of each.
+            false => 4,
+        }
+    };
+    urls.iter().map(of).sum::<u64>() * u64::from(args.viewers)
+}
+
+fn add_up(urls: &[Url], parts: Vec<Part>) -> Part {
+    let mut sum = Part {
+        cpu_seconds: 0.0,
+        late: Latency::new(3),
+        reports: reports(urls),
+    };
+    for part in parts {
+        sum.cpu_seconds += part.cpu_seconds;
+        sum.late.add(&part.late);
+        for (sum, report) in sum.reports.iter_mut().zip(&part.reports) {
+            sum.merge(report);
+        }
+    }
+    sum
+}
+
+fn reports(urls: &[Url]) -> Vec<Report> {
+    let all = urls.iter().map(ToString::to_string);
+    all.map(Report::new).collect()
+}
+
+/// Runs the viewers of one share.
+async fn watch(
+    args: &WatchArgs,
+    urls: &[Url],
+    share: Share,
+    come: &Arc<AtomicU32>,
+) -> Result<Part> {
     let tls = match urls.iter().any(|url| url.tls) {
         true => Some(args.tls.config(args.http2)?),
         false => None,
     };
-    let started = Instant::now();
+    let arrivals = args.arrivals.of(args.viewers)?;
+    let started = Instant::now() + share.lead();
     let deadline = started + Duration::from_secs(args.seconds);
     let known = Arc::new(Known::default());
     let mut viewers = JoinSet::new();
     for (index, url) in urls.iter().enumerate() {
-        for viewer in 0..args.viewers {
-            let ramp = Duration::from_millis(args.ramp_ms) * viewer / args.viewers.max(1);
+        for viewer in (0..args.viewers).filter(|viewer| share.has(*viewer)) {
+            let due = arrivals.due(viewer);
+            let due_us = i64::try_from(due.as_micros()).unwrap_or(i64::MAX);
             let plan = Plan {
                 url: url.clone(),
                 net: Arc::new(Net::new(tls.clone(), args.http2)),
                 known: known.clone(),
                 mode: args.mode,
                 digits: if args.viewers > FINE_VIEWERS { 2 } else { 3 },
+                due_us: share.start_us.saturating_add(due_us),
                 deadline,
             };
+            let come = come.clone();
             viewers.spawn(async move {
-                tokio::time::sleep_until(started + ramp).await;
-                (index, viewer::run(plan).await)
+                tokio::time::sleep_until(started + due).await;
+                come.fetch_add(1, Ordering::Relaxed);
+                let late_us = clock::unix_us().saturating_sub(plan.due_us);
+                (index, late_us, viewer::run(plan).await)
             });
         }
     }
-    let mut reports: Vec<_> = urls
-        .iter()
-        .map(|url| Report::new(url.to_string()))
-        .collect();
+    let mut part = Part {
+        cpu_seconds: 0.0,
+        late: Latency::new(3),
+        reports: reports(urls),
+    };
     while let Some(done) = viewers.join_next().await {
-        let (index, seen) = done?;
-        if let Some(report) = reports.get_mut(index) {
+        let (index, late_us, seen) = done?;
+        // Timers tick in milliseconds; nobody comes before its time by more.
+        part.late.record(late_us.max(0));
+        if let Some(report) = part.reports.get_mut(index) {
             report.add(&seen);
         }
     }
-    let urls: Vec<_> = reports.iter().map(Report::lines).collect();
-    let failed = urls.iter().flat_map(|lines| lines.failures(args)).collect();
-    let summary = Summary {
-        seconds: started.elapsed().as_secs_f64(),
-        cpu_seconds: clock::cpu_used().unwrap_or_default().as_secs_f64(),
-        urls,
-        failed,
-    };
-    summary.print(args.json)?;
-    Ok(summary.failed.is_empty())
+    part.cpu_seconds = clock::cpu_used().unwrap_or_default().as_secs_f64();
+    Ok(part)
 }

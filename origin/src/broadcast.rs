@@ -8,11 +8,13 @@
 mod channel;
 mod current;
 mod dvr;
+mod health;
 pub mod journal;
 mod metrics;
 mod rivals;
 mod scribe;
 mod shown;
+mod titles;
 
 #[cfg(test)]
 mod tests;
@@ -21,22 +23,29 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use common::{
-    live::{Archive, Directory, UnixMs},
+    live::{Abouts, Archive, Directory, UnixMs},
     names::{ChannelName, Epoch, NodeId},
     shutdown::Shutdown,
 };
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 
-use crate::{packager::PackagerConfig, rtmp::Publish};
+use crate::{packager::PackagerConfig, rtmp::Publish, webhook::Hooks};
 use channel::Actor;
 pub use dvr::{DvrConfig, DvrWindow};
 use journal::Journal;
 pub use metrics::BroadcastMetrics;
+pub use titles::{TitleError, Titles};
 
 /// Publishes waiting for a channel's task: the one that takes over and one that
 /// follows on its heels. A third waits in its own connection.
 const PUBLISHES_WAITING: usize = 2;
+
+/// Ends that operators asked for and nobody has looked at; further ones wait.
+const ENDS_WAITING: usize = 16;
 
 /// Channels with a task at once: publishers, and what they left on show for a
 /// minute or so. Four times the connections that `--rtmp-max-connections` allows
@@ -115,6 +124,9 @@ struct Shared {
     config: BroadcastConfig,
     node: NodeId,
     directory: Arc<Directory>,
+    /// How publishes come in is written there.
+    abouts: Arc<Abouts>,
+    hooks: Hooks,
     journal: Mutex<Journal>,
     archive: Archive,
     metrics: BroadcastMetrics,
@@ -137,11 +149,43 @@ impl Shared {
     }
 }
 
+/// An operator's word that a broadcast is over; told whether there was one.
+#[derive(Debug)]
+struct End {
+    channel: ChannelName,
+    over: Over,
+}
+
+type Over = oneshot::Sender<bool>;
+
+/// A handle for operators.
+#[derive(Debug, Clone)]
+pub struct Control(mpsc::Sender<End>);
+
+impl Control {
+    /// Ends the channel's broadcast without grace and disconnects its publisher.
+    /// `false` where there is none.
+    pub async fn end(&self, channel: ChannelName) -> bool {
+        let (over, ended) = oneshot::channel();
+        let sent = self.0.send(End { channel, over }).await;
+        sent.is_ok() && ended.await.unwrap_or(false)
+    }
+}
+
+/// How a channel's task is reached.
+#[derive(Debug)]
+struct Task {
+    publishes: mpsc::Sender<Publish>,
+    ends: mpsc::Sender<Over>,
+}
+
 /// Hands each publish to its channel's task.
 #[derive(Debug)]
 pub struct Broadcasts {
     shared: Arc<Shared>,
-    channels: HashMap<ChannelName, mpsc::Sender<Publish>>,
+    channels: HashMap<ChannelName, Task>,
+    control: Control,
+    ends: mpsc::Receiver<End>,
     /// Each ends with its queue: a publish that came while it was ending is
     /// handed to the next one.
     tasks: JoinSet<(ChannelName, mpsc::Receiver<Publish>)>,
@@ -165,6 +209,8 @@ impl Broadcasts {
             config,
             node,
             directory,
+            abouts: Arc::default(),
+            hooks: Hooks::default(),
             journal,
             archive,
             metrics,
@@ -172,11 +218,31 @@ impl Broadcasts {
             clock: unix_now,
             newest_epoch: Mutex::new(Epoch(0)),
         };
+        let (control, ends) = mpsc::channel(ENDS_WAITING);
         Ok(Self {
             shared: Arc::new(shared),
             channels: HashMap::new(),
+            control: Control(control),
+            ends,
             tasks: JoinSet::new(),
         })
+    }
+
+    /// Writes there how publishes come in, and tells `hooks` of begins and ends.
+    #[must_use]
+    pub fn telling(mut self, abouts: Arc<Abouts>, hooks: Hooks) -> Self {
+        // Nobody else holds it before it runs.
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.abouts = abouts;
+            shared.hooks = hooks;
+        }
+        self
+    }
+
+    /// Ends broadcasts from outside.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Runs until the RTMP side is gone or the node drains, and all channels
@@ -191,6 +257,7 @@ impl Broadcasts {
                     None => break,
                 },
                 Some(ended) = self.tasks.join_next() => self.task_ended(ended),
+                Some(end) = self.ends.recv() => self.pass_on(end),
                 () = draining.as_mut() => break,
             }
         }
@@ -205,7 +272,7 @@ impl Broadcasts {
         let name = publish.channel.clone();
         let mut publish = publish;
         if let Some(task) = self.channels.get(&name) {
-            match task.try_send(publish) {
+            match task.publishes.try_send(publish) {
                 Ok(()) => return,
                 Err(mpsc::error::TrySendError::Full(refused)) => {
                     self.refuse(
@@ -226,14 +293,23 @@ impl Broadcasts {
             );
             return;
         }
-        let (task, incoming) = mpsc::channel(PUBLISHES_WAITING);
+        let (publishes, incoming) = mpsc::channel(PUBLISHES_WAITING);
+        // One is as good as many.
+        let (ends, told_to_end) = mpsc::channel(1);
         // The queue is fresh and holds two: this can't fail.
-        if task.try_send(publish).is_ok() {
-            let actor = Actor::new(name.clone(), self.shared.clone(), incoming);
+        if publishes.try_send(publish).is_ok() {
+            let actor = Actor::new(name.clone(), self.shared.clone(), incoming, told_to_end);
             let ends_as = name.clone();
             self.tasks
                 .spawn(async move { (ends_as, Box::pin(actor.run()).await) });
-            self.channels.insert(name, task);
+            self.channels.insert(name, Task { publishes, ends });
+        }
+    }
+
+    /// What is dropped here answers that there is no broadcast: its task is ending.
+    fn pass_on(&self, end: End) {
+        if let Some(task) = self.channels.get(&end.channel) {
+            let _ = task.ends.try_send(end.over);
         }
     }
 
@@ -258,7 +334,7 @@ impl Broadcasts {
             }
             Err(error) => {
                 tracing::error!(%error, "a channel's task failed");
-                self.channels.retain(|_, task| !task.is_closed());
+                self.channels.retain(|_, task| !task.publishes.is_closed());
             }
         }
     }

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use clap::Args;
 use common::names::{ChannelName, NodeId};
 
-pub use api::{ChatApi, ChatApiConfig, TokenError};
+pub use api::{ChatApi, ChatApiConfig};
 pub use bus::BusUrl;
 pub use clue::{Change, Clue, Decision, Filter, Known};
 pub use metrics::ChatMetrics;

@@ -3,10 +3,13 @@
 //! Comes in: the keys file (`key channel` a line, `#` begins a comment) and the
 //! keys that publishers offer; goes out: a channel, or nothing. A file with a
 //! mistake changes nothing on [`KeyRing::reload`]. One [`KeyRing`] is shared by
-//! all connections.
+//! all connections. The file is the truth: who adds or revokes a key over the API
+//! changes it (`edit`), and a key that is not in it any more ends its publish.
 //!
 //! Invariants: a key is kept and compared only as its SHA-256, in constant
-//! time, and never appears in a log or an error.
+//! time, and never appears in a log or an error; it is told once, to who had it made.
+
+mod edit;
 
 use std::io;
 use std::path::PathBuf;
@@ -14,10 +17,14 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256};
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
 use common::names::ChannelName;
 use common::reload::{self, Files};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tracing::{info, warn};
+
+pub use edit::{EditError, NewKey};
 
 /// 22 characters of base64 hold 128 bits; fewer can be guessed.
 pub const SAFE_KEY_CHARS: usize = 22;
@@ -64,6 +71,46 @@ pub enum KeysError {
 }
 
 type KeyHash = [u8; 32];
+
+/// What a key is called where it must not be told: the first eight bytes of its
+/// SHA-256, in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyId(u64);
+
+impl KeyId {
+    fn of(hash: &KeyHash) -> Self {
+        let first = hash.first_chunk::<8>();
+        Self(first.map_or(0, |first| u64::from_be_bytes(*first)))
+    }
+
+    /// Sixteen hexadecimal digits in lower case, as it is printed.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        let fits = text.len() == 16 && text.bytes().all(plain);
+        fits.then(|| u64::from_str_radix(text, 16).ok().map(Self))?
+    }
+}
+
+impl std::fmt::Display for KeyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What a key opens: a channel, for as long as [`KeyRing::holds`].
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub channel: ChannelName,
+    hash: KeyHash,
+}
+
+impl Grant {
+    /// What [`KeyRing::granted`] takes. The key can't be told from it.
+    pub fn place(&self) -> String {
+        BASE64.encode(self.hash)
+    }
+}
 
 fn hash(key: &str) -> KeyHash {
     let mut hash = KeyHash::default();
@@ -122,11 +169,10 @@ impl Keys {
     }
 
     /// Looks at every entry whatever it finds, so that time tells nothing.
-    fn find(&self, key: &str) -> Option<ChannelName> {
-        let offered = hash(key);
+    fn find(&self, offered: &KeyHash) -> Option<ChannelName> {
         let mut found = None;
         for (hash, channel) in &self.entries {
-            if verify_slices_are_equal(hash, &offered).is_ok() {
+            if verify_slices_are_equal(hash, offered).is_ok() {
                 found = Some(channel);
             }
         }
@@ -141,6 +187,9 @@ pub struct KeyRing {
     open: bool,
     current: Mutex<Arc<Keys>>,
     files: Files,
+    /// One change of the file at a time.
+    editing: Mutex<()>,
+    changes: watch::Sender<u64>,
 }
 
 impl KeyRing {
@@ -157,6 +206,8 @@ impl KeyRing {
             open: config.open,
             current: Mutex::default(),
             files: Files::seen(config.keys.clone()),
+            editing: Mutex::default(),
+            changes: watch::Sender::new(0),
         };
         if ring.open {
             warn!("--open: anybody may publish to any channel");
@@ -167,13 +218,50 @@ impl KeyRing {
 
     /// The channel that a key owns. With `--open` a key that the file doesn't
     /// know is a channel's name.
-    pub fn authorise(&self, key: &str) -> Option<ChannelName> {
+    pub fn authorise(&self, key: &str) -> Option<Grant> {
         let keys = self.current.lock().clone();
-        let known = keys.find(key);
-        if known.is_none() && self.open {
-            return ChannelName::parse(key).ok();
+        let hash = hash(key);
+        let mut channel = keys.find(&hash);
+        if channel.is_none() && self.open {
+            channel = ChannelName::parse(key).ok();
         }
-        known
+        channel.map(|channel| Grant { channel, hash })
+    }
+
+    /// A grant as another process of this node had it, where it holds here too; the
+    /// text is [`Grant::place`]'s.
+    pub fn granted(&self, channel: &ChannelName, place: &str) -> Option<Grant> {
+        let hash = BASE64.decode(place).ok()?;
+        let hash = KeyHash::try_from(hash.as_slice()).ok()?;
+        let channel = channel.clone();
+        let grant = Grant { channel, hash };
+        self.holds(&grant).then_some(grant)
+    }
+
+    /// Whether a grant still holds: its key owns its channel.
+    pub fn holds(&self, grant: &Grant) -> bool {
+        let keys = self.current.lock().clone();
+        match keys.find(&grant.hash) {
+            Some(channel) => channel == grant.channel,
+            // A channel's name, or a key that was in the file and opened another.
+            None => self.open && hash(grant.channel.as_str()) == grant.hash,
+        }
+    }
+
+    /// Ticks when grants may not hold any more.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The keys in force, in the order of their channels.
+    pub fn list(&self) -> Vec<(ChannelName, KeyId)> {
+        let keys = self.current.lock().clone();
+        let listed = keys.entries.iter();
+        let mut listed: Vec<_> = listed
+            .map(|(hash, channel)| (channel.clone(), KeyId::of(hash)))
+            .collect();
+        listed.sort();
+        listed
     }
 
     /// The keys file, as it was before it was read.
@@ -190,15 +278,7 @@ impl KeyRing {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        let text = reload::read(path).map_err(|error| KeysError::Read {
-            path: path.clone(),
-            error,
-        })?;
-        let keys = Keys::parse(&text).map_err(|(line, problem)| KeysError::Line {
-            path: path.clone(),
-            line,
-            problem,
-        })?;
+        let keys = self.parsed(&self.read(path)?)?;
         if let Some(first) = keys.short.first() {
             let short = keys.short.len();
             warn!(
@@ -208,8 +288,29 @@ impl KeyRing {
             );
         }
         info!(keys = keys.entries.len(), "stream keys read");
-        *self.current.lock() = Arc::new(keys);
+        self.come_into_force(keys);
         Ok(())
+    }
+
+    fn read(&self, path: &std::path::Path) -> Result<String, KeysError> {
+        reload::read(path).map_err(|error| KeysError::Read {
+            path: path.to_owned(),
+            error,
+        })
+    }
+
+    fn parsed(&self, text: &str) -> Result<Keys, KeysError> {
+        Keys::parse(text).map_err(|(line, problem)| KeysError::Line {
+            path: self.path.clone().unwrap_or_default(),
+            line,
+            problem,
+        })
+    }
+
+    fn come_into_force(&self, keys: Keys) {
+        *self.current.lock() = Arc::new(keys);
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
@@ -225,6 +326,10 @@ mod tests {
         Some(ChannelName::parse(name).unwrap())
     }
 
+    fn authorised(ring: &KeyRing, key: &str) -> Option<ChannelName> {
+        ring.authorise(key).map(|grant| grant.channel)
+    }
+
     fn ring(dir: &tempfile::TempDir, text: &str, open: bool) -> Result<Arc<KeyRing>, KeysError> {
         let path = dir.path().join("keys");
         fs::write(&path, text).unwrap();
@@ -238,12 +343,13 @@ mod tests {
     fn keys_own_channels() {
         let text = format!("# who\n\n  {KEY}\tnews # evening\n{KEY}2 news\ndemo demo\r\n");
         let keys = Keys::parse(&text).unwrap();
-        assert_eq!(keys.find(KEY), channel("news"));
-        assert_eq!(keys.find(&format!("{KEY}2")), channel("news"));
-        assert_eq!(keys.find("demo"), channel("demo"));
+        let find = |key: &str| keys.find(&hash(key));
+        assert_eq!(find(KEY), channel("news"));
+        assert_eq!(find(&format!("{KEY}2")), channel("news"));
+        assert_eq!(find("demo"), channel("demo"));
         assert_eq!(keys.short, [5]);
         for wrong in ["", "news", "#", &KEY[..21], &KEY.to_lowercase()] {
-            assert_eq!(keys.find(wrong), None);
+            assert_eq!(find(wrong), None);
         }
     }
 
@@ -272,22 +378,56 @@ mod tests {
         assert!(error.contains("keys:2: "), "{error}");
         assert!(!error.contains(KEY));
         assert!(!format!("{ring:?}").contains(KEY));
-        assert_eq!(ring.authorise(KEY), channel("news"));
+        assert_eq!(authorised(&ring, KEY), channel("news"));
         fs::remove_file(dir.path().join("keys")).unwrap();
         assert!(ring.reload().is_err());
-        assert_eq!(ring.authorise(KEY), channel("news"));
+        assert_eq!(authorised(&ring, KEY), channel("news"));
     }
 
     #[test]
     fn open_takes_any_channel_name_and_the_file_still_rules() {
         let dir = tempfile::tempdir().unwrap();
         let ring = ring(&dir, &format!("{KEY} news\nsport football"), true).unwrap();
-        assert_eq!(ring.authorise(KEY), channel("news"));
-        assert_eq!(ring.authorise("sport"), channel("football"));
-        assert_eq!(ring.authorise("demo"), channel("demo"));
-        assert_eq!(ring.authorise("Not A Channel"), None);
-        assert_eq!(ring.authorise(""), None);
+        assert_eq!(authorised(&ring, KEY), channel("news"));
+        assert_eq!(authorised(&ring, "sport"), channel("football"));
+        assert_eq!(authorised(&ring, "demo"), channel("demo"));
+        assert_eq!(authorised(&ring, "Not A Channel"), None);
+        assert_eq!(authorised(&ring, ""), None);
         let neither = KeyRing::from_config(&KeysConfig::default());
         assert!(matches!(neither, Err(KeysError::NoSource)));
+    }
+
+    #[test]
+    fn a_grant_holds_while_its_key_owns_its_channel() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = ring(&dir, &format!("{KEY} news\nsport football"), true).unwrap();
+        let mut changes = ring.changes();
+        let [news, football, demo] = [KEY, "sport", "demo"].map(|key| ring.authorise(key).unwrap());
+        for grant in [&news, &football, &demo] {
+            assert!(ring.holds(grant), "{}", grant.channel);
+        }
+        assert!(!changes.has_changed().unwrap());
+        fs::write(dir.path().join("keys"), format!("{KEY} other")).unwrap();
+        ring.reload().unwrap();
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        assert!(!ring.holds(&news), "it owns another channel");
+        assert!(!ring.holds(&football), "it is gone");
+        assert!(ring.holds(&demo), "open still");
+    }
+
+    #[test]
+    fn a_key_has_a_name_that_is_none_of_its_bytes() {
+        let id = KeyId::of(&hash(KEY));
+        assert_eq!(KeyId::parse(&id.to_string()), Some(id));
+        for bad in [
+            "",
+            "12345",
+            "0123456789ABCDEF",
+            "+123456789abcdef",
+            "0123456789abcdef0",
+        ] {
+            assert_eq!(KeyId::parse(bad), None, "{bad}");
+        }
     }
 }

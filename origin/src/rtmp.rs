@@ -17,6 +17,7 @@
 mod admission;
 mod config;
 mod connection;
+mod hand_over;
 mod metrics;
 mod queue;
 mod server;
@@ -34,6 +35,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use config::RtmpConfig;
+pub use hand_over::{HandOver, HandOverConfig, Handed};
 pub use metrics::RtmpMetrics;
 pub use queue::{Closed, EventSender, Events, PUBLISH_QUEUE, QUEUE_BUDGET_BYTES, queue};
 pub use server::{RtmpServer, RtmpServerError};
@@ -85,6 +87,8 @@ pub enum EndReason {
     Closed(String),
     /// This process is shutting down.
     Shutdown,
+    /// The next process goes on with it.
+    HandedOver,
 }
 
 impl std::fmt::Display for EndReason {
@@ -95,6 +99,7 @@ impl std::fmt::Display for EndReason {
             Self::Protocol(error) => write!(f, "protocol error: {error}"),
             Self::Closed(reason) => write!(f, "closed: {reason}"),
             Self::Shutdown => f.write_str("shutting down"),
+            Self::HandedOver => f.write_str("handed over to the next process"),
         }
     }
 }

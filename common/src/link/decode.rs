@@ -1,11 +1,14 @@
 //! Bytes to messages. Nothing here panics, and nothing is allocated for a
 //! count that the body cannot hold.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{
     chat::Chat,
     frame::{Frame, MAX_CHUNK_BYTES, MAX_INIT_BYTES, kind},
+    ingest,
     message::{
         Accepted, Code, Fetch, GoneReason, Hello, Index, IndexedPart, IndexedSegment, List,
         Message, Refusal, SegmentStart, Start, Subscribe, Tail, Target, Update,
@@ -14,8 +17,9 @@ use super::{
 };
 use crate::{
     live::{
-        Announcement, BroadcastState, Chunk, Hint, PartEnd, PartFlags, Phase, Plan, Position,
-        SegmentEnd, SegmentFlags, SegmentHead, Track, UnixMs,
+        About, Announcement, BroadcastState, Chunk, Crowd, Health, Hint, MAX_TAG_CHARS, MAX_TAGS,
+        MAX_TITLE_CHARS, PartEnd, PartFlags, Phase, Plan, Position, SegmentEnd, SegmentFlags,
+        SegmentHead, Track, UnixMs,
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, NodeId, TrackName},
@@ -30,6 +34,12 @@ pub const MAX_HOPS: usize = 16;
 
 /// Other parents that a node may name.
 pub const MAX_ALTERNATIVES: usize = 16;
+
+/// Channels of one AUDIENCE: as many as fit whatever their names are.
+pub const MAX_AUDIENCE: usize = 256;
+
+/// UTF-8 takes so many bytes a character at most.
+const CHAR_BYTES: usize = 4;
 
 /// Segments of one index: over half an hour of two-second segments.
 pub const MAX_INDEX_SEGMENTS: usize = 1024;
@@ -70,6 +80,13 @@ impl Message {
                     alternatives,
                 })
             }
+            kind::INGEST => ingest::read(body).map(Self::Ingest),
+            kind::INGEST_GONE => {
+                let node = Fields::new("INGEST_GONE", body).node("node")?;
+                Ok(Self::IngestGone { node })
+            }
+            kind::ABOUT => about(body),
+            kind::AUDIENCE => audience(body).map(Self::Audience),
             kind::SUBSCRIBE => subscribe(body).map(Self::Subscribe),
             kind::OK => accepted(body).map(Self::Ok),
             kind::TRACK => track(body).map(Self::Track),
@@ -122,7 +139,7 @@ fn texts(fields: &mut Fields) -> Result<Vec<String>, WireError> {
         .collect()
 }
 
-fn hops(fields: &mut Fields) -> Result<Vec<NodeId>, WireError> {
+pub(super) fn hops(fields: &mut Fields) -> Result<Vec<NodeId>, WireError> {
     let count = fields.count("hops", MAX_HOPS, 1)?;
     (0..count).map(|_| fields.node("hop")).collect()
 }
@@ -178,6 +195,46 @@ fn live(body: Bytes) -> Result<Announcement, WireError> {
         cost,
         grace_ms: grace_ms.unwrap_or(Announcement::USUAL_GRACE_MS),
     })
+}
+
+fn about(body: Bytes) -> Result<Message, WireError> {
+    let mut fields = Fields::new("ABOUT", body);
+    let channel = fields.channel()?;
+    let broadcast = BroadcastId(fields.int("broadcast")?);
+    let title = fields.text("title", MAX_TITLE_CHARS * CHAR_BYTES)?;
+    let count = fields.count("tags", MAX_TAGS, 1)?;
+    let tags = (0..count).map(|_| fields.text("tag", MAX_TAG_CHARS * CHAR_BYTES));
+    let tags = tags.collect::<Result<_, _>>()?;
+    let health = match fields.int("health")? {
+        0 => None,
+        _ => Some(Health {
+            fps_tenths: fields.option32("fps")?,
+            gop_ms: fields.option32("gop")?,
+            dropped_samples: fields.int("dropped")?,
+            jitter_ms: fields.int32("jitter")?,
+        }),
+    };
+    Ok(Message::About {
+        channel,
+        broadcast,
+        about: Arc::new(About {
+            title,
+            tags,
+            health,
+        }),
+    })
+}
+
+fn audience(body: Bytes) -> Result<Vec<(ChannelName, Crowd)>, WireError> {
+    let mut fields = Fields::new("AUDIENCE", body);
+    let count = fields.count("channels", MAX_AUDIENCE, 4)?;
+    let crowd = |_| {
+        let channel = fields.channel()?;
+        let viewers = fields.int32("viewers")?;
+        let chatters = fields.int32("chatters")?;
+        Ok((channel, Crowd { viewers, chatters }))
+    };
+    (0..count).map(crowd).collect()
 }
 
 fn gone(body: Bytes) -> Result<Message, WireError> {

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     frame::{Frame, kind},
+    ingest,
     message::{
         Accepted, Fetch, GoneReason, Hello, Index, IndexedSegment, List, Message, Refusal,
         SegmentStart, Start, Subscribe, Target, Update,
@@ -12,10 +13,10 @@ use super::{
 };
 use crate::{
     live::{
-        Announcement, BroadcastState, Chunk, Hint, PartEnd, PartFlags, Phase, Position, SegmentEnd,
-        SegmentHead, Track,
+        About, Announcement, BroadcastState, Chunk, Crowd, Hint, PartEnd, PartFlags, Phase,
+        Position, SegmentEnd, SegmentHead, Track,
     },
-    names::NodeId,
+    names::{ChannelName, NodeId},
     tls::Role,
 };
 
@@ -59,6 +60,21 @@ impl Message {
                 put_texts(out, alternatives);
                 kind::GOAWAY
             }
+            Self::Ingest(it) => ingest::put(out, it),
+            Self::IngestGone { node } => {
+                put_str(out, node.as_str());
+                kind::INGEST_GONE
+            }
+            Self::About {
+                channel,
+                broadcast,
+                about,
+            } => {
+                put_str(out, channel.as_str());
+                put_int(out, broadcast.0);
+                put_about(out, about)
+            }
+            Self::Audience(crowds) => put_audience(out, crowds),
             Self::Subscribe(subscribe) => put_subscribe(out, subscribe),
             Self::Ok(accepted) => put_accepted(out, accepted),
             Self::Track(track) => put_track(out, track),
@@ -119,7 +135,7 @@ fn put_texts(out: &mut BytesMut, texts: &[String]) {
     }
 }
 
-fn put_nodes(out: &mut BytesMut, nodes: &[NodeId]) {
+pub(super) fn put_nodes(out: &mut BytesMut, nodes: &[NodeId]) {
     put_int(out, nodes.len() as u64);
     for node in nodes {
         put_str(out, node.as_str());
@@ -159,6 +175,29 @@ fn put_live(out: &mut BytesMut, announcement: &Announcement) -> u64 {
     put_nodes(out, &announcement.hops);
     put_int(out, announcement.grace_ms.into());
     kind::LIVE
+}
+
+fn put_about(out: &mut BytesMut, about: &About) -> u64 {
+    put_str(out, &about.title);
+    put_texts(out, &about.tags);
+    put_int(out, u64::from(about.health.is_some()));
+    if let Some(health) = &about.health {
+        put_option(out, health.fps_tenths.map(u64::from));
+        put_option(out, health.gop_ms.map(u64::from));
+        put_int(out, health.dropped_samples);
+        put_int(out, health.jitter_ms.into());
+    }
+    kind::ABOUT
+}
+
+fn put_audience(out: &mut BytesMut, crowds: &[(ChannelName, Crowd)]) -> u64 {
+    put_int(out, crowds.len() as u64);
+    for (channel, crowd) in crowds {
+        put_str(out, channel.as_str());
+        put_int(out, crowd.viewers.into());
+        put_int(out, crowd.chatters.into());
+    }
+    kind::AUDIENCE
 }
 
 fn put_subscribe(out: &mut BytesMut, subscribe: &Subscribe) -> u64 {

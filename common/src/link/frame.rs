@@ -38,6 +38,10 @@ pub mod kind {
     pub const SNAPSHOT: u64 = 0x04;
     pub const GONE: u64 = 0x05;
     pub const GOAWAY: u64 = 0x06;
+    pub const INGEST: u64 = 0x07;
+    pub const INGEST_GONE: u64 = 0x08;
+    pub const ABOUT: u64 = 0x0a;
+    pub const AUDIENCE: u64 = 0x0b;
     pub const SUBSCRIBE: u64 = 0x10;
     pub const OK: u64 = 0x11;
     pub const TRACK: u64 = 0x12;
@@ -96,7 +100,8 @@ const fn most_bytes(kind: u64) -> Option<usize> {
         // Track and id in front of the bytes.
         kind::INIT => Some(MAX_INIT_BYTES + 32),
         kind::INDEX => Some(MAX_INDEX_BYTES),
-        kind::ERROR..=kind::GOAWAY
+        kind::ERROR..=kind::INGEST_GONE
+        | kind::ABOUT..=kind::AUDIENCE
         | kind::SUBSCRIBE..=kind::STATE
         | kind::SEGMENT
         | kind::PART

@@ -1,15 +1,16 @@
 //! The link's messages as values. [`super::encode`] and [`super::decode`] turn
 //! them into bodies and back; the module's text in [`super`] says what each is for.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
 use super::chat::Chat;
 use crate::{
+    ingest::Ingest,
     live::{
-        Announcement, BroadcastState, Chunk, Hint, Part, PartEnd, PartFlags, Plan, Position,
-        Segment, SegmentEnd, SegmentHead, SegmentState, Track,
+        About, Announcement, BroadcastState, Chunk, Crowd, Hint, Part, PartEnd, PartFlags, Plan,
+        Position, Segment, SegmentEnd, SegmentHead, SegmentState, Track,
     },
     media::Ticks,
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, NodeId, TrackName},
@@ -390,6 +391,18 @@ pub enum Message {
         drain_ms: u32,
         alternatives: Vec<String>,
     },
+    /// A place to publish to, as it stands now.
+    Ingest(Ingest),
+    /// This origin is none any more, or not by this way.
+    IngestGone {
+        node: NodeId,
+    },
+    About {
+        channel: ChannelName,
+        broadcast: BroadcastId,
+        about: Arc<About>,
+    },
+    Audience(Vec<(ChannelName, Crowd)>),
     Subscribe(Subscribe),
     Ok(Accepted),
     Track(Track),

@@ -44,6 +44,12 @@
 //! 04 SNAPSHOT  channels(i)
 //! 05 GONE      channel(s) broadcast(i) reason(i: 0 ended, else lost)
 //! 06 GOAWAY    drain_ms(i) alternatives(s*)
+//! 07 INGEST    hops(s*) region(s) city(s) latitude(o) longitude(i) rtmp(s) rtmps(s, may be empty)
+//!              publishers(i) capacity(i) state(i: 0 available, 1 full, 2 draining, else unavailable)
+//! 08 INGEST_GONE node(s)
+//! 0a ABOUT     channel(s) broadcast(i) title(s) tags(s*)
+//!              health(i: 0 none, 1: fps_tenths(o) gop_ms(o) dropped(i) jitter_ms(i) follow)
+//! 0b AUDIENCE  { channel(s) viewers(i) chatters(i) }*
 //! 10 SUBSCRIBE subscription(i) channel(s) broadcast(o) track(s) msn(o) chunk(i) priority(i) max_age_ms(i) hops(s*)
 //! 11 OK        broadcast(i) epoch(i) target_duration_s(i) part_hold_back_ms(i) window_ms(i)
 //!              first_msn(i) first_chunk(i) live_msn(i) live_chunk(i)
@@ -99,7 +105,8 @@
 //!            user roles system(s) text(s)
 //! ```
 //! Types are hexadecimal. At most 64 tracks and siblings, 16 hops, 16
-//! alternatives, 1,024 segments of an index; texts 256 bytes, codecs 128.
+//! alternatives, 1,024 segments of an index, 256 channels of an AUDIENCE; texts 256 bytes,
+//! codecs 128, titles 140 characters, 10 tags of 25.
 //! A size or rate of 0, 0 is unknown.
 //!
 //! # Streams
@@ -118,7 +125,20 @@
 //! them for as long as their origin waits for a publisher, `grace_ms` and 5 s more,
 //! 15 s at least and 605 s at most. LIVE with flag starting: nothing can be played
 //! yet. LIVE with flag ended: its last playlist is on show; GONE
-//! with reason ended: not any more, or not at this parent.
+//! with reason ended: not any more, or not at this parent. ABOUT follows a LIVE of the
+//! same broadcast where there is something to say, and comes again when that is
+//! another: title and tags empty and no health take it back. AUDIENCE tells how many watch and
+//! may chat over all edges, channel by channel, live or not, as the homes of their
+//! rooms add it up, and again where it is another; 0 and 0 is nobody. Both come
+//! every two seconds at most.
+//!
+//! **INGEST** comes on WATCH streams too, whatever their prefix: an origin as a place to publish
+//! to. `hops` are as in LIVE, the first names the origin. All that the parent knows come before
+//! SNAPSHOT, then each that changed, at most once a second of one origin, and INGEST_GONE for
+//! each that went; what a new SNAPSHOT's link did not tell again is forgotten. Latitude is
+//! ten-thousandths of a degree from the south pole on, longitude from 180 degrees west on. A
+//! child that loses the link counts what it was told there as unavailable, and forgets it 30 s
+//! later. At most 256 ingests.
 //!
 //! **SUBSCRIBE** (bidirectional, child): `broadcast` none is whichever is on;
 //! `track` empty is the manifest. The parent holds it until the channel can be
@@ -218,8 +238,10 @@ pub mod chat;
 pub mod decode;
 pub mod encode;
 pub mod frame;
+mod ingest;
 pub mod message;
 pub mod priority;
+pub mod seen;
 pub mod server;
 pub mod stream;
 pub mod wire;
@@ -227,8 +249,10 @@ pub mod wire;
 pub use chat::Chat;
 pub use frame::{Decoder, Frame, MAX_CHUNK_BYTES};
 pub use message::*;
+pub use seen::LinkSeen;
 pub use server::{
-    ChatPort, Demand, Fetched, LinkServer, LinkServerMetrics, NodeConfig, OpenRoom, config, demands,
+    ChatPort, Children, Demand, Fetched, LinkServer, LinkServerMetrics, NodeConfig, OpenRoom,
+    config, demands,
 };
 pub use stream::{Reader, StreamError, Writer};
 pub use wire::WireError;

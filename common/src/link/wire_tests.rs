@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use proptest::{collection::vec, option, prelude::*};
 
@@ -10,8 +12,8 @@ use super::{
 };
 use crate::{
     live::{
-        Announcement, BroadcastState, Chunk, Hint, PartEnd, PartFlags, Phase, Plan, Position,
-        SegmentEnd, SegmentFlags, SegmentHead, Track, UnixMs,
+        About, Announcement, BroadcastState, Chunk, Crowd, Health, Hint, PartEnd, PartFlags, Phase,
+        Plan, Position, SegmentEnd, SegmentFlags, SegmentHead, Track, UnixMs,
     },
     media::{Ticks, Timescale},
     names::{BroadcastId, ChannelName, Epoch, InitId, Kind, Msn, NodeId, TrackName},
@@ -98,6 +100,33 @@ fn golden_bytes() {
                 grace_ms: 20,
             }),
             "030f 0464656d6f 05 06 01 01 01 036f2d31 14",
+        ),
+        (
+            Message::About {
+                channel: demo.clone(),
+                broadcast: BroadcastId(5),
+                about: Arc::new(About {
+                    title: "Hi".to_owned(),
+                    tags: vec!["a".to_owned()],
+                    health: Some(Health {
+                        fps_tenths: Some(299),
+                        gop_ms: None,
+                        dropped_samples: 2,
+                        jitter_ms: 3,
+                    }),
+                }),
+            },
+            "0a12 0464656d6f 05 024869 01 0161 01 412c 00 02 03",
+        ),
+        (
+            Message::Audience(vec![(
+                demo.clone(),
+                Crowd {
+                    viewers: 7,
+                    chatters: 1,
+                },
+            )]),
+            "0b08 01 0464656d6f 07 01",
         ),
         (
             Message::Subscribe(Subscribe {
@@ -426,9 +455,51 @@ fn accepted() -> impl Strategy<Value = Message> {
     })
 }
 
+fn about() -> impl Strategy<Value = Message> {
+    let health = (
+        option::of(0..u32::MAX),
+        option::of(0..u32::MAX),
+        number(),
+        any::<u32>(),
+    );
+    let health = health.prop_map(|(fps_tenths, gop_ms, dropped_samples, jitter_ms)| Health {
+        fps_tenths,
+        gop_ms,
+        dropped_samples,
+        jitter_ms,
+    });
+    let texts = ("\\PC{0,140}", vec("\\PC{1,25}", 0..=10));
+    (number(), texts, option::of(health)).prop_map(|(broadcast, (title, tags), health)| {
+        Message::About {
+            channel: ChannelName::parse("demo").unwrap(),
+            broadcast: BroadcastId(broadcast),
+            about: Arc::new(About {
+                title,
+                tags,
+                health,
+            }),
+        }
+    })
+}
+
+fn audience() -> impl Strategy<Value = Message> {
+    let crowd = ("[a-z0-9_]{1,32}", any::<u32>(), any::<u32>());
+    vec(crowd, 0..20).prop_map(|crowds| {
+        let crowds = crowds.into_iter().map(|(name, viewers, chatters)| {
+            (
+                ChannelName::parse(&name).unwrap(),
+                Crowd { viewers, chatters },
+            )
+        });
+        Message::Audience(crowds.collect())
+    })
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let text = "[ -~]{0,30}";
     prop_oneof![
+        about(),
+        audience(),
         (0u64..13, any::<u32>(), text, vec(text, 0..4)).prop_map(
             |(code, retry_ms, reason, alternatives)| Message::Error(Refusal {
                 code: Code::from_number(code),
@@ -438,6 +509,7 @@ fn message() -> impl Strategy<Value = Message> {
             })
         ),
         live(),
+        super::ingest::tests::told(),
         accepted(),
         subscribe().prop_map(Message::Subscribe),
         track().prop_map(Message::Track),

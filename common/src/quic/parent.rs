@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::{
     Connection, End, EndpointError, HandshakeError, INCOMING_BUFFER_BYTES, INCOMING_BUFFERS_BYTES,
-    LinkConfig, MAX_HANDSHAKES, RETRY_ABOVE, VarInt, bind, endpoint, finish, resetting, transport,
+    LinkConfig, MAX_HANDSHAKES, Port, RETRY_ABOVE, VarInt, endpoint, finish, resetting, transport,
 };
 use crate::{
     telemetry::metrics,
@@ -20,14 +20,15 @@ use crate::{
 
 /// Opens the port that children connect to. Needs a tokio runtime.
 pub fn server_endpoint(
-    listen: SocketAddr,
+    listen: impl Into<Port>,
     config: &LinkConfig,
     credentials: &NodeCredentials,
     registry: &Registry,
 ) -> Result<Listener, EndpointError> {
     let server = server_config(config, credentials)?;
+    let (socket, address) = listen.into().open()?;
     Ok(Listener {
-        endpoint: endpoint(bind(listen)?, listen, resetting(credentials), Some(server))?,
+        endpoint: endpoint(socket, address, resetting(credentials), Some(server))?,
         accepts: Arc::new(Mutex::new(true)),
         places: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
         max_links: config.link_budget.max_links,

@@ -33,16 +33,16 @@ pub struct Message {
 }
 
 #[derive(Debug)]
-struct ChunkStream {
-    id: u32,
-    timestamp_ms: u32,
-    delta_ms: u32,
-    extended: bool,
-    length: usize,
-    type_id: u8,
-    stream_id: u32,
+pub(super) struct ChunkStream {
+    pub(super) id: u32,
+    pub(super) timestamp_ms: u32,
+    pub(super) delta_ms: u32,
+    pub(super) extended: bool,
+    pub(super) length: usize,
+    pub(super) type_id: u8,
+    pub(super) stream_id: u32,
     /// The message being gathered.
-    partial: Option<BytesMut>,
+    pub(super) partial: Option<BytesMut>,
 }
 
 /// How much one connection may make us hold.
@@ -113,6 +113,30 @@ impl ChunkReader {
             partial_bytes: 0,
             offset: 0,
         }
+    }
+
+    /// One that goes on where another stood between two chunks.
+    pub(super) fn resumed(
+        limits: ReadLimits,
+        chunk_size: usize,
+        streams: Vec<ChunkStream>,
+        offset: u64,
+    ) -> Self {
+        let partial = streams.iter().filter_map(|stream| stream.partial.as_ref());
+        let partial_bytes = partial.map(BytesMut::len).sum();
+        Self {
+            chunk_size,
+            streams,
+            partial_bytes,
+            offset,
+            ..Self::new(limits)
+        }
+    }
+
+    /// What [`Self::resumed`] needs, between two chunks alone.
+    pub(super) fn standing(&self) -> Option<(usize, &[ChunkStream])> {
+        let between = matches!(self.state, State::Header) && self.header_filled == 0;
+        between.then_some((self.chunk_size, &self.streams))
     }
 
     pub(super) fn set_limits(&mut self, limits: ReadLimits) {

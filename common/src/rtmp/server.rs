@@ -23,6 +23,7 @@ use super::limits::{
     PUBLISH_DEADLINE, WINDOW_BYTES,
 };
 use super::message::{self, Command, clip};
+use super::suspended::{Suspended, SuspendedStream};
 use super::wire::{Incoming, Wire};
 
 const COMMAND_CSID: u32 = 3;
@@ -128,6 +129,43 @@ impl ServerSession {
             fc_publish: false,
             publishing: Publishing::No(now),
         }
+    }
+
+    /// Goes on where another process suspended its session; `None` if no session
+    /// was ever like that.
+    pub fn resumed(suspended: Suspended, offered: Capabilities, now: Instant) -> Option<Self> {
+        let wire = Wire::resumed(&suspended, PUBLISHER, CHUNK_SIZE_OUT)?;
+        Some(Self {
+            wire,
+            started: now,
+            last_message: now,
+            offered,
+            app: Some(suspended.app),
+            streams: suspended.streams,
+            fc_publish: suspended.fc_publish,
+            publishing: Publishing::Yes(suspended.publishing),
+        })
+    }
+
+    /// Where this session stands, just behind an event and with all output taken:
+    /// what is left of the input then is the next process's to read. `None`
+    /// where nothing is published, or a message holds further ones.
+    pub fn suspended(&self) -> Option<Suspended> {
+        let (Publishing::Yes(publishing), false) = (self.publishing, self.has_output()) else {
+            return None;
+        };
+        let (chunk_size, streams, ack_every_bytes, acked_bytes) = self.wire.standing()?;
+        Some(Suspended {
+            app: self.app.clone()?,
+            streams: self.streams,
+            fc_publish: self.fc_publish,
+            publishing,
+            ack_every_bytes,
+            acked_bytes,
+            offset: self.offset(),
+            chunk_size,
+            chunk_streams: streams.iter().map(SuspendedStream::of).collect(),
+        })
     }
 
     /// Consumes `input` up to the next event; `None` once it is all consumed.

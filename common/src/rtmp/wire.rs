@@ -7,11 +7,12 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::chunk::{ChunkReader, ChunkWriter, Message, ReadLimits};
+use super::chunk::{ChunkReader, ChunkStream, ChunkWriter, Message, ReadLimits};
 use super::error::{ErrorKind, RtmpError};
 use super::handshake::{Handshake, Role};
 use super::limits::{MAX_OUTPUT_BYTES, MIN_ACK_EVERY_BYTES, WINDOW_BYTES};
 use super::message::{self, Control};
+use super::suspended::Suspended;
 
 /// Chunk stream of protocol control messages (5.4).
 const CONTROL_CSID: u32 = 2;
@@ -47,6 +48,38 @@ impl Wire {
             acked_bytes: 0,
             aggregate: None,
         }
+    }
+
+    /// One that goes on where another was suspended. Its peer has our chunk size
+    /// already, `chunk_size_out`.
+    pub(super) fn resumed(
+        suspended: &Suspended,
+        limits: ReadLimits,
+        chunk_size_out: u32,
+    ) -> Option<Self> {
+        let streams = suspended.resumed_streams()?;
+        let mut writer = ChunkWriter::new();
+        writer.set_chunk_size(chunk_size_out);
+        Some(Self {
+            role: Role::Server,
+            handshake: None,
+            reader: ChunkReader::resumed(limits, suspended.chunk_size, streams, suspended.offset),
+            writer,
+            out: BytesMut::new(),
+            ack_every_bytes: suspended.ack_every_bytes,
+            acked_bytes: suspended.acked_bytes,
+            aggregate: None,
+        })
+    }
+
+    /// The reader's place and the acknowledgements' (how often, and up to where),
+    /// where nothing is half done.
+    pub(super) fn standing(&self) -> Option<(usize, &[ChunkStream], u64, u64)> {
+        if self.handshake.is_some() || self.aggregate.is_some() {
+            return None;
+        }
+        let (chunk_size, streams) = self.reader.standing()?;
+        Some((chunk_size, streams, self.ack_every_bytes, self.acked_bytes))
     }
 
     pub(super) fn in_handshake(&self) -> bool {

@@ -18,16 +18,22 @@ use super::process::ProcessCollector;
 /// `role` is the binary's: `origin` or `edge`.
 #[must_use]
 pub fn registry(role: &str) -> Registry {
+    registry_of(role, None)
+}
+
+/// The same of a binary that knows its commit.
+#[must_use]
+pub fn registry_of(role: &str, commit: Option<&str>) -> Registry {
     let registry = Registry::new();
     register(&registry, ProcessCollector::new(), "process");
     let build = int_gauge_vec(
         &registry,
         "millrace_build_info",
-        "Always 1; the version and the role of this node as labels.",
-        &["version", "role"],
+        "Always 1; the version, the commit and the role of this node as labels.",
+        &["version", "commit", "role"],
     );
     build
-        .with_label_values(&[env!("CARGO_PKG_VERSION"), role])
+        .with_label_values(&[env!("CARGO_PKG_VERSION"), commit.unwrap_or_default(), role])
         .set(1);
     registry
 }
@@ -168,10 +174,10 @@ mod tests {
     #[test]
     fn the_registry_tells_the_build_and_the_process() {
         let text = prometheus::TextEncoder::new()
-            .encode_to_string(&registry("edge").gather())
+            .encode_to_string(&registry_of("edge", Some("1234567")).gather())
             .unwrap();
         let build = format!(
-            "millrace_build_info{{role=\"edge\",version=\"{}\"}} 1",
+            "millrace_build_info{{commit=\"1234567\",role=\"edge\",version=\"{}\"}} 1",
             env!("CARGO_PKG_VERSION")
         );
         assert!(text.contains(&build), "{text}");

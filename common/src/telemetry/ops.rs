@@ -1,4 +1,5 @@
-//! The ops port: `/metrics`, `/healthz`, `/readyz` over HTTP/1.1, and below `/api/`
+//! The ops port: `/metrics`, `/healthz`, `/readyz` over HTTP/1.1, on an origin
+//! `/ingests` ([`OpsServer::listing`]), and below `/api/`
 //! what a binary brings along ([`OpsServer::with_api`]).
 //!
 //! In: requests of operators and scrapers, on loopback unless told otherwise.
@@ -27,12 +28,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::Readiness;
+use crate::api::problem;
+use crate::ingest::{Ingests, list};
+use crate::shutdown::{Guard, Shutdown};
 
 /// Scrapers and health checks come a few at a time; more wait in the kernel's
 /// accept queue.
@@ -89,7 +94,7 @@ pub struct ApiRequest {
 }
 
 /// A status and JSON.
-pub type ApiAnswer = (StatusCode, String);
+pub type ApiAnswer = (StatusCode, Bytes);
 
 /// Answers requests; whom it answers is its own business.
 pub type Api =
@@ -106,7 +111,9 @@ pub struct OpsServer {
 struct Routes {
     registry: Registry,
     readiness: Readiness,
+    ingests: Option<Arc<Ingests>>,
     api: Option<Api>,
+    shutdown: Option<Shutdown>,
 }
 
 impl std::fmt::Debug for Routes {
@@ -122,20 +129,38 @@ impl OpsServer {
         registry: Registry,
         readiness: Readiness,
     ) -> io::Result<Self> {
-        Ok(Self {
-            listener: TcpListener::bind(listen).await?,
+        let listener = TcpListener::bind(listen).await?;
+        Ok(Self::on(listener, registry, readiness))
+    }
+
+    /// On a port that is bound already.
+    #[must_use]
+    pub fn on(listener: TcpListener, registry: Registry, readiness: Readiness) -> Self {
+        Self {
+            listener,
             routes: Routes {
                 registry,
                 readiness,
+                ingests: None,
                 api: None,
+                shutdown: None,
             },
-        })
+        }
     }
 
-    /// Answers what comes below `/api/` by `api`.
+    /// Answers what comes below `/api/` by `api`. The process waits for these answers
+    /// to be read when it drains, so that who has it drain is told.
     #[must_use]
-    pub fn with_api(mut self, api: Api) -> Self {
+    pub fn with_api(mut self, api: Api, shutdown: Shutdown) -> Self {
         self.routes.api = Some(api);
+        self.routes.shutdown = Some(shutdown);
+        self
+    }
+
+    /// Answers `/ingests` with these places to publish to.
+    #[must_use]
+    pub fn listing(mut self, ingests: Arc<Ingests>) -> Self {
+        self.routes.ingests = Some(ingests);
         self
     }
 
@@ -169,11 +194,16 @@ impl OpsServer {
 }
 
 async fn serve(socket: TcpStream, peer: SocketAddr, routes: Routes) {
+    // Held until the answer has left.
+    let asked: Arc<Mutex<Option<Guard>>> = Arc::default();
+    let asking = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let routes = routes.clone();
+        let asking = asking.clone();
         async move {
             let response = match &routes.api {
                 Some(api) if request.uri().path().starts_with(API_PREFIX) => {
+                    *asking.lock() = routes.shutdown.as_ref().map(Shutdown::guard);
                     call(api, request).await
                 }
                 _ => routes.answer(&request),
@@ -192,12 +222,15 @@ async fn serve(socket: TcpStream, peer: SocketAddr, routes: Routes) {
         Ok(Err(error)) => debug!(%peer, %error, "ops connection failed"),
         Err(_) => debug!(%peer, "ops connection outlived its time"),
     }
+    drop(asked);
 }
 
 async fn call(api: &Api, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, MAX_API_BODY_BYTES).collect().await else {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "a body has at most 16 KiB\n");
+        let why = "a body has at most 16 KiB";
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        return json(status, problem(status, "too_large", why).json());
     };
     let authorization = head.headers.get(AUTHORIZATION);
     let authorization = authorization.and_then(|value| value.to_str().ok());
@@ -209,6 +242,10 @@ async fn call(api: &Api, request: Request<Incoming>) -> Response<Full<Bytes>> {
         body: body.to_bytes(),
     })
     .await;
+    json(status, body)
+}
+
+fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = text(status, body);
     let headers = response.headers_mut();
     headers.insert(
@@ -246,10 +283,22 @@ impl Routes {
                 };
                 text(status, words)
             }
+            "/ingests" if self.ingests.is_some() => self.list(request.uri().query()),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "there is /metrics, /healthz and /readyz\n",
             ),
+        }
+    }
+
+    fn list(&self, query: Option<&str>) -> Response<Full<Bytes>> {
+        let all = self.ingests.as_ref().map(|ingests| ingests.all());
+        match list::asker(query) {
+            Ok(asker) => json(
+                StatusCode::OK,
+                list::json(all.as_deref().unwrap_or_default(), asker),
+            ),
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         }
     }
 
@@ -366,6 +415,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_origin_lists_itself() {
+        let server = OpsServer::bind(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics::registry("origin"),
+            Readiness::new(),
+        );
+        let server = server.await.unwrap();
+        let address = server.local_addr().unwrap();
+        let ingests = Arc::new(Ingests::default());
+        tokio::spawn(server.listing(ingests.clone()).run());
+        let empty = get(address, "/ingests").await;
+        assert!(empty.starts_with("HTTP/1.1 200 "), "{empty}");
+        assert!(empty.contains("application/json"), "{empty}");
+        assert!(empty.ends_with("{\"ingests\":[]}"), "{empty}");
+        ingests.set(vec![crate::ingest::tests::ingest(
+            "ams",
+            Some((52.37, 4.9)),
+        )]);
+        let near = get(address, "/ingests?lat=52.37&lon=4.90").await;
+        assert!(near.contains("\"distance_km\":0"), "{near}");
+        let wrong = get(address, "/ingests?lat=x").await;
+        assert!(wrong.starts_with("HTTP/1.1 400 "), "{wrong}");
+        assert!(wrong.contains("for example /ingests?lat="), "{wrong}");
+        let (elsewhere, _readiness) = started().await;
+        assert!(
+            get(elsewhere, "/ingests")
+                .await
+                .starts_with("HTTP/1.1 404 ")
+        );
+    }
+
+    #[tokio::test]
     async fn an_interface_gets_what_is_below_its_path() {
         let server = OpsServer::bind(
             SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -375,7 +456,7 @@ mod tests {
         .await
         .unwrap();
         let address = server.local_addr().unwrap();
-        let server = server.with_api(Arc::new(|request| {
+        let api: Api = Arc::new(|request| {
             Box::pin(async move {
                 let told = request.authorization == Some("Bearer x".to_owned());
                 let status = if told {
@@ -390,9 +471,11 @@ mod tests {
                     body,
                     ..
                 } = request;
-                (status, format!("{method} {path} {query:?} {}", body.len()))
+                let told = format!("{method} {path} {query:?} {}", body.len());
+                (status, told.into())
             })
-        }));
+        });
+        let server = server.with_api(api, Shutdown::new());
         tokio::spawn(server.run());
         let post = "POST /api/a%20b?c=d HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 2\r\n\r\nhi";
         let answer = exchange(address, post).await;

@@ -4,7 +4,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use common::tls::{TlsError, WebCertificate, web_server_config};
+use common::{
+    service::Inherited,
+    tls::{TlsError, WebCertificate, web_server_config},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
@@ -66,12 +69,13 @@ impl std::fmt::Debug for Acceptor {
     }
 }
 
-/// Binds what the flags name; `certificate` is the viewers'.
+/// Binds what the flags name and is not `inherited`; `certificate` is the viewers'.
 ///
 /// # Errors
 /// [`IrcBindError`], which names the flag.
 pub async fn bind(
     config: &ChatConfig,
+    inherited: &mut Inherited,
     certificate: Option<Arc<WebCertificate>>,
 ) -> Result<IrcListeners, IrcBindError> {
     let mut listeners = IrcListeners {
@@ -80,11 +84,19 @@ pub async fn bind(
         acceptor: None,
     };
     if let Some(address) = config.irc_listen {
-        if !address.ip().to_canonical().is_loopback() && !config.plain_irc_anywhere {
-            return Err(IrcBindError::PlainAnywhere(address));
+        let no_further = |address: SocketAddr| {
+            let loopback = address.ip().to_canonical().is_loopback();
+            (loopback || config.plain_irc_anywhere)
+                .then_some(())
+                .ok_or(IrcBindError::PlainAnywhere(address))
+        };
+        if !inherited.has("irc") {
+            no_further(address)?;
         }
-        let bound = TcpListener::bind(address).await;
-        listeners.plain = Some(bound.map_err(|source| IrcBindError::Plain { address, source })?);
+        let failed = |source| IrcBindError::Plain { address, source };
+        let bound = inherited.listener("irc", address).await.map_err(failed)?;
+        no_further(bound.local_addr().map_err(failed)?)?;
+        listeners.plain = Some(bound);
     }
     if let Some(address) = config.ircs_listen {
         let certificate = certificate.ok_or(IrcBindError::NoCertificate)?;
@@ -92,7 +104,7 @@ pub async fn bind(
         // No HTTP here.
         server.alpn_protocols.clear();
         listeners.acceptor = Some(Acceptor(TlsAcceptor::from(Arc::new(server))));
-        let bound = TcpListener::bind(address).await;
+        let bound = inherited.listener("ircs", address).await;
         listeners.tls = Some(bound.map_err(|source| IrcBindError::Tls { address, source })?);
     }
     Ok(listeners)

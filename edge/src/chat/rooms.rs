@@ -269,6 +269,14 @@ impl Room {
         local
     }
 
+    /// How many a parent told of of late.
+    #[must_use]
+    pub fn told_counts(&self) -> Option<Counts> {
+        let fresh = |at: Instant| at.elapsed() < TOLD_FOR;
+        let told = self.told.lock().at.is_some_and(fresh);
+        told.then(|| self.presence.total().counts)
+    }
+
     /// Whether a parent ever told of the whole room.
     #[must_use]
     pub fn is_told(&self) -> bool {

@@ -2,6 +2,7 @@
 //! and, in development, a token.
 
 use bytes::Bytes;
+use common::api::{Problem, problem};
 use hyper::{
     StatusCode,
     header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE},
@@ -18,8 +19,13 @@ use super::{
 pub(super) fn about(asked: &Asked<'_>) -> Answer {
     match &asked.server.chat {
         Some(chat) => json(chat.about()),
-        None => response::error(StatusCode::NOT_FOUND, BRIEF),
+        None => response::problem(&no_chat(), BRIEF),
     }
+}
+
+fn no_chat() -> Problem {
+    let text = "this edge has no chat, or gives no tokens";
+    problem(StatusCode::NOT_FOUND, "not_found", text)
 }
 
 #[derive(Serialize)]
@@ -32,8 +38,11 @@ pub(super) fn token(asked: &Asked<'_>) -> Answer {
     let issued = asked.server.chat.as_ref();
     let issued = issued.and_then(|chat| chat.issue(asked.query.unwrap_or_default()));
     let mut answer = match issued {
-        None => response::error(StatusCode::NOT_FOUND, BRIEF),
-        Some(Err(_)) => response::error(StatusCode::BAD_REQUEST, NO_STORE),
+        None => response::problem(&no_chat(), BRIEF),
+        Some(Err(_)) => {
+            let text = "no token can say this: a login is 1 to 25 of a-z, 0-9 and _";
+            response::problem(&Problem::bad(text), NO_STORE)
+        }
         Some(Ok(token)) => {
             // A string always has a JSON form.
             let body = serde_json::to_vec(&Token { token: &token }).unwrap_or_default();

@@ -8,12 +8,13 @@
 use std::time::Duration;
 
 use common::{
+    api::Problem,
     chat::{Login, presence::MAX_NAMES},
     names::ChannelName,
 };
-use hyper::StatusCode;
 
 use super::{
+    channels::unknown,
     response::{self, Answer, BRIEF, NO_STORE},
     service::{Asked, Impatience, api_answer},
 };
@@ -33,6 +34,9 @@ struct Page {
     after: Option<Login>,
     limit: usize,
 }
+
+/// What is wrong with what is no page.
+const NO_PAGE: &str = "after is a login, limit is 1 to 1000";
 
 /// `None` for what is no page.
 fn page(query: Option<&str>) -> Option<Page> {
@@ -55,9 +59,9 @@ fn page(query: Option<&str>) -> Option<Page> {
 
 pub(super) async fn answer(asked: &Asked<'_>, channel: &ChannelName) -> Answer {
     let Some(page) = page(asked.query) else {
-        return response::error(StatusCode::BAD_REQUEST, BRIEF);
+        return response::problem(&Problem::bad(NO_PAGE), BRIEF);
     };
-    let not_found = || response::error(StatusCode::NOT_FOUND, BRIEF);
+    let not_found = || unknown(asked.server);
     let Some(chat) = &asked.server.chat else {
         return not_found();
     };

@@ -180,6 +180,16 @@ pub struct HttpConfig {
     )]
     pub start_wait: u64,
 
+    /// Take nobody before so many of the channels that are live, at most, can be played at once: for an edge whose sockets another process serves until then; 0 takes viewers at once
+    #[arg(
+        long,
+        env = "MILLRACE_WARM_CHANNELS",
+        value_name = "N",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u32).range(0..=4_096)
+    )]
+    pub warm_channels: u32,
+
     /// Another edge that viewers may turn to when this one drains or does not answer, as a URL; its pages may chat here. May be given several times
     #[arg(
         long = "alternative",

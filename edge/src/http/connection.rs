@@ -43,6 +43,12 @@ use crate::view::Shown;
 /// A closing connection may take this long to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// How long a connection that has nothing in progress when a drain begins is
+/// waited for: its next request gets an answer that says it is the last. One that
+/// closes at once would meet requests on their way and reset them. A player asks
+/// several times in that time.
+pub(super) const LAST_REQUEST: Duration = Duration::from_secs(2);
+
 /// Answers below it cost a peer that does not read them nothing worth a count.
 const LARGE: u64 = 16_384;
 
@@ -70,8 +76,10 @@ pub(super) struct Connection {
     next_answer: AtomicU64,
     /// Whom it was counted for as a viewer last, and when.
     counted: Mutex<Option<Counted>>,
-    /// It ends once its answers are sent.
+    /// It ends with its next answer, if none is in progress.
     draining: AtomicBool,
+    /// No further request is waited for.
+    hung_up: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -113,12 +121,18 @@ impl Connection {
             next_answer: AtomicU64::new(0),
             counted: Mutex::default(),
             draining: AtomicBool::new(false),
+            hung_up: AtomicBool::new(false),
         })
     }
 
-    /// Whether no request is to be taken any more.
+    /// Whether the request that is being answered is the last.
     pub(super) fn ends(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// Whether no further request is waited for.
+    pub(super) fn hangs_up(&self) -> bool {
+        self.hung_up.load(Relaxed)
     }
 
     /// Whether a viewer with this sum is to be counted, or was a moment ago. The
@@ -471,6 +485,8 @@ where
     let mut draining = pin!(shutdown.draining());
     let mut timer = pin!(sleep_until(connection.expiry(&server.config).0));
     let (mut drains, mut closing) = (false, false);
+    let mut hang_up: Option<Instant> = None;
+    let sooner = |at: Instant, or: Option<Instant>| or.map_or(at, |or| at.min(or));
     // A task has one waker for as long as it lives: what was polled once wakes it,
     // and need not be polled again before it has something to say. Polled outside
     // the task's budget, since what has used it up says nothing and wakes nobody.
@@ -490,6 +506,10 @@ where
                 drains = true;
                 connection.draining.store(true, Relaxed);
                 finish(served.as_mut());
+                hang_up = Some(Instant::now() + LAST_REQUEST);
+                let at = sooner(timer.deadline(), hang_up);
+                timer.as_mut().reset(at);
+                armed = false;
                 continue;
             }
             let due = !armed || timer.is_elapsed();
@@ -502,8 +522,15 @@ where
                 return Poll::Ready(None);
             }
             let (expiry, why) = connection.expiry(&server.config);
-            if expiry > Instant::now() {
-                timer.as_mut().reset(expiry);
+            let now = Instant::now();
+            if hang_up.is_some_and(|at| at <= now) {
+                hang_up = None;
+                connection.hung_up.store(true, Relaxed);
+                timer.as_mut().reset(expiry.max(now));
+                continue;
+            }
+            if expiry > now {
+                timer.as_mut().reset(sooner(expiry, hang_up));
                 continue;
             }
             server.metrics.rejected(why);
@@ -515,6 +542,7 @@ where
             }
             closing = true;
             connection.draining.store(true, Relaxed);
+            connection.hung_up.store(true, Relaxed);
             finish(served.as_mut());
             timer.as_mut().reset(Instant::now() + GOODBYE);
         }

@@ -266,7 +266,14 @@ mod tests {
         studio.announce(&directory);
         let metrics = HttpMetrics::register(&Registry::new());
         let upstream = Arc::new(Upstream::local(directory));
-        let server = Server::new(rig::config(&[]), upstream, None, None, metrics.clone());
+        let server = Server::new(
+            rig::config(&[]),
+            upstream,
+            None,
+            None,
+            None,
+            metrics.clone(),
+        );
         let track = studio.track(V).clone();
         let channel = &studio.broadcast.channel;
         let endless = Endless {

@@ -187,7 +187,7 @@ where
     let read = poll_more(io, cx, buffer);
     match read {
         Poll::Pending if !buffer.is_empty() => connection.reads(),
-        Poll::Pending if connection.ends() => return Poll::Ready(Ok(0)),
+        Poll::Pending if connection.hangs_up() => return Poll::Ready(Ok(0)),
         _ => {}
     }
     read

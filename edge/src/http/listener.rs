@@ -12,6 +12,7 @@ use std::{
 };
 
 use common::{
+    service::Inherited,
     shutdown::Shutdown,
     telemetry::max_descriptors,
     tls::{TlsError, WebCertificate, web_server_config},
@@ -28,13 +29,13 @@ use tracing::{debug, info, warn};
 use super::{
     admission::{Admission, Place},
     config::{HttpConfig, Listen},
-    connection::{self, Connection, Protocol},
+    connection::{self, Connection, LAST_REQUEST, Protocol},
     elsewhere,
     metrics::{HttpMetrics, Rejected},
     service::Server,
     socket::Socket,
 };
-use crate::{chat::Chat, upstream::Upstream, view::Viewing};
+use crate::{chat::Chat, geo::Geo, upstream::Upstream, view::Viewing};
 
 /// Why the viewers' side cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,9 @@ pub struct Listeners {
     tls: Option<(TcpListener, TlsAcceptor)>,
     certificate: Option<Arc<WebCertificate>>,
     chat: Option<Chat>,
+    geo: Option<Arc<Geo>>,
+    /// The plain one came from a service manager, which has it go on elsewhere.
+    outlives: bool,
 }
 
 impl Listeners {
@@ -76,6 +80,13 @@ impl Listeners {
     #[must_use]
     pub fn with_chat(mut self, chat: Chat) -> Self {
         self.chat = Some(chat);
+        self
+    }
+
+    /// Askers of `/ingests` are placed by their addresses.
+    #[must_use]
+    pub fn with_geo(mut self, geo: Option<Arc<Geo>>) -> Self {
+        self.geo = geo;
         self
     }
 
@@ -96,19 +107,29 @@ impl Listeners {
     }
 }
 
-/// Binds what the flags name.
+/// Binds what the flags name and is not `inherited`.
 ///
 /// # Errors
 /// [`BindError`], which names the flag.
-pub async fn bind(config: &HttpConfig) -> Result<Listeners, BindError> {
+pub async fn bind(config: &HttpConfig, inherited: &mut Inherited) -> Result<Listeners, BindError> {
+    let outlives = inherited.has("http");
     let plain = match config.http_listen {
         Listen::Off => None,
         Listen::At(address) => {
-            if !address.ip().to_canonical().is_loopback() && !config.plain_http_anywhere {
-                return Err(BindError::PlainAnywhere(address));
+            let no_further = |address: SocketAddr| {
+                let loopback = address.ip().to_canonical().is_loopback();
+                (loopback || config.plain_http_anywhere)
+                    .then_some(())
+                    .ok_or(BindError::PlainAnywhere(address))
+            };
+            // Before it is bound, and what was bound elsewhere may be another.
+            if !outlives {
+                no_further(address)?;
             }
-            let bound = TcpListener::bind(address).await;
-            Some(bound.map_err(|source| BindError::Http { address, source })?)
+            let failed = |source| BindError::Http { address, source };
+            let bound = inherited.listener("http", address).await.map_err(failed)?;
+            no_further(bound.local_addr().map_err(failed)?)?;
+            Some(bound)
         }
     };
     let mut listeners = Listeners {
@@ -116,10 +137,12 @@ pub async fn bind(config: &HttpConfig) -> Result<Listeners, BindError> {
         tls: None,
         certificate: None,
         chat: None,
+        geo: None,
+        outlives,
     };
     match (config.https_listen, &config.tls_cert, &config.tls_key) {
         (Some(address), Some(cert), Some(key)) => {
-            bind_tls(&mut listeners, address, cert, key).await?;
+            bind_tls(&mut listeners, inherited, address, cert, key).await?;
         }
         (Some(_), _, _) => return Err(BindError::NoCertificate),
         (None, None, None) => {}
@@ -133,13 +156,14 @@ pub async fn bind(config: &HttpConfig) -> Result<Listeners, BindError> {
 
 async fn bind_tls(
     listeners: &mut Listeners,
+    inherited: &mut Inherited,
     address: SocketAddr,
     cert: &Path,
     key: &Path,
 ) -> Result<(), BindError> {
     let certificate = WebCertificate::load(cert, key)?;
     let acceptor = TlsAcceptor::from(web_server_config(certificate.clone())?);
-    let bound = TcpListener::bind(address).await;
+    let bound = inherited.listener("https", address).await;
     let bound = bound.map_err(|source| BindError::Https { address, source })?;
     listeners.certificate = Some(certificate);
     listeners.tls = Some((bound, acceptor));
@@ -163,7 +187,15 @@ pub async fn serve(
             config.max_connections_per_address,
         ),
         reserve: Mutex::new(File::open("/dev/null").ok()),
-        server: Server::new(config, upstream, viewing, listeners.chat, metrics),
+        server: Server::new(
+            config,
+            upstream,
+            viewing,
+            listeners.chat,
+            listeners.geo,
+            metrics,
+        ),
+        outlives: listeners.outlives,
         shutdown,
     };
     let plain = async {
@@ -187,6 +219,8 @@ struct Acceptor {
     admission: Arc<Admission>,
     /// A descriptor to give up, so that viewers can be told that there are none.
     reserve: Mutex<Option<File>>,
+    /// See [`Listeners`].
+    outlives: bool,
     shutdown: Shutdown,
 }
 
@@ -236,9 +270,10 @@ impl Acceptor {
                 }
             }
         }
+        // Who comes to a socket that outlives this process is the next one's.
         // Without TLS: a handshake would last longer than what it is for.
         let alternatives = &self.server.config.alternatives;
-        if tls.is_none() && !alternatives.is_empty() {
+        if tls.is_none() && !self.outlives && !alternatives.is_empty() {
             elsewhere::send_there(listener, alternatives).await;
         }
     }
@@ -346,7 +381,7 @@ async fn serve_viewer(
 }
 
 /// What the client speaks, without taking a byte of it; `None` where it says
-/// nothing in time, goes away, or came to a node that drains.
+/// nothing in time, goes away, or says nothing to a node that drains.
 async fn first_bytes(
     stream: &TcpStream,
     deadline: Duration,
@@ -356,7 +391,10 @@ async fn first_bytes(
     let mut bytes = [0; 4];
     let peeked = tokio::select! {
         peeked = timeout(deadline, stream.peek(&mut bytes)) => peeked,
-        () = shutdown.draining() => return None,
+        () = async {
+            shutdown.draining().await;
+            sleep(LAST_REQUEST).await;
+        } => return None,
     };
     match peeked {
         Ok(Ok(count @ 1..)) => Some(Protocol::of_first_bytes(bytes.get(..count)?)),

@@ -197,7 +197,7 @@ async fn reloaded(
 }
 
 /// Waits until the window lists something that `suffices`.
-async fn listed(window: &Window, suffices: impl Fn(&Listing) -> bool) {
+pub(super) async fn listed(window: &Window, suffices: impl Fn(&Listing) -> bool) {
     let enough = || window.listing().is_some_and(|listing| suffices(&listing));
     if enough() {
         return;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use common::api::Problem;
 use hyper::{
     HeaderMap, Response, StatusCode,
     header::{
@@ -171,6 +172,16 @@ pub(super) fn error(status: StatusCode, cache: HeaderValue) -> Answer {
     ) {
         headers.insert(RETRY_AFTER, HeaderValue::from(1));
     }
+    answer
+}
+
+/// An error of the API, in the one form that it has for them.
+pub(super) fn problem(problem: &Problem, cache: HeaderValue) -> Answer {
+    let mut answer = error(problem.status, cache);
+    *answer.body_mut() = Body::whole(problem.json().into());
+    let headers = answer.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONTENT_TYPE, JSON);
     answer
 }
 

@@ -2,7 +2,10 @@
 //! resource has exactly one path: no escapes, no leading zeros, no `//`.
 //! Nothing here allocates and nothing here fails otherwise than by `None`.
 
-use common::names::{Epoch, InitId, Msn, TrackName};
+use common::{
+    api::OPENAPI_PATH,
+    names::{Epoch, InitId, Msn, TrackName},
+};
 
 use crate::playlist::{Skip, Want};
 
@@ -26,6 +29,8 @@ pub enum Route<'a> {
     },
     /// `/api/v1/channels`
     Channels,
+    /// `/api/v1/channels/{channel}`
+    Channel { channel: &'a str },
     /// `/api/v1/channels/{channel}/chatters`
     Chatters { channel: &'a str },
     /// `/api/v1/alternatives`
@@ -36,6 +41,10 @@ pub enum Route<'a> {
     ChatToken,
     /// `/api/v1/time`
     Time,
+    /// `/ingests`
+    Ingests,
+    /// `/api/v1/openapi.json`
+    OpenApi,
     /// Perhaps a file of the watch page.
     Other { path: &'a str },
 }
@@ -61,10 +70,9 @@ impl<'a> Route<'a> {
             None if path == "/api/v1/chat" => Some(Self::Chat),
             None if path == "/api/v1/chat/token" => Some(Self::ChatToken),
             None if path == crate::dash::TIME_PATH => Some(Self::Time),
-            None => path
-                .strip_prefix("/api/v1/channels/")
-                .and_then(|rest| rest.strip_suffix("/chatters"))
-                .map(|channel| Self::Chatters { channel }),
+            None if path == OPENAPI_PATH => Some(Self::OpenApi),
+            None if path == "/ingests" => Some(Self::Ingests),
+            None => path.strip_prefix("/api/v1/channels/").and_then(channel),
         };
         found.unwrap_or(Self::Other { path })
     }
@@ -89,6 +97,14 @@ pub fn signed(path: &str) -> (Option<&str>, &str) {
 pub fn query_token(query: Option<&str>) -> Option<&str> {
     let mut pairs = query.unwrap_or_default().split('&');
     pairs.find_map(|pair| pair.strip_prefix("token="))
+}
+
+fn channel(rest: &str) -> Option<Route<'_>> {
+    match split(rest, b'/') {
+        Some((channel, "chatters")) => Some(Route::Chatters { channel }),
+        None if !rest.is_empty() => Some(Route::Channel { channel: rest }),
+        _ => None,
+    }
 }
 
 fn live(rest: &str) -> Option<Route<'_>> {
@@ -268,6 +284,8 @@ mod tests {
                 "/api/v1/channels/demo/chatters",
                 Route::Chatters { channel },
             ),
+            ("/api/v1/channels/demo", Route::Channel { channel }),
+            ("/api/v1/openapi.json", Route::OpenApi),
             ("/api/v1/alternatives", Route::Alternatives),
             ("/api/v1/chat", Route::Chat),
             ("/api/v1/chat/token", Route::ChatToken),
@@ -299,6 +317,9 @@ mod tests {
             "/live/demo/%76%30.m3u8",
             "/LIVE/demo/v0.m3u8",
             "/api/v1/channels/",
+            "/api/v1/channels/demo/",
+            "/api/v1/channels/demo/chatters/",
+            "/api/v1/channels/demo/x",
             "/api/v1/time/",
             "/api/v1/chat/",
             "/live/demo/manifest.mpd/",

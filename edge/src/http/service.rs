@@ -14,7 +14,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::names::ChannelName;
+use common::{
+    api::{OPENAPI, Problem},
+    live::Crowd,
+    names::ChannelName,
+};
 use hyper::{
     Request, StatusCode, Version,
     body::{Body as _, Incoming},
@@ -27,10 +31,11 @@ use super::{
     assets,
     body::Body,
     cache::Cache,
+    channels::{self, Listed},
     chat, chatters,
     config::HttpConfig,
     connection::{Active, Builders, Connection},
-    elsewhere, endless, manifest, media,
+    elsewhere, endless, ingests, manifest, media,
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
     request::{Field, Fields, Head, Method, is_host},
@@ -40,8 +45,8 @@ use super::{
     websocket,
 };
 use crate::{
-    api,
     chat::{Chat, asks_for_websocket},
+    geo::Geo,
     upstream::Upstream,
     view::Viewing,
 };
@@ -53,13 +58,14 @@ pub(super) struct Server {
     /// Where playlists need a token.
     pub(super) viewing: Option<Arc<Viewing>>,
     pub(super) chat: Option<Chat>,
+    pub(super) geo: Option<Arc<Geo>>,
     pub(super) metrics: HttpMetrics,
     pub(super) cache: Cache,
     pub(super) viewers: Viewers,
     pub(super) builders: Builders,
     held: AtomicUsize,
     pub(super) streams: AtomicUsize,
-    channels: Mutex<Option<(Instant, Bytes)>>,
+    listed: Mutex<Option<(Instant, Arc<Listed>)>>,
 }
 
 /// A request as its handler sees it.
@@ -101,6 +107,7 @@ impl Server {
         upstream: Arc<Upstream>,
         viewing: Option<Arc<Viewing>>,
         chat: Option<Chat>,
+        geo: Option<Arc<Geo>>,
         metrics: HttpMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -110,32 +117,45 @@ impl Server {
             upstream,
             viewing,
             chat,
+            geo,
             metrics,
             cache: Cache::default(),
             held: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
-            channels: Mutex::default(),
+            listed: Mutex::default(),
         })
     }
 
-    /// `/api/v1/channels`, made at most once a second.
-    fn channels(&self) -> Bytes {
-        let mut made = self.channels.lock();
-        if let Some((at, text)) = &*made
+    /// The channel list, made by `make` at most once a second.
+    pub(super) fn listed(&self, make: impl FnOnce(&Self) -> Listed) -> Arc<Listed> {
+        let mut made = self.listed.lock();
+        if let Some((at, listed)) = &*made
             && at.elapsed() < CHANNELS_FOR
         {
-            return text.clone();
+            return listed.clone();
         }
-        let counts = self.count_viewers();
-        let known = self.upstream.directory().snapshot();
-        let chatting = |name: &ChannelName| Some(self.chat.as_ref()?.present(name)?.counts);
-        let text: Bytes = api::channels(&known, &counts, chatting).into();
-        *made = Some((Instant::now(), text.clone()));
-        text
+        let listed = Arc::new(make(self));
+        *made = Some((Instant::now(), listed.clone()));
+        listed
+    }
+
+    /// Who is there over all edges, as the room's home told this edge, which reads
+    /// the rooms of what is watched here.
+    pub(super) fn told(&self, channel: &ChannelName) -> Option<Crowd> {
+        let counts = self.chat.as_ref()?.told(channel)?;
+        Some(Crowd {
+            viewers: counts.viewers,
+            chatters: counts.chatters,
+        })
+    }
+
+    /// Viewers of one channel here.
+    pub(super) fn viewers_of(&self, channel: &ChannelName) -> u64 {
+        self.viewers.count_of(channel)
     }
 
     /// Viewers by channel, and their sum into the metrics.
-    fn count_viewers(&self) -> HashMap<ChannelName, u64> {
+    pub(super) fn count_viewers(&self) -> HashMap<ChannelName, u64> {
         let counts = self.viewers.count();
         let all: u64 = counts.values().sum();
         let all = i64::try_from(all).unwrap_or(i64::MAX);
@@ -358,15 +378,27 @@ async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
             };
             (RouteClass::Stream, answer)
         }
-        Route::Channels => (RouteClass::Api, api_answer(asked.server.channels())),
-        Route::Chatters { channel } => {
+        Route::Channels => (RouteClass::Api, channels::list(asked)),
+        Route::Channel { channel } => {
             let answer = match ChannelName::parse(channel) {
-                Ok(channel) => chatters::answer(asked, &channel).await,
-                Err(_) => not_found(),
+                Ok(channel) => Box::pin(channels::channel(asked, &channel)).await,
+                Err(error) => bad_request(&error),
             };
             (RouteClass::Api, answer)
         }
+        Route::Chatters { channel } => {
+            let answer = match ChannelName::parse(channel) {
+                Ok(channel) => chatters::answer(asked, &channel).await,
+                Err(error) => bad_request(&error),
+            };
+            (RouteClass::Api, answer)
+        }
+        Route::OpenApi => {
+            let document = Bytes::from_static(OPENAPI.as_bytes());
+            (RouteClass::Api, api_answer(document))
+        }
         Route::Time => (RouteClass::Api, manifest::time()),
+        Route::Ingests => (RouteClass::Api, ingests::answer(asked)),
         Route::Alternatives => {
             let list = elsewhere::json(&asked.server.config.alternatives);
             (RouteClass::Api, api_answer(list))
@@ -378,6 +410,10 @@ async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
             None => (RouteClass::Other, not_found()),
         },
     }
+}
+
+fn bad_request(why: &impl fmt::Display) -> Answer {
+    response::problem(&Problem::bad(why.to_string()), BRIEF)
 }
 
 pub(super) fn api_answer(text: Bytes) -> Answer {

@@ -87,6 +87,15 @@ impl Viewers {
         }
     }
 
+    /// Viewers of one channel.
+    pub(super) fn count_of(&self, channel: &ChannelName) -> u64 {
+        let now = Instant::now();
+        let here = |one: &&Seen| one.channel == *channel && now - one.at < WITHIN;
+        let shards = self.shards.iter();
+        let counts = shards.map(|shard| shard.lock().values().filter(here).count());
+        counts.sum::<usize>() as u64
+    }
+
     /// Viewers by channel; forgets who has not been seen for too long.
     pub(super) fn count(&self) -> HashMap<ChannelName, u64> {
         let now = Instant::now();
@@ -137,8 +146,13 @@ mod tests {
         viewers.saw(&b, address, b"x", None);
         tokio::time::advance(Duration::from_secs(9)).await;
         viewers.saw(&b, address, b"x", None);
-        assert_eq!(viewers.count(), HashMap::from([(a, 3), (b.clone(), 1)]));
+        assert_eq!((viewers.count_of(&a), viewers.count_of(&b)), (3, 1));
+        assert_eq!(
+            viewers.count(),
+            HashMap::from([(a.clone(), 3), (b.clone(), 1)])
+        );
         tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!((viewers.count_of(&a), viewers.count_of(&b)), (0, 1));
         assert_eq!(viewers.count(), HashMap::from([(b, 1)]));
     }
 

@@ -15,6 +15,8 @@ pub struct UpstreamMetrics {
     pub(super) resumed: IntCounter,
     pub(super) fetches: IntCounterVec,
     pub(super) refused_channels: IntCounter,
+    pub(super) ingests: IntGauge,
+    pub(super) refused_ingests: IntCounter,
     pub(super) rivals: IntCounterVec,
     pub(super) moved: IntCounter,
     pub(super) duplicate_bytes: IntCounter,
@@ -83,6 +85,16 @@ impl UpstreamMetrics {
                 registry,
                 "millrace_upstream_channels_refused_total",
                 "Announcements passed over because they loop back here or are too many.",
+            ),
+            ingests: int_gauge(
+                registry,
+                "millrace_upstream_ingests",
+                "Places to publish to that parents tell of, those out of reach included.",
+            ),
+            refused_ingests: int_counter(
+                registry,
+                "millrace_upstream_ingests_refused_total",
+                "Places to publish to passed over because they loop back here, are too many or make no sense.",
             ),
             rivals: int_counter_vec(
                 registry,

@@ -8,7 +8,8 @@
 //! left as soon as another parent has its tracks. A lost link changes nothing in it while a
 //! channel's origin waits for its publisher ([`Announcement::kept_for`]); a channel
 //! that no parent's snapshot has is lost and has that long to come back; only
-//! GONE{ended} or a STATE ends one.
+//! GONE{ended} or a STATE ends one. What parents tell of places to publish to
+//! ([`super::ingests`]) it writes beside.
 
 use std::{
     collections::HashMap,
@@ -19,9 +20,10 @@ use std::{
 
 use common::{
     link::{Code, GoneReason, Hello, Message, stream::close},
-    live::{Announcement, BroadcastState, Channel, Phase, Stage},
+    live::{Announcement, BroadcastState, Channel, Crowd, Phase, Stage},
     names::{BroadcastId, ChannelName},
     quic::Dialer,
+    tls::Identity,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -33,6 +35,7 @@ use tracing::{debug, info, warn};
 use super::{
     Shared,
     dial::{Event, Link},
+    ingests::Heard,
     routes::{MAX_CHANNELS, Rank},
     session::Session,
 };
@@ -72,6 +75,7 @@ pub(super) struct Parents {
     heard: mpsc::Receiver<Event>,
     /// Channels that go unless they come back: when, and which broadcast.
     leaving: HashMap<ChannelName, (Instant, BroadcastId)>,
+    heard_ingests: Heard,
 }
 
 /// A parent that may be dialled. Its place in the list is its rank.
@@ -141,6 +145,7 @@ impl Parents {
     ) -> Self {
         let (events, heard) = mpsc::channel(EVENTS);
         let mut parents = Self {
+            heard_ingests: Heard::new(shared.node.clone()),
             shared,
             dialer,
             hello,
@@ -258,6 +263,7 @@ impl Parents {
             .filter(|at| *at > now)
             .chain(leaving)
             .chain(routes)
+            .chain(self.heard_ingests.next_change())
             .min()
     }
 
@@ -278,6 +284,8 @@ impl Parents {
             }
         }
         self.leave();
+        self.heard_ingests.expire(now);
+        self.list_ingests();
         // A parent may be trusted again.
         self.settle_all();
         self.shared.changed();
@@ -286,6 +294,10 @@ impl Parents {
     fn event(&mut self, event: Event) {
         match event {
             Event::Connected(rank, session) => self.connected(rank, &session),
+            // These move no path.
+            Event::Told(rank, message @ (Message::About { .. } | Message::Audience(_))) => {
+                return self.told(rank, message);
+            }
             Event::Told(rank, message) => self.told(rank, message),
             Event::Lost { rank, synced } => self.lost(rank, synced),
         }
@@ -343,6 +355,11 @@ impl Parents {
         };
         candidate.pause = (candidate.pause * 2).min(LAST_PAUSE);
         self.shared.disconnected(rank);
+        if let State::Connected(session) | State::Leaving(session, _) = &was {
+            self.unheard(session);
+        }
+        self.heard_ingests.lost(rank, now);
+        self.list_ingests();
         self.settle_all();
     }
 
@@ -355,14 +372,61 @@ impl Parents {
                 broadcast,
                 reason,
             } => self.gone(rank, &channel, broadcast, reason),
+            Message::Ingest(ingest) => {
+                if !self.heard_ingests.told(rank, ingest) {
+                    self.shared.metrics.refused_ingests.inc();
+                }
+                self.list_ingests();
+            }
+            Message::IngestGone { node } => {
+                self.heard_ingests.gone(rank, &node);
+                self.list_ingests();
+            }
             Message::GoAway {
                 drain_ms,
                 alternatives,
             } => self.go_away(rank, drain_ms, alternatives),
+            Message::About {
+                channel,
+                broadcast,
+                about,
+            } => {
+                let routes = &self.shared.routes;
+                routes.lock().about(rank, &channel, broadcast, about);
+                self.tell_about(&channel);
+            }
+            Message::Audience(crowds) => self.audience(rank, crowds),
             Message::Error(refusal) => {
                 warn!(code = %refusal.code, reason = refusal.reason, "parent refused WATCH");
             }
             _ => {}
+        }
+    }
+
+    /// Writes what is said of a channel that this node knows where lists look.
+    fn tell_about(&self, channel: &ChannelName) {
+        if self.shared.directory.get(channel).is_some() {
+            let routes = self.shared.routes.lock();
+            let about = routes.best_about(channel, Instant::now());
+            drop(routes);
+            self.shared.abouts.put(channel, about);
+        }
+    }
+
+    /// Counts of a node that is linked no more are nobody's.
+    fn unheard(&self, lost: &Session) {
+        let node = &lost.parent.node;
+        let linked = |c: &Candidate| matches!(&c.state, State::Connected(other) | State::Leaving(other, _) if other.parent.node == *node);
+        if !self.candidates.iter().any(linked) {
+            self.shared.audience.forget(node);
+        }
+    }
+
+    fn audience(&self, rank: Rank, crowds: Vec<(ChannelName, Crowd)>) {
+        let candidate = self.candidates.get(rank).map(|candidate| &candidate.state);
+        if let Some(State::Connected(session) | State::Leaving(session, _)) = candidate {
+            let Identity { node, role } = &session.parent;
+            self.shared.audience.tell(node, *role, crowds);
         }
     }
 
@@ -388,8 +452,17 @@ impl Parents {
                 self.settle(&name);
             }
         }
+        self.heard_ingests.snapshot(rank);
+        self.list_ingests();
         self.shared.synced.send_replace(true);
         self.thin_out();
+    }
+
+    fn list_ingests(&self) {
+        let list = self.heard_ingests.list();
+        let count = i64::try_from(list.len()).unwrap_or(i64::MAX);
+        self.shared.metrics.ingests.set(count);
+        self.shared.ingests.set(list);
     }
 
     /// With one link more than wanted, the last in the list goes.
@@ -513,6 +586,7 @@ impl Parents {
                 }
             },
         }
+        self.tell_about(channel);
         self.shared.announced(channel, &announcement);
     }
 

@@ -12,11 +12,12 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use common::{
-    live::{Announcement, Phase},
+    live::{About, Announcement, Phase},
     names::{BroadcastId, ChannelName, NodeId},
 };
 use tokio::time::Instant;
@@ -49,6 +50,8 @@ struct Parent<S> {
     /// It said GOAWAY.
     leaving: bool,
     told: HashMap<ChannelName, Announcement>,
+    /// What it says of broadcasts that it told.
+    said: HashMap<ChannelName, Arc<About>>,
     /// Channels told on this link before its SNAPSHOT.
     fresh: Option<HashSet<ChannelName>>,
     trust: Trust,
@@ -77,9 +80,17 @@ impl<S> Default for Parent<S> {
             lost: None,
             leaving: false,
             told: HashMap::new(),
+            said: HashMap::new(),
             fresh: None,
             trust: Trust::default(),
         }
+    }
+}
+
+impl<S> Parent<S> {
+    fn takes_back(&mut self, channel: &ChannelName) {
+        self.told.remove(channel);
+        self.said.remove(channel);
     }
 }
 
@@ -170,14 +181,38 @@ impl<S: Clone> Routes<S> {
         let channel = live.channel.clone();
         let full = parent.told.len() >= MAX_CHANNELS && !parent.told.contains_key(&channel);
         if full || live.hops.contains(&self.node) {
-            parent.told.remove(&channel);
+            parent.takes_back(&channel);
             return false;
         }
         if let Some(fresh) = &mut parent.fresh {
             fresh.insert(channel.clone());
         }
+        if parent
+            .told
+            .get(&channel)
+            .is_none_or(|old| !is_twin(old, &live))
+        {
+            parent.said.remove(&channel);
+        }
         parent.told.insert(channel, live);
         true
+    }
+
+    /// Takes an ABOUT. One that follows no LIVE of its broadcast is passed over.
+    pub(super) fn about(
+        &mut self,
+        rank: Rank,
+        channel: &ChannelName,
+        broadcast: BroadcastId,
+        about: Arc<About>,
+    ) {
+        let Some(parent) = self.parents.get_mut(&rank) else {
+            return;
+        };
+        let told = parent.told.get(channel);
+        if told.is_some_and(|live| live.broadcast == broadcast) {
+            parent.said.insert(channel.clone(), about);
+        }
     }
 
     /// The channels that this parent does not know any more.
@@ -190,13 +225,15 @@ impl<S: Clone> Routes<S> {
         };
         let missing = parent.told.keys().filter(|told| !fresh.contains(*told));
         let missing: Vec<_> = missing.cloned().collect();
-        parent.told.retain(|channel, _| fresh.contains(channel));
+        for channel in &missing {
+            parent.takes_back(channel);
+        }
         missing
     }
 
     pub(super) fn gone(&mut self, rank: Rank, channel: &ChannelName) {
         if let Some(parent) = self.parents.get_mut(&rank) {
-            parent.told.remove(channel);
+            parent.takes_back(channel);
         }
     }
 
@@ -208,7 +245,10 @@ impl<S: Clone> Routes<S> {
             if let Some(Lost { at, .. }) = parent.lost.filter(due) {
                 let over = |live: &Announcement| at + live.kept_for() <= now;
                 let over = parent.told.extract_if(|_, live| over(live));
-                gone.extend(over.map(|(channel, _)| channel));
+                for (channel, _) in over {
+                    parent.said.remove(&channel);
+                    gone.insert(channel);
+                }
                 parent.lost = Some(Lost::since(at, &parent.told));
             }
         }
@@ -234,6 +274,19 @@ impl<S: Clone> Routes<S> {
         twins
             .min_by_key(|(rank, parent, live)| place(*rank, parent, live, now))
             .map(|(_, _, live)| live)
+    }
+
+    /// What is said of the channel's broadcast, by the best that says anything.
+    pub(super) fn best_about(&self, channel: &ChannelName, now: Instant) -> Option<Arc<About>> {
+        let chosen = self.chosen(channel)?;
+        let twins = self
+            .told(channel)
+            .filter(|(_, _, live)| is_twin(live, chosen));
+        let said = twins.filter_map(|(rank, parent, live)| {
+            Some((place(rank, parent, live, now), parent.said.get(channel)?))
+        });
+        let (_, about) = said.min_by_key(|(place, _)| *place)?;
+        (**about != About::default()).then(|| about.clone())
     }
 
     /// The links to pull a broadcast through, best first.
@@ -391,6 +444,39 @@ mod tests {
         routes.live(1, ended);
         let best = routes.best(&channel(), now).unwrap();
         assert_eq!(best.epoch, Epoch(7));
+    }
+
+    fn titled(title: &str) -> Arc<About> {
+        Arc::new(About {
+            title: title.to_owned(),
+            ..About::default()
+        })
+    }
+
+    /// A parent that says nothing of it is no reason to show nothing.
+    #[test]
+    fn what_is_said_is_of_the_broadcast_that_is_pulled() {
+        let (mut routes, now) = twins();
+        let said = |routes: &Routes<char>| {
+            let about = routes.best_about(&channel(), now);
+            about.map(|about| about.title.clone())
+        };
+        assert_eq!(said(&routes), None);
+        routes.about(1, &channel(), BroadcastId(7), titled("b"));
+        assert_eq!(said(&routes).as_deref(), Some("b"));
+        routes.about(0, &channel(), BroadcastId(7), titled("a"));
+        assert_eq!(said(&routes).as_deref(), Some("a"));
+        // Of a broadcast that was not told: nothing to say it of.
+        routes.about(0, &channel(), BroadcastId(8), titled("x"));
+        assert_eq!(said(&routes).as_deref(), Some("a"));
+        routes.live(1, live(9, &["o2", "m2"], 1));
+        assert_eq!(said(&routes), None, "another origin's broadcast");
+        routes.about(1, &channel(), BroadcastId(9), titled("c"));
+        assert_eq!(said(&routes).as_deref(), Some("c"));
+        routes.gone(1, &channel());
+        assert_eq!(said(&routes).as_deref(), Some("a"));
+        routes.about(0, &channel(), BroadcastId(7), titled(""));
+        assert_eq!(said(&routes), None, "taken back");
     }
 
     #[test]

@@ -16,7 +16,11 @@ use common::{
     tls::Identity,
 };
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use super::routes::Rank;
 
@@ -40,6 +44,7 @@ pub(super) struct Session {
     pub(super) connection: Connection,
     pub(super) parent: Identity,
     pub(super) rank: Rank,
+    pub(super) since: Instant,
     routes: Mutex<HashMap<u64, mpsc::Sender<Arrival>>>,
     next_subscription: AtomicU64,
 }
@@ -64,6 +69,7 @@ impl Session {
             connection,
             parent,
             rank,
+            since: Instant::now(),
             routes: Mutex::default(),
             next_subscription: AtomicU64::new(1),
         }

@@ -3,6 +3,7 @@
 mod budget;
 mod chat;
 mod dvr;
+mod ingests;
 mod lossy;
 mod played;
 mod stage;

@@ -1,7 +1,7 @@
 // The list of live channels: asked for every few seconds, and patched in place
 // so that neither the focus nor a half-made click is lost.
 
-import { badge, bestVideo, isAudioOnly, readChannels } from './core/channels.js';
+import { badge, bestVideo, countOf, isAudioOnly, readChannels } from './core/channels.js';
 import { duration, rendition, viewers, DASH } from './core/format.js';
 import { backoffMs } from './core/backoff.js';
 
@@ -42,13 +42,13 @@ function pictureOf(channel) {
 }
 
 function metaOf(channel) {
-  const parts = [];
+  const parts = channel.title === '' ? [] : [channel.title];
   if (channel.viewers !== null) parts.push(viewers(channel.viewers));
   if (channel.liveSinceMs !== null) parts.push(`live for ${duration(Date.now() - channel.liveSinceMs)}`);
   return parts.join(' \u00b7 ');
 }
 
-function show(channels) {
+function show(channels, count) {
   const names = new Set(channels.map(({ name }) => name));
   for (const [name, { item }] of cards) {
     if (names.has(name)) continue;
@@ -71,11 +71,13 @@ function show(channels) {
   document.body.dataset.empty = String(channels.length === 0);
   put(
     lead,
-    channels.length === 0
+    count === 0
       ? 'Nobody is live right now. Channels appear here as soon as they start.'
-      : channels.length === 1
+      : count === 1
         ? 'One channel is on the air.'
-        : `${channels.length} channels are on the air.`,
+        : count > channels.length
+          ? `${count} channels are on the air; these are the most watched.`
+          : `${count} channels are on the air.`,
   );
 }
 
@@ -83,7 +85,9 @@ async function refresh() {
   try {
     const response = await fetch('/api/v1/channels', { cache: 'no-store', signal: AbortSignal.timeout(10_000) });
     if (!response.ok) throw new Error(`status ${response.status}`);
-    show(readChannels(await response.json()));
+    const body = await response.json();
+    const channels = readChannels(body);
+    show(channels, countOf(body, channels));
     failures = 0;
   } catch {
     put(lead, 'The server does not answer. The page keeps trying.');

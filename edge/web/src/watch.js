@@ -243,9 +243,10 @@ async function ask(what) {
 async function showMeta() {
   try {
     edges.learn(await ask('alternatives'));
-    const found = readChannels(await ask('channels')).find(({ name }) => name === channel);
+    const [found] = readChannels({ channels: [await ask(`channels/${channel}`)] });
     const parts = [];
     if (found) {
+      if (found.title !== '') parts.push(found.title);
       if (found.viewers !== null) parts.push(viewers(found.viewers));
       if (found.liveSinceMs !== null) parts.push(`live for ${duration(Date.now() - found.liveSinceMs)}`);
     }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { backoffMs, MAX_MS, MIN_MS } from '../src/core/backoff.js';
-import { badge, bestVideo, channelOfPath, isAudioOnly, readChannels } from '../src/core/channels.js';
+import { badge, bestVideo, channelOfPath, countOf, isAudioOnly, readChannels } from '../src/core/channels.js';
 import * as format from '../src/core/format.js';
 import { firstMediaUri, isDisjoint, isEnded, isPlaylist } from '../src/core/playlist.js';
 import { livePath } from '../src/core/source.js';
@@ -83,6 +83,15 @@ test('channels: a list with missing and foreign fields is still a list', () => {
   assert.equal(isAudioOnly(channels[1]), false);
   assert.equal(isAudioOnly(channels[2]), true);
   assert.equal(channels[2].viewers, null);
+});
+
+test('channels: what a page of the list leaves out is counted, what has ended is not', () => {
+  const body = { channels: [{ name: 'a' }, { name: 'b', state: 'ended' }], total: 40, next: '0.b' };
+  assert.equal(countOf(body, readChannels(body)), 39);
+  assert.equal(countOf({ channels: [{ name: 'a' }] }, [{}]), 1);
+  assert.equal(countOf(null, []), 0);
+  assert.deepEqual(readChannels({ channels: [{ error: {} }] }), []);
+  assert.equal(readChannels({ channels: [{ name: 'a', title: 7 }] })[0].title, '');
 });
 
 test('channels: one that has ended is not live, one that is away says so', () => {

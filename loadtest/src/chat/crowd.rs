@@ -5,10 +5,15 @@ use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::TryRecvError,
+    },
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -17,12 +22,12 @@ use super::{
     ledger::Ledger,
     mark::Mark,
     member::{Member, Name, Stage, Told},
-    process::{self, Look, Taken},
-    report::Outcome,
+    process::Looks,
+    report::Part,
     server::Server,
     wire::Heard,
 };
-use crate::{clock, figures::Latency};
+use crate::{arrivals::Arrivals, clock, figures::Latency, share::Share};
 
 /// Connections that are being made at once: fewer than a server's backlog.
 const MAX_ARRIVING: u32 = 256;
@@ -39,9 +44,19 @@ const TICK: Duration = Duration::from_millis(5);
 /// Linux' EINPROGRESS: a socket that is being connected.
 const IN_PROGRESS: i32 = 115;
 
+/// How far the crowd is, for who looks on.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    pub joined: AtomicU64,
+    pub delivered: AtomicU64,
+}
+
 /// See the module's text.
 pub struct Crowd<'a> {
     args: &'a ChatArgs,
+    share: Share,
+    arrivals: Arrivals,
+    gauge: Arc<Gauge>,
     tokens: Option<Tokens>,
     /// Where readers connect, then where speakers do.
     servers: Vec<Server>,
@@ -49,10 +64,16 @@ pub struct Crowd<'a> {
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
-    /// Speakers first.
+    /// Speakers first; those of other processes stay where they are.
     members: Vec<Member>,
+    /// This process' own.
+    mine: Vec<u32>,
+    /// When the arrivals began.
+    began: Instant,
     ledger: Ledger,
     latency: Latency,
+    /// From due to signed in.
+    sign_in: Latency,
     arriving: u32,
     signed_in: u32,
     joined: u32,
@@ -62,12 +83,17 @@ pub struct Crowd<'a> {
     last_read: Instant,
     refused: u64,
     gone: BTreeMap<String, u64>,
-    /// Members of each room.
+    /// This process' members of each room.
     sizes: Vec<u32>,
 }
 
 impl<'a> Crowd<'a> {
-    pub fn new(args: &'a ChatArgs, tokens: Option<Tokens>) -> Result<Self> {
+    pub fn new(
+        args: &'a ChatArgs,
+        tokens: Option<Tokens>,
+        share: Share,
+        gauge: Arc<Gauge>,
+    ) -> Result<Self> {
         let mut servers = args.url.clone();
         servers.extend(args.speak_url.clone());
         let readers_at = args.url.len();
@@ -87,14 +113,22 @@ impl<'a> Crowd<'a> {
             Member::new(server, index % count, speaks)
         };
         let members: Vec<_> = (0..args.total() as usize).map(member).collect();
+        let mine: Vec<_> = (0..args.total()).filter(|one| share.has(*one)).collect();
         let mut sizes = vec![0; count];
-        for member in &members {
-            if let Some(size) = sizes.get_mut(member.room) {
+        for index in &mine {
+            let room = *index as usize % count;
+            if let Some(size) = sizes.get_mut(room) {
                 *size += 1;
             }
         }
         Ok(Self {
             args,
+            share,
+            arrivals: args.arrivals.of(args.total())?,
+            gauge,
+            mine,
+            began: Instant::now(),
+            sign_in: Latency::new(3),
             tokens,
             servers,
             rooms,
@@ -116,107 +150,89 @@ impl<'a> Crowd<'a> {
         })
     }
 
-    pub fn run(mut self) -> Result<Outcome> {
-        let before = self.look()?;
+    pub fn run(mut self, looks: &mut Looks) -> Result<Part> {
         let sign_in = self.arrive()?;
+        self.meet()?;
         let join = self.join()?;
-        let joined = self.look()?;
+        let start_us = self.meet()?;
+        looks.joined()?;
         let own_before = clock::cpu_used().unwrap_or_default();
-        let talking = self.talk()?;
+        let talking = self.talk(start_us)?;
         let own = clock::cpu_used()
             .unwrap_or_default()
             .saturating_sub(own_before);
-        let after = self.look()?;
-        let pids = self
-            .args
-            .server_pid
-            .iter()
-            .zip(before.iter().zip(joined.iter().zip(&after)));
-        let servers = pids.map(|(pid, (before, (joined, after)))| Taken {
-            pid: *pid,
-            rss_before_kib: before.rss_kib,
-            rss_joined_kib: joined.rss_kib,
-            rss_after_kib: after.rss_kib,
-            arriving_cpu_s: joined.cpu.saturating_sub(before.cpu).as_secs_f64(),
-            talking_cpu_s: after.cpu.saturating_sub(joined.cpu).as_secs_f64(),
-        });
-        let servers: Vec<_> = servers.collect();
-        Ok(self.outcome(sign_in, join, talking, own, servers))
+        looks.ended()?;
+        Ok(self.part(sign_in, join, talking, own))
     }
 
-    fn look(&self) -> Result<Vec<Look>> {
-        self.args
-            .server_pid
-            .iter()
-            .map(|pid| process::look(*pid))
-            .collect()
-    }
-
-    fn outcome(
-        self,
-        sign_in: Duration,
-        join: Duration,
-        talking: Duration,
-        own: Duration,
-        servers: Vec<Taken>,
-    ) -> Outcome {
+    fn part(self, sign_in: Duration, join: Duration, talking: Duration, own: Duration) -> Part {
         let readers = self.members.iter().filter(|member| !member.speaks);
         let misplaced = readers
             .map(|member| u64::from(member.reader.misplaced))
             .sum();
-        let cpu: f64 = servers.iter().map(|server| server.talking_cpu_s).sum();
-        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 messages")]
-        let delivered = self.delivered as f64;
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Outcome {
-            connections: self.args.total(),
+        Part {
+            connections: u32::try_from(self.mine.len()).unwrap_or(u32::MAX),
             joined: self.joined,
             gone: self.gone,
+            sign_in: self.sign_in,
             sign_in_ms: ms(sign_in),
             join_ms: ms(join),
             sent: self.ledger.total(),
             refused: self.refused,
             delivered: self.delivered,
             expected: self.expected,
-            lost: self.expected.saturating_sub(self.delivered),
             misplaced,
-            latency: self.latency.summary(),
+            latency: self.latency,
             talking_s: talking.as_secs_f64(),
-            deliveries_per_s: delivered / talking.as_secs_f64().max(0.001),
             own_cpu_s: own.as_secs_f64(),
-            deliveries_per_server_cpu_s: (cpu > 0.0).then(|| delivered / cpu),
-            servers,
+            orders: self.ledger.into_orders(),
+        }
+    }
+
+    /// Waits for the other processes; when all go on, Unix time.
+    fn meet(&mut self) -> Result<i64> {
+        let Some(gate) = self.share.gate() else {
+            return Ok(clock::unix_us());
+        };
+        let start_us = loop {
+            match gate.try_recv() {
+                Ok(start_us) => break start_us,
+                Err(TryRecvError::Empty) => self.turn(TICK)?,
+                Err(TryRecvError::Disconnected) => bail!("the first process is gone"),
+            }
+        };
+        loop {
+            let left_us = start_us.saturating_sub(clock::unix_us());
+            match u64::try_from(left_us) {
+                Ok(left_us) if left_us > 0 => {
+                    self.turn(Duration::from_micros(left_us).min(TICK))?;
+                }
+                _ => return Ok(start_us),
+            }
         }
     }
 
     /// Connects everybody and signs them in; how long that took.
     fn arrive(&mut self) -> Result<Duration> {
-        let began = Instant::now();
-        let ramp = Duration::from_millis(self.args.ramp_ms);
-        let total = self.args.total();
+        std::thread::sleep(self.share.lead());
+        self.began = Instant::now();
+        let ramp = self.arrivals.length();
+        let total = u32::try_from(self.mine.len())?;
         let mut next = 0;
         loop {
-            let passed = began.elapsed();
-            let due = match ramp.is_zero() || passed >= ramp {
-                true => total,
-                false => {
-                    let share = passed.as_secs_f64() / ramp.as_secs_f64();
-                    #[expect(
-                        clippy::cast_possible_truncation,
-                        clippy::cast_sign_loss,
-                        reason = "a share of a u32"
-                    )]
-                    let due = (f64::from(total) * share) as u32;
-                    due
-                }
-            };
-            while next < due && self.arriving < MAX_ARRIVING {
-                self.connect(next as usize)?;
+            let passed = self.began.elapsed();
+            while let Some(index) = self.mine.get(next).copied()
+                && self.arrivals.due(index) <= passed
+                && self.arriving < MAX_ARRIVING
+            {
+                self.connect(index as usize)?;
                 next += 1;
             }
             let settled = self.signed_in + self.gone_count();
-            if next == total && settled >= total || passed > ramp + self.args.patience() {
-                return Ok(began.elapsed());
+            let all = next == self.mine.len() && settled >= total;
+            if all || passed > ramp + self.args.patience() {
+                return Ok(self.began.elapsed());
             }
             self.turn(TICK)?;
         }
@@ -281,9 +297,8 @@ impl<'a> Crowd<'a> {
     }
 
     /// Sends on time until the time is over, then reads what is left.
-    fn talk(&mut self) -> Result<Duration> {
+    fn talk(&mut self, began_us: i64) -> Result<Duration> {
         let began = Instant::now();
-        let began_us = clock::unix_us();
         let length = Duration::from_secs(self.args.seconds);
         #[expect(
             clippy::cast_possible_truncation,
@@ -294,6 +309,8 @@ impl<'a> Crowd<'a> {
         let total = (self.args.rate * self.args.seconds as f64).round() as u32;
         let due =
             |number: u32| Duration::from_secs_f64(f64::from(number) / self.args.rate.max(1e-9));
+        // All at once: another process' may be read before they are due by this clock.
+        self.ledger.send(total);
         let mut number = 0;
         self.last_read = began;
         loop {
@@ -322,15 +339,12 @@ impl<'a> Crowd<'a> {
     fn post(&mut self, mark: Mark) {
         let speakers = self.args.speakers.max(1);
         let index = (mark.number % speakers) as usize;
-        self.ledger.sent();
         let Some(member) = self.members.get_mut(index) else {
             return;
         };
-        let others = self
-            .sizes
-            .get(member.room)
-            .map_or(0, |size| size.saturating_sub(1));
-        self.expected += u64::from(others);
+        let here = self.sizes.get(member.room).copied().unwrap_or(0);
+        let itself = u32::from(self.share.has(mark.number % speakers));
+        self.expected += u64::from(here.saturating_sub(itself));
         if let Some(server) = self.servers.get(member.server)
             && let Some(room) = self.rooms.get(member.room)
             && member.stage == Stage::Joined
@@ -355,6 +369,11 @@ impl<'a> Crowd<'a> {
             Err(error) => Err(error.into()),
         };
         self.events = events;
+        let joined = u64::from(self.joined);
+        self.gauge.joined.store(joined, Ordering::Relaxed);
+        self.gauge
+            .delivered
+            .store(self.delivered, Ordering::Relaxed);
         outcome
     }
 
@@ -516,7 +535,10 @@ impl<'a> Crowd<'a> {
         }
         self.refused += refused;
         if before != stage {
-            self.signed_in += u32::from(stage == Stage::SignedIn);
+            if stage == Stage::SignedIn {
+                self.signed_in += 1;
+                self.signed_in_after(index);
+            }
             self.joined += u32::from(stage == Stage::Joined);
         }
         match (fed, ending) {
@@ -524,6 +546,14 @@ impl<'a> Crowd<'a> {
             (Ok(()), Some(why)) => self.leave(index, &why),
             (Ok(()), None) => {}
         }
+    }
+
+    /// Counted from when it was due: who had to wait for its turn waited.
+    fn signed_in_after(&mut self, index: usize) {
+        let due = self.arrivals.due(u32::try_from(index).unwrap_or(u32::MAX));
+        let took = self.began.elapsed().saturating_sub(due);
+        let us = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
+        self.sign_in.record(us);
     }
 
     fn flush(&mut self, index: usize) {

@@ -30,14 +30,20 @@ impl Ledger {
         }
     }
 
-    /// One message more was sent, numbered from 0.
-    pub fn sent(&mut self) {
-        self.places.push(None);
+    /// So many messages more are sent, numbered from 0.
+    pub fn send(&mut self, count: u32) {
+        let places = self.places.len() + count as usize;
+        self.places.resize(places, None);
     }
 
     /// Messages that were sent.
     pub fn total(&self) -> u32 {
         u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+
+    /// What was read of each room, in its order.
+    pub fn into_orders(self) -> Vec<Vec<u32>> {
+        self.rooms
     }
 
     /// A reader of `room` read a message.
@@ -81,9 +87,7 @@ mod tests {
     /// What each of some readers of one room read: read and misplaced.
     fn after(reads: &[&[u32]]) -> Vec<(u32, u32)> {
         let mut ledger = Ledger::new(1);
-        for _ in 0..10 {
-            ledger.sent();
-        }
+        ledger.send(10);
         let mut readers = vec![Reader::default(); reads.len()];
         for (numbers, reader) in reads.iter().zip(&mut readers) {
             for number in *numbers {
@@ -119,8 +123,8 @@ mod tests {
     #[test]
     fn rooms_have_orders_of_their_own() {
         let mut ledger = Ledger::new(2);
-        ledger.sent();
-        ledger.sent();
+        ledger.send(1);
+        ledger.send(1);
         assert_eq!(ledger.total(), 2);
         let (mut one, mut other) = (Reader::default(), Reader::default());
         ledger.read(0, 1, &mut one);

@@ -55,6 +55,72 @@ pub struct Taken {
     pub talking_cpu_s: f64,
 }
 
+/// Looks at all servers: before anybody came, with all in their rooms, at the end.
+#[derive(Debug)]
+pub struct Looks {
+    pids: Vec<u32>,
+    before: Vec<Look>,
+    joined: Vec<Look>,
+    ended: Vec<Look>,
+}
+
+impl Looks {
+    /// # Errors
+    /// A line naming the process that is not there; so below.
+    pub fn new(pids: &[u32]) -> Result<Self> {
+        let mut looks = Self {
+            pids: pids.to_vec(),
+            ..Self::none()
+        };
+        looks.before = looks.look()?;
+        Ok(looks)
+    }
+
+    /// Of no server.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            pids: Vec::new(),
+            before: Vec::new(),
+            joined: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn joined(&mut self) -> Result<()> {
+        self.joined = self.look()?;
+        Ok(())
+    }
+
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn ended(&mut self) -> Result<()> {
+        self.ended = self.look()?;
+        Ok(())
+    }
+
+    fn look(&self) -> Result<Vec<Look>> {
+        self.pids.iter().map(|pid| look(*pid)).collect()
+    }
+
+    #[must_use]
+    pub fn taken(&self) -> Vec<Taken> {
+        let looks = self.before.iter().zip(self.joined.iter().zip(&self.ended));
+        let all = self.pids.iter().zip(looks);
+        all.map(|(pid, (before, (joined, ended)))| Taken {
+            pid: *pid,
+            rss_before_kib: before.rss_kib,
+            rss_joined_kib: joined.rss_kib,
+            rss_after_kib: ended.rss_kib,
+            arriving_cpu_s: joined.cpu.saturating_sub(before.cpu).as_secs_f64(),
+            talking_cpu_s: ended.cpu.saturating_sub(joined.cpu).as_secs_f64(),
+        })
+        .collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -180,7 +180,10 @@ impl Watcher {
                 at_us,
                 list: list.clone(),
             });
-            probes.hint(&self.url, &list);
+            // Of a list that is not the newest any more the hint is no hint.
+            if inbox.is_empty() {
+                probes.hint(&self.url, &list);
+            }
             self.fetch_media(&list).await;
             let asked = probes
                 .ask(&self.url, &mut self.lane, before.as_ref(), &list)

@@ -74,6 +74,8 @@ pub struct Fetched {
     pub kind: String,
     pub segment: Segment,
     pub timescale: u64,
+    /// The media's own clock, which need not be the manifest's.
+    pub media_timescale: u32,
     pub by_timeline: bool,
     /// It was available to us before we knew of it: no latency to judge.
     pub late: bool,
@@ -247,6 +249,7 @@ impl Watcher {
             kind: self.kind.to_owned(),
             segment,
             timescale,
+            media_timescale: init.timescale,
             by_timeline,
             late,
             asked_us: clock::unix_us(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    observed::{Media, Observed, TrackSeen},
+    observed::{Media, Observed, Snapshot, TrackSeen},
     verdicts::Verdicts,
 };
 use crate::{
@@ -20,11 +20,13 @@ const GAP_SLACK_TICKS: u64 = 2;
 
 pub fn check(observed: &Observed, v: &mut Verdicts) {
     for track in &observed.tracks {
-        for (uri, init) in &track.inits {
+        let low_latency = |last: &Snapshot| last.list.part_target_us.is_some();
+        let cmaf = track.lists.last().is_some_and(low_latency);
+        for (uri, init) in track.inits.iter().filter(|_| cmaf) {
             init_segment(uri, init, v);
         }
         for (uri, media) in &track.media {
-            chunks(uri, media, v);
+            chunks(uri, media, cmaf, v);
         }
         let segments = newest(track);
         for segment in segments.values() {
@@ -69,10 +71,15 @@ fn init_segment(uri: &str, init: &Init, v: &mut Verdicts) {
     });
 }
 
-fn chunks(uri: &str, media: &Media, v: &mut Verdicts) {
+/// What is no low-latency playlist need not be CMAF: several tracks a file, edit lists
+/// and unsigned offsets are well there. It must be readable.
+fn chunks(uri: &str, media: &Media, cmaf: bool, v: &mut Verdicts) {
     if let Err(error) = &media.fragments {
         v.hold("C2", false, || format!("{uri}: {error}"));
         return;
+    }
+    if !cmaf {
+        return v.hold("C2", true, String::new);
     }
     for (index, fragment) in media.fragments().iter().enumerate() {
         let known = [*b"styp", *b"prft", *b"emsg", *b"sidx"];

@@ -305,13 +305,13 @@ impl DashTrack {
                     continue;
                 };
                 end_us += gained.end_us - gained.start_us;
-                let arrival = Event::Media(Arrival {
+                let arrival = Event::Media(vec![Arrival {
                     track: job.index,
                     at_us,
                     start_us: gained.start_us,
                     end_us: gained.end_us,
                     discontinuity: first && want.discontinuity,
-                });
+                }]);
                 // As in a playlist's track: full only if the viewer is starved.
                 let _ = job.events.try_send(arrival);
             }

@@ -38,11 +38,9 @@ const TRIES: u32 = 5;
 #[derive(Debug)]
 pub enum Event {
     /// From the first playlist.
-    Terms {
-        hold_back_us: u64,
-        part_us: u64,
-    },
-    Media(Arrival),
+    Terms { hold_back_us: u64, part_us: u64 },
+    /// What came in one piece, in its order.
+    Media(Vec<Arrival>),
 }
 
 /// What a track's task is started with.
@@ -224,23 +222,26 @@ impl MediaTask {
                 unreadable = true;
                 return;
             };
+            let mut arrivals = Vec::new();
             for fragment in fragments {
                 if !begun {
                     track.begin(want);
                 }
                 let first = !std::mem::replace(&mut begun, true);
                 if let Some(gained) = track.fragment(&fragment, want, first, at_us) {
-                    let arrival = Event::Media(Arrival {
+                    arrivals.push(Arrival {
                         track: job.index,
                         at_us,
                         start_us: gained.start_us,
                         end_us: gained.end_us,
                         discontinuity: first && want.discontinuity,
                     });
-                    // Full only if the viewer's task is starved; the model then
-                    // sees this media with the next.
-                    let _ = job.events.try_send(arrival);
                 }
+            }
+            if !arrivals.is_empty() {
+                // Full only if the viewer's task is starved; the model then sees this
+                // media with the next.
+                let _ = job.events.try_send(Event::Media(arrivals));
             }
         });
         let head = match head.await {

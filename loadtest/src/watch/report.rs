@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{WatchArgs, viewer::Seen};
 use crate::figures::{Counts, Latency, Percentiles};
 
-/// The sum over a URL's viewers.
+/// The sum over a URL's viewers, of one process or of several.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     url: String,
     viewers: u64,
@@ -21,6 +21,7 @@ pub struct Report {
     first_frame: Latency,
     stalls: u64,
     stalled_us: i64,
+    watched_us: i64,
     hold_back_us: u64,
     part_us: u64,
 }
@@ -40,9 +41,27 @@ impl Report {
             first_frame: Latency::new(3),
             stalls: 0,
             stalled_us: 0,
+            watched_us: 0,
             hold_back_us: 0,
             part_us: 0,
         }
+    }
+
+    /// What another process' viewers of the same URL saw.
+    pub fn merge(&mut self, other: &Self) {
+        self.viewers += other.viewers;
+        self.with_media += other.with_media;
+        self.has_video |= other.has_video;
+        self.counts.add(&other.counts);
+        self.stamped.add(&other.stamped);
+        self.dated_video.add(&other.dated_video);
+        self.dated_audio.add(&other.dated_audio);
+        self.first_frame.add(&other.first_frame);
+        self.stalls += other.stalls;
+        self.stalled_us = self.stalled_us.saturating_add(other.stalled_us);
+        self.watched_us = self.watched_us.saturating_add(other.watched_us);
+        self.hold_back_us = self.hold_back_us.max(other.hold_back_us);
+        self.part_us = self.part_us.max(other.part_us);
     }
 
     pub fn add(&mut self, seen: &Seen) {
@@ -63,6 +82,7 @@ impl Report {
         self.dated_audio.add(&seen.dated_audio);
         self.stalls += seen.stalls;
         self.stalled_us = self.stalled_us.saturating_add(seen.stalled_us);
+        self.watched_us = self.watched_us.saturating_add(seen.watched_us);
         self.hold_back_us = self.hold_back_us.max(seen.hold_back_us);
         self.part_us = self.part_us.max(seen.part_us);
     }
@@ -89,11 +109,20 @@ impl Report {
             first_frame: self.first_frame.summary(),
             stalls: self.stalls,
             stalled_ms: self.stalled_us / 1000,
+            watched_ms: self.watched_us / 1000,
+            rebuffer_ratio: ratio(self.stalled_us, self.watched_us),
             part_target_ms: self.part_us / 1000,
             hold_back_ms: self.hold_back_us / 1000,
             counts: self.counts.clone(),
         }
     }
+}
+
+/// To six digits.
+fn ratio(part_us: i64, whole_us: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "six digits are shown")]
+    let ratio = part_us as f64 / whole_us.max(1) as f64;
+    (ratio * 1e6).round() / 1e6
 }
 
 /// One URL's figures, as `--json` shows them.
@@ -107,9 +136,14 @@ pub struct UrlLines {
     latency_kind: &'static str,
     latency: Option<Percentiles>,
     pdt_latency: Option<Percentiles>,
+    /// From a viewer's due arrival to its first frame.
     first_frame: Option<Percentiles>,
     stalls: u64,
     stalled_ms: i64,
+    /// From the first picture on, stalls included, of all viewers together.
+    watched_ms: i64,
+    /// Stalled of watched.
+    rebuffer_ratio: f64,
     part_target_ms: u64,
     hold_back_ms: u64,
     #[serde(flatten)]
@@ -150,16 +184,43 @@ impl UrlLines {
                 "{url}: {stalls} stalls, more than --max-stalls {most}"
             ));
         }
-        if let Some(most) = args.max_p99_ms {
-            match self.latency {
-                Some(latency) if latency.p99_ms <= most => {}
-                Some(latency) => {
-                    let p99 = latency.p99_ms;
+        if let Some(most) = args.max_rebuffer_ratio
+            && self.rebuffer_ratio > most
+        {
+            let ratio = self.rebuffer_ratio;
+            out.push(format!(
+                "{url}: {ratio} of the time was rebuffering, more than --max-rebuffer-ratio {most}"
+            ));
+        }
+        let errors = self.counts.errors_total();
+        if let Some(most) = args.max_errors
+            && errors > most
+        {
+            let text = self.errors_text();
+            out.push(format!(
+                "{url}: {errors} errors ({text}), more than --max-errors {most}"
+            ));
+        }
+        for (what, flag, most, found) in [
+            ("latency", "--max-p99-ms", args.max_p99_ms, self.latency),
+            (
+                "first frame",
+                "--max-first-frame-ms",
+                args.max_first_frame_ms,
+                self.first_frame,
+            ),
+        ] {
+            match (most, found.map(|found| found.p99_ms)) {
+                (None, _) => {}
+                (Some(most), Some(p99)) if p99 <= most => {}
+                (Some(most), Some(p99)) => {
                     out.push(format!(
-                        "{url}: p99 {p99} ms, more than --max-p99-ms {most}"
+                        "{url}: {what} p99 {p99} ms, more than {flag} {most}"
                     ));
                 }
-                None => out.push(format!("{url}: no latency to hold to --max-p99-ms {most}")),
+                (Some(most), None) => {
+                    out.push(format!("{url}: no {what} to hold to {flag} {most}"));
+                }
             }
         }
         out
@@ -196,7 +257,7 @@ impl UrlLines {
             out,
             "first frame",
             self.first_frame,
-            "from the first request",
+            "from the arrival, as it was due",
         )?;
         #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
         let (megabytes, stalled_s) = (counts.bytes as f64 / 1e6, self.stalled_ms as f64 / 1000.0);
@@ -207,8 +268,8 @@ impl UrlLines {
         )?;
         writeln!(
             out,
-            "  playout      {} stalls, {stalled_s:.1} s stalled",
-            self.stalls
+            "  playout      {} stalls, {stalled_s:.1} s stalled, rebuffer ratio {}",
+            self.stalls, self.rebuffer_ratio
         )?;
         writeln!(
             out,
@@ -264,32 +325,31 @@ pub struct Summary {
     pub seconds: f64,
     /// Of this process, to tell whether it was the bottleneck.
     pub cpu_seconds: f64,
+    pub processes: u32,
+    /// From when a viewer was due to when this machine let it begin: whether the
+    /// arrivals were as asked for.
+    pub arrivals_late: Option<Percentiles>,
     pub urls: Vec<UrlLines>,
-    pub failed: Vec<String>,
 }
 
 impl Summary {
-    /// # Errors
-    /// If the figures can't be written as JSON.
-    pub fn print(&self, json: bool) -> Result<()> {
-        if json {
-            println!("{}", serde_json::to_string(self)?);
-        } else {
-            let mut text = String::new();
-            for url in &self.urls {
-                url.table(&mut text)?;
-            }
-            println!(
-                "{text}{:.1} s, own CPU {:.2} s ({:.1} % of a core)",
-                self.seconds,
-                self.cpu_seconds,
-                100.0 * self.cpu_seconds / self.seconds.max(0.001)
-            );
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        for url in &self.urls {
+            // Writing to a string succeeds.
+            let _ = url.table(&mut text);
         }
-        for line in &self.failed {
-            eprintln!("loadtest: {line}");
-        }
-        Ok(())
+        let late = self.arrivals_late.map_or(0.0, |late| late.p99_ms);
+        let _ = writeln!(
+            text,
+            "{:.1} s, own CPU {:.2} s ({:.1} % of a core) in {} processes, arrivals up to {late:.1} ms late (p99)",
+            self.seconds,
+            self.cpu_seconds,
+            100.0 * self.cpu_seconds / self.seconds.max(0.001),
+            self.processes,
+        );
+        text
     }
 }
 
@@ -326,7 +386,8 @@ mod tests {
             has_video: true,
             started: true,
             stalls,
-            stalled_us: 0,
+            stalled_us: 20_000,
+            watched_us: 1_000_000,
             hold_back_us: 1_200_000,
             part_us: 366_667,
         }
@@ -335,24 +396,21 @@ mod tests {
     #[test]
     fn each_threshold_names_itself() {
         let mut report = Report::new("http://a/b".to_owned());
-        report.add(&seen(10, 1, 200));
+        let mut one = seen(10, 1, 200);
+        one.counts.error("media 503");
+        report.add(&one);
         let lines = report.lines();
         assert_eq!(lines.failures(&args(&[])), [""; 0]);
-        let kept = [
-            "--min-parts",
-            "10",
-            "--max-stalls",
-            "1",
-            "--max-p99-ms",
-            "201",
-        ];
-        assert_eq!(lines.failures(&args(&kept)), [""; 0]);
-        for (flag, value) in [
-            ("--min-parts", "11"),
-            ("--max-stalls", "0"),
-            ("--max-p99-ms", "199"),
+        for (flag, kept, missed) in [
+            ("--min-parts", "10", "11"),
+            ("--max-stalls", "1", "0"),
+            ("--max-p99-ms", "201", "199"),
+            ("--max-first-frame-ms", "401", "399"),
+            ("--max-rebuffer-ratio", "0.02", "0.019"),
+            ("--max-errors", "1", "0"),
         ] {
-            let failed = lines.failures(&args(&[flag, value]));
+            assert_eq!(lines.failures(&args(&[flag, kept])), [""; 0]);
+            let failed = lines.failures(&args(&[flag, missed]));
             assert_eq!(failed.len(), 1);
             assert!(failed[0].contains(flag), "{failed:?}");
         }
@@ -373,6 +431,21 @@ mod tests {
         report.add(&seen(10, 0, 1));
         let failed = report.lines().failures(&args(&[]));
         assert!(failed[0].contains("1 of 2"), "{failed:?}");
+    }
+
+    #[test]
+    fn processes_add_up_to_what_one_would_have_seen() {
+        let mut alone = Report::new("http://a/b".to_owned());
+        let mut parts = [alone.url.clone(), alone.url.clone()].map(Report::new);
+        for (at, one) in [seen(10, 1, 200), seen(20, 0, 300)].iter().enumerate() {
+            alone.add(one);
+            parts[at].add(one);
+        }
+        let text = serde_json::to_string(&parts).unwrap();
+        let [mut sum, other]: [Report; 2] = serde_json::from_str(&text).unwrap();
+        sum.merge(&other);
+        let shown = |report: &Report| serde_json::to_string(&report.lines()).unwrap();
+        assert_eq!(shown(&sum), shown(&alone));
     }
 
     #[test]

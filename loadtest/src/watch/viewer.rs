@@ -48,6 +48,9 @@ pub struct Plan {
     pub known: Arc<Known>,
     pub mode: Mode,
     pub digits: u8,
+    /// When it was to come, Unix time: its first session begins then, however late
+    /// its first request is sent.
+    pub due_us: i64,
     pub deadline: Instant,
 }
 
@@ -66,6 +69,8 @@ pub struct Seen {
     pub started: bool,
     pub stalls: u64,
     pub stalled_us: i64,
+    /// From when it first played.
+    pub watched_us: i64,
     pub hold_back_us: u64,
     pub part_us: u64,
 }
@@ -82,11 +87,13 @@ pub async fn run(plan: Plan) -> Seen {
         started: false,
         stalls: 0,
         stalled_us: 0,
+        watched_us: 0,
         hold_back_us: 0,
         part_us: 0,
     };
+    let mut first = Some(plan.due_us);
     while Instant::now() < plan.deadline {
-        let asked_us = clock::unix_us();
+        let asked_us = first.take().unwrap_or_else(clock::unix_us);
         match tracks(&plan).await {
             Some(Ok(sources)) => {
                 watch_all(&plan, sources, asked_us, &mut seen).await;
@@ -217,12 +224,14 @@ async fn watch_all(plan: &Plan, sources: Vec<Source>, asked_us: i64, seen: &mut 
                 let (hold_back, part) = terms.unwrap_or_default();
                 terms = Some((hold_back.max(hold_back_us), part.max(part_us)));
             }
-            Event::Media(arrival) => {
+            Event::Media(media) => {
                 let (hold_back, part) = terms.unwrap_or_default();
                 let signed = |us: u64| i64::try_from(us).unwrap_or(i64::MAX);
-                model
-                    .get_or_insert_with(|| Playout::new(count, signed(hold_back), signed(part)))
-                    .arrive(arrival);
+                let model = model
+                    .get_or_insert_with(|| Playout::new(count, signed(hold_back), signed(part)));
+                for arrival in media {
+                    model.arrive(arrival);
+                }
             }
         }
     }
@@ -244,6 +253,7 @@ async fn watch_all(plan: &Plan, sources: Vec<Source>, asked_us: i64, seen: &mut 
         seen.started |= outcome.started;
         seen.stalls += outcome.stalls;
         seen.stalled_us += outcome.stalled_us;
+        seen.watched_us += outcome.watched_us;
     }
 }
 

@@ -11,7 +11,7 @@ mod apply;
 
 use std::{sync::Arc, time::Duration};
 
-use common::names::{ChannelName, Epoch, Msn};
+use common::names::{BroadcastId, ChannelName, Epoch, Msn};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -19,13 +19,14 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Shared, current::Current, journal::Bookmark, metrics::Counted, rivals::Rivals, scribe::Scribe,
-    shown::Shown,
+    Over, Shared, current::Current, health::Vitals, journal::Bookmark, metrics::Counted,
+    rivals::Rivals, scribe::Scribe, shown::Shown,
 };
 use crate::{
     demux::Demuxer,
     packager::{Fresh, Output, Packager, Start},
     rtmp::{Publish, PublishEvent},
+    webhook::Occasion,
 };
 
 /// How often the packager looks whether something is overdue: a silent track,
@@ -38,6 +39,7 @@ pub(super) struct Actor {
     channel: ChannelName,
     shared: Arc<Shared>,
     incoming: mpsc::Receiver<Publish>,
+    ends: mpsc::Receiver<Over>,
     air: Option<OnAir>,
     current: Option<Current>,
     shown: Shown,
@@ -55,6 +57,7 @@ struct OnAir {
     demuxer: Demuxer,
     packager: Packager,
     dropped_samples: u64,
+    vitals: Vitals,
     waiting: Counted,
     /// When it last sent something.
     heard: Instant,
@@ -79,6 +82,7 @@ impl Actor {
         channel: ChannelName,
         shared: Arc<Shared>,
         incoming: mpsc::Receiver<Publish>,
+        ends: mpsc::Receiver<Over>,
     ) -> Self {
         let shown = Shown::new(
             channel.clone(),
@@ -90,6 +94,7 @@ impl Actor {
             channel,
             shared,
             incoming,
+            ends,
             air: None,
             current: None,
             shown,
@@ -120,6 +125,7 @@ impl Actor {
             }
             tokio::select! {
                 Some(next) = self.incoming.recv() => newcomer = Some(next),
+                Some(over) = self.ends.recv() => self.end_now(over).await,
                 event = next_event(&mut self.air) => self.event(event).await,
                 _ = tick.tick(), if self.air.is_some() => self.tick().await,
                 () = until(due) => self.fall_due().await,
@@ -161,6 +167,7 @@ impl Actor {
             demuxer: Demuxer::new(),
             packager,
             dropped_samples: 0,
+            vitals: Vitals::new(Instant::now()),
             waiting: Counted::none(&self.shared.metrics.plan_waiting_bytes),
             heard: Instant::now(),
             _counted: Counted::one(&self.shared.metrics.live),
@@ -275,6 +282,16 @@ impl Actor {
         refused.with_label_values(&[label]).inc();
     }
 
+    /// An operator says that it is over.
+    async fn end_now(&mut self, over: Over) {
+        let known = self.air.is_some() || self.current.is_some();
+        self.take_off("the operator has ended this broadcast").await;
+        self.grace = None;
+        self.end().await;
+        // Who asked may be gone.
+        let _ = over.send(known);
+    }
+
     /// No publisher any more: what is open is completed short, and the grace
     /// window begins.
     async fn take_off(&mut self, reason: &str) {
@@ -282,6 +299,8 @@ impl Actor {
             return;
         };
         air.publish.close.close(reason);
+        let abouts = &self.shared.abouts;
+        abouts.update(&self.channel, |about| about.health = None);
         air.packager.finish(&mut self.outputs);
         let handover = air.packager.handover();
         drop(air);
@@ -325,6 +344,9 @@ impl Actor {
             return;
         };
         info!(broadcast = %current.id, "the broadcast has ended");
+        if current.is_known() {
+            self.tell_hooks(Occasion::End, current.id);
+        }
         current.end(&self.shared.archive);
         match &current.broadcast {
             Some(broadcast) if current.offered => {
@@ -333,6 +355,13 @@ impl Actor {
             _ => self.shown.withdraw(current.id),
         }
         self.shared.metrics.ended.inc();
+    }
+
+    fn tell_hooks(&self, occasion: Occasion, broadcast: BroadcastId) {
+        let about = self.shared.abouts.get(&self.channel).unwrap_or_default();
+        let at = (self.shared.clock)();
+        let hooks = &self.shared.hooks;
+        hooks.tell(occasion, &self.channel, broadcast, &about, at);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod dvr;
+mod hooks;
 mod lifecycle;
 mod restart;
 mod rig;

@@ -5,20 +5,17 @@
 //! In: requests below `/api/v1/chat/ROOM`. Out: JSON, `{"error": {"code", "message"}}`
 //! where something is wrong. `wanted` reads a request without I/O, `shown` is what
 //! answers look like; the rest asks the room. Rooms whose home is another origin are
-//! not here. The token is kept and compared as its SHA-256, in constant time.
+//! not here. The token is that of `--chat-api-token`, or `--api-token`'s, which opens all.
 
 mod shown;
 mod wanted;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
-    digest::{self, SHA256},
-    rand,
-};
+use aws_lc_rs::rand;
 use clap::Args;
 use common::{
+    api::{Problem, TokenError, TokenFile, problem},
     chat::{
         Asked, Command, Login, MessageId, Notice, NoticeId, Request, Roles, RoomHandle, Sender,
         User, Verdict,
@@ -26,11 +23,10 @@ use common::{
     },
     link::{ChatPort, Code, OpenRoom},
     names::{ChannelName, NodeId},
-    reload::{self, Files, Reloads},
+    reload::Reloads,
     telemetry::{Api, ApiRequest},
 };
 use http::StatusCode;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -38,7 +34,7 @@ use tokio::{
 };
 
 use super::ChatMetrics;
-use wanted::{Problem, Wanted, problem, wanted};
+use wanted::{Wanted, wanted};
 
 /// Bans in one answer.
 const MOST_BANS: usize = 1_000;
@@ -46,81 +42,54 @@ const MOST_BANS: usize = 1_000;
 /// A room that does not answer is told so before the connection ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// 22 characters of base64 hold 128 bits; fewer can be guessed.
-const SAFE_TOKEN_CHARS: usize = 22;
-const MAX_TOKEN_CHARS: usize = 512;
-
 /// Flags of the interface.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ChatApiConfig {
-    /// File whose first line is the bearer token for moderation over the ops port (/api/v1/chat/ROOM), 22 characters or more; read again when it changes and on SIGHUP; without it there is no such interface
+    /// File whose first line is a bearer token for moderation over the ops port (/api/v1/chat/ROOM) and nothing else, 22 characters or more; read again when it changes and on SIGHUP; --api-token moderates too
     #[arg(long, env = "MILLRACE_CHAT_API_TOKEN", value_name = "FILE")]
     pub chat_api_token: Option<PathBuf>,
-}
-
-/// Why there is no token.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    #[error("--chat-api-token {path}: {source}")]
-    Read { path: String, source: io::Error },
-    #[error(
-        "--chat-api-token {path}: the first line is to be a token of 22 to 512 characters without white space"
-    )]
-    Form { path: String },
 }
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct ChatApi {
-    file: PathBuf,
-    token: Mutex<Vec<u8>>,
+    /// Of moderators' tools, which may do nothing else.
+    moderators: Option<Arc<TokenFile>>,
+    /// Of the operator's, which may do everything.
+    operators: Option<Arc<TokenFile>>,
 }
 
 impl ChatApi {
-    /// `None` without the flag.
+    /// `None` without the flag and without `operators`, the token of `--api-token`.
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn from_config(config: &ChatApiConfig) -> Result<Option<Arc<Self>>, TokenError> {
-        let Some(file) = config.chat_api_token.clone() else {
+    pub fn from_config(
+        config: &ChatApiConfig,
+        operators: Option<Arc<TokenFile>>,
+    ) -> Result<Option<Arc<Self>>, TokenError> {
+        let file = config.chat_api_token.clone();
+        let moderators = file.map(|file| TokenFile::open("--chat-api-token", file));
+        let moderators = moderators.transpose()?;
+        if moderators.is_none() && operators.is_none() {
             return Ok(None);
-        };
-        let api = Self {
-            file,
-            token: Mutex::default(),
-        };
-        api.reload()?;
-        Ok(Some(Arc::new(api)))
-    }
-
-    /// Has the token read again when its file changes.
-    pub fn watched_by(self: &Arc<Self>, reloads: &mut Reloads) {
-        let (api, files) = (self.clone(), Files::seen([self.file.clone()]));
-        reloads.add("chat interface token", files, move || api.reload());
-    }
-
-    fn reload(&self) -> Result<(), TokenError> {
-        let path = || self.file.display().to_string();
-        let text = reload::read(&self.file).map_err(|source| TokenError::Read {
-            path: path(),
-            source,
-        })?;
-        let token = text.lines().next().unwrap_or_default().trim();
-        let fits = (SAFE_TOKEN_CHARS..=MAX_TOKEN_CHARS).contains(&token.len());
-        if !fits || token.contains(char::is_whitespace) {
-            return Err(TokenError::Form { path: path() });
         }
-        *self.token.lock() = hash(token);
-        Ok(())
+        Ok(Some(Arc::new(Self {
+            moderators,
+            operators,
+        })))
+    }
+
+    /// Has the moderators' token read again when its file changes.
+    pub fn watched_by(&self, reloads: &mut Reloads) {
+        if let Some(token) = &self.moderators {
+            token.watched_by("chat interface token", reloads);
+        }
     }
 
     fn lets_in(&self, authorization: Option<&str>) -> bool {
-        let token = authorization.and_then(|header| {
-            let (scheme, token) = header.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        let known = self.token.lock().clone();
-        token.is_some_and(|token| verify_slices_are_equal(&hash(token), &known).is_ok())
+        let mut tokens = self.moderators.iter().chain(&self.operators);
+        tokens.any(|token| token.lets_in(authorization))
     }
 
     /// What the ops port answers by: rooms are asked for at `port`, in `node`'s name.
@@ -135,9 +104,12 @@ impl ChatApi {
                     let text = "the room did not answer in time; what was asked may be done";
                     Err(problem(StatusCode::GATEWAY_TIMEOUT, "timeout", text))
                 });
-                let (status, json) = answer.unwrap_or_else(told);
+                let (status, json) = match answer {
+                    Ok((status, json)) => (status, format!("{json}\n")),
+                    Err(problem) => (problem.status, problem.json()),
+                };
                 metrics.api.with_label_values(&[status.as_str()]).inc();
-                (status, format!("{json}\n"))
+                (status, json.into())
             })
         })
     }
@@ -149,8 +121,7 @@ impl ChatApi {
         node: NodeId,
     ) -> Result<(StatusCode, Value), Problem> {
         if !self.lets_in(request.authorization.as_deref()) {
-            let text =
-                "send the header Authorization: Bearer TOKEN, with the token of --chat-api-token";
+            let text = "send the header Authorization: Bearer TOKEN, with the token of --chat-api-token or --api-token";
             return Err(problem(StatusCode::UNAUTHORIZED, "unauthorized", text));
         }
         let (room, wanted) = wanted(
@@ -174,22 +145,6 @@ impl ChatApi {
             }
         }
     }
-}
-
-fn told(problem: Problem) -> (StatusCode, Value) {
-    let Problem {
-        status,
-        code,
-        message,
-    } = problem;
-    (
-        status,
-        json!({ "error": { "code": code, "message": message } }),
-    )
-}
-
-fn hash(token: &str) -> Vec<u8> {
-    digest::digest(&SHA256, token.as_bytes()).as_ref().to_vec()
 }
 
 fn gone() -> Problem {

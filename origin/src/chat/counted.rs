@@ -1,19 +1,45 @@
 //! Who reads a room, as its children and, on a bus, other origins tell: summed at
-//! most once a second, and at least as often as what was told grows old.
+//! most once a second, and at least as often as what was told grows old. The sum is
+//! what the channel list shows, everywhere.
 
 use std::sync::Arc;
 
-use common::chat::{
-    Counts, Presence, Present,
-    presence::{PACE, TELL_AGAIN},
+use common::{
+    chat::{
+        Counts, Presence, Present,
+        presence::{PACE, TELL_AGAIN},
+    },
+    live::{Audience, Crowd},
+    names::{ChannelName, NodeId},
+    tls::Role,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::metrics::ChatMetrics;
 
+/// Where a room's sum is shown: this node's word on one channel.
+#[derive(Debug, Clone)]
+pub(super) struct Tally {
+    pub(super) audience: Arc<Audience>,
+    pub(super) node: NodeId,
+    pub(super) room: ChannelName,
+}
+
+impl Tally {
+    fn show(&self, counts: Counts) {
+        let crowd = Crowd {
+            viewers: counts.viewers,
+            chatters: counts.chatters,
+        };
+        let said = [(self.room.clone(), crowd)];
+        self.audience.tell(&self.node, Role::Origin, said);
+    }
+}
+
 /// See the module's text. Held by the room's task.
 pub(super) struct Counted {
     metrics: ChatMetrics,
+    tally: Tally,
     /// What children tell; what they are told.
     presence: Arc<Presence>,
     /// What other origins tell of theirs.
@@ -30,10 +56,11 @@ pub(super) struct Counted {
 
 impl Counted {
     /// `names`: whether the room tells who is there.
-    pub(super) fn new(metrics: ChatMetrics, names: bool) -> Self {
+    pub(super) fn new(metrics: ChatMetrics, tally: Tally, names: bool) -> Self {
         metrics.rooms.inc();
         Self {
             metrics,
+            tally,
             presence: Arc::default(),
             others: Presence::default(),
             names,
@@ -82,7 +109,9 @@ impl Counted {
             names: self.names.then(Arc::default),
         });
         self.measure(own.counts);
-        self.presence.set_total(self.others.sum(own.clone()));
+        let all = self.others.sum(own.clone());
+        self.tally.show(all.counts);
+        self.presence.set_total(all);
         let fresh = |told: &(Present, Instant)| told.0 == own && now < told.1 + TELL_AGAIN;
         if self.told.as_ref().is_some_and(fresh) {
             return None;
@@ -107,6 +136,7 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.metrics.rooms.dec();
+        self.tally.show(Counts::default());
         self.measure(Counts::default());
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use common::{
     chat::{Asked, Feed, Limits, RoomHandle, home::home},
     link::{ChatPort, Code, OpenRoom},
-    live::UnixMs,
+    live::{Audience, UnixMs},
     names::{ChannelName, NodeId},
 };
 use tokio::{
@@ -20,7 +20,7 @@ use super::{
     ChatConfig, ChatMetrics, Policy, Recorder, Store, StoreError,
     bus::{self, BusRoom},
     clue::Clue,
-    counted::Counted,
+    counted::{Counted, Tally},
     desk::Desk,
     ledger::Ledger,
     room::Room,
@@ -76,6 +76,7 @@ pub struct Rooms {
     rooms: HashMap<ChannelName, Held>,
     policy: watch::Receiver<Arc<Policy>>,
     recorder: Recorder,
+    audience: Arc<Audience>,
 }
 
 impl std::fmt::Debug for Rooms {
@@ -133,6 +134,7 @@ impl Rooms {
             rooms: HashMap::new(),
             policy: watch::channel(Arc::default()).1,
             recorder: Recorder::default(),
+            audience: Arc::default(),
         };
         (rooms, port)
     }
@@ -148,6 +150,13 @@ impl Rooms {
     #[must_use]
     pub fn recorded_by(mut self, recorder: Recorder) -> Self {
         self.recorder = recorder;
+        self
+    }
+
+    /// Shows there how many watch and chat.
+    #[must_use]
+    pub fn shown_in(mut self, audience: Arc<Audience>) -> Self {
+        self.audience = audience;
         self
     }
 
@@ -189,7 +198,12 @@ impl Rooms {
         }
         let (mailbox, asks) = mpsc::channel(MAILBOX);
         let names = self.config.names(&room);
-        let counted = Counted::new(self.shared.metrics.clone(), names);
+        let tally = Tally {
+            audience: self.audience.clone(),
+            node: self.node.clone(),
+            room: room.clone(),
+        };
+        let counted = Counted::new(self.shared.metrics.clone(), tally, names);
         let presence = counted.presence().clone();
         let feed = match &self.keeper {
             Keeper::File(store) => {

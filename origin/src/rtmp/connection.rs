@@ -6,24 +6,28 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
 use common::names::ChannelName;
 use common::rtmp::enhanced::Capabilities;
-use common::rtmp::{PublishRequest, RtmpError, ServerEvent, ServerSession};
+use common::rtmp::{MediaMessage, PublishRequest, RtmpError, ServerEvent, ServerSession};
 use common::shutdown::Shutdown;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::admission::Admission;
+use super::hand_over::{HandOver, Kept, Leaver, Opening, Place};
 use super::metrics::RtmpMetrics;
 use super::queue::{EventSender, Refused, queue};
 use super::{CloseHandle, EndReason, Publish, PublishEvent};
-use crate::keys::KeyRing;
+use crate::keys::{Grant, KeyRing};
 
 /// The application that publishers name: `rtmp://host/live/{key}`.
 const APP: &str = "live";
@@ -47,7 +51,26 @@ pub(super) struct Context {
     pub(super) publishes: mpsc::Sender<Publish>,
     pub(super) admission: Arc<Admission>,
     pub(super) offered: Capabilities,
+    /// Where publishers go at the end, if they may.
+    pub(super) hand_over: Option<Arc<HandOver>>,
 }
+
+/// What a publisher's bytes come through.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// The socket, where another process could read on from it: the state of a TLS
+    /// session stays here.
+    fn movable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+impl Stream for TcpStream {
+    fn movable(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+}
+
+impl Stream for tokio_rustls::server::TlsStream<TcpStream> {}
 
 /// Why the loop is over.
 #[derive(Debug)]
@@ -60,6 +83,8 @@ enum Stop {
     /// The key or the application; the peer has its status already.
     Refused(&'static str),
     Shutdown,
+    /// The next process goes on from here.
+    HandedOver(Box<Place>),
 }
 
 impl From<io::Error> for Stop {
@@ -74,13 +99,50 @@ impl From<RtmpError> for Stop {
     }
 }
 
+const REVOKED: &str = "this stream key was revoked";
+
 /// The running publish of a connection.
 struct Live {
     channel: ChannelName,
+    right: Right,
     events: EventSender,
     close: mpsc::Receiver<String>,
     since: Instant,
     from_byte: u64,
+    opening: Opening,
+}
+
+/// By which it publishes, for as long as the key is in force.
+struct Right {
+    grant: Grant,
+    keys: Arc<KeyRing>,
+    changes: watch::Receiver<u64>,
+}
+
+impl Right {
+    /// Changes are looked at from before the key is.
+    fn of(keys: &Arc<KeyRing>, grant: impl Fn(&KeyRing) -> Option<Grant>) -> Option<Self> {
+        let (keys, changes) = (keys.clone(), keys.changes());
+        let grant = grant(&keys)?;
+        Some(Self {
+            grant,
+            keys,
+            changes,
+        })
+    }
+
+    /// Resolves once the key does not open its channel any more. Cancel-safe.
+    async fn lost(&mut self) {
+        loop {
+            if self.changes.changed().await.is_err() {
+                // The ring lives here: this can't be.
+                return std::future::pending().await;
+            }
+            if !self.keys.holds(&self.grant) {
+                return;
+            }
+        }
+    }
 }
 
 /// A share of a gauge that goes when its owner goes.
@@ -117,6 +179,8 @@ struct Connection<S> {
     context: Arc<Context>,
     shutdown: Shutdown,
     live: Option<Live>,
+    /// From a publish that may be handed over to the end.
+    leaver: Option<Leaver>,
     sender: String,
     /// Whether it ever had a publish, of whose end there is a line.
     published: bool,
@@ -126,31 +190,146 @@ struct Connection<S> {
 
 /// Serves one connection to its end. The stream has no publisher's bytes read
 /// yet; a TLS handshake is over.
-pub(super) async fn run<S>(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: Shutdown)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let metrics = context.metrics.clone();
+pub(super) async fn run<S: Stream>(
+    stream: S,
+    peer: SocketAddr,
+    context: Arc<Context>,
+    shutdown: Shutdown,
+) {
     let now = Instant::now().into_std();
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), peer);
-    let mut connection = Connection {
-        stream,
-        peer,
-        session: ServerSession::new(seed, context.offered.clone(), now),
-        context,
-        shutdown,
-        live: None,
-        sender: String::new(),
-        published: false,
-        partial: Share::new(&metrics.partial_message_bytes, 0),
-        publishing: Share::new(&metrics.publishing, 0),
-    };
+    let session = ServerSession::new(seed, context.offered.clone(), now);
+    let mut connection = Connection::new(stream, peer, session, context, shutdown);
     // Boxed: the loop's state is much larger than what a slot of the set needs.
     let stop = Box::pin(connection.drive()).await;
     connection.finish(stop).await;
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+/// Goes on with a publisher of the process before this one.
+pub(super) async fn go_on(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    context: Arc<Context>,
+    shutdown: Shutdown,
+) {
+    let now = Instant::now();
+    let session = place.session.clone();
+    let session = ServerSession::resumed(session, context.offered.clone(), now.into_std());
+    let (Some(session), Some(channel)) = (session, place.channel()) else {
+        warn!(%peer, "a publisher's place can't be read; it has to come again");
+        return;
+    };
+    let mut connection = Connection::new(stream, peer, session, context, shutdown);
+    connection.sender.clone_from(&place.sender);
+    let resumed = async {
+        connection.resume(channel, &place, now).await?;
+        Ok::<Stop, Stop>(connection.drive().await)
+    };
+    let stop = Box::pin(resumed).await.unwrap_or_else(|stop| stop);
+    connection.finish(stop).await;
+}
+
+impl<S: Stream> Connection<S> {
+    fn new(
+        stream: S,
+        peer: SocketAddr,
+        session: ServerSession,
+        context: Arc<Context>,
+        shutdown: Shutdown,
+    ) -> Self {
+        let metrics = context.metrics.clone();
+        Self {
+            stream,
+            peer,
+            session,
+            context,
+            shutdown,
+            live: None,
+            leaver: None,
+            sender: String::new(),
+            published: false,
+            partial: Share::new(&metrics.partial_message_bytes, 0),
+            publishing: Share::new(&metrics.publishing, 0),
+        }
+    }
+
+    /// Begins where the process before this one ended.
+    async fn resume(
+        &mut self,
+        channel: ChannelName,
+        place: &Place,
+        now: Instant,
+    ) -> Result<(), Stop> {
+        let handed_on = match self.right_of(&channel, &place.grant) {
+            Some(right) => self.hand_on(right, now).await,
+            None => Err((REVOKED, "NetStream.Publish.BadName")),
+        };
+        match handed_on {
+            Ok(live) => self.goes_live(live),
+            Err((description, code)) => {
+                self.session
+                    .reject_publish(code, description, now.into_std());
+                return Err(Stop::Refused(description));
+            }
+        }
+        for event in place.events(now) {
+            self.forward(event).await?;
+        }
+        self.take(&mut &place.unread()[..], now).await
+    }
+
+    fn goes_live(&mut self, live: Live) {
+        self.context.metrics.publishes.inc();
+        self.publishing.set(1);
+        self.live = Some(live);
+        self.published = true;
+        let movable = self.stream.movable().is_some();
+        let hand_over = self.context.hand_over.as_ref().filter(|_| movable);
+        self.leaver = hand_over.map(HandOver::enter);
+    }
+
+    /// Where the next process goes on, if this message is where.
+    async fn leaves(&mut self, media: &MediaMessage, unread: &[u8]) -> Result<Option<Place>, Stop> {
+        let (Some(hand_over), Some(_)) = (&self.context.hand_over, &self.leaver) else {
+            return Ok(None);
+        };
+        let Some(live) = self.live.as_ref().filter(|_| hand_over.has_begun()) else {
+            return Ok(None);
+        };
+        if !live.opening.may_begin(media.kind, &media.payload) {
+            return Ok(None);
+        }
+        self.flush().await?;
+        let (Some(session), Some(live)) = (self.session.suspended(), &self.live) else {
+            return Ok(None);
+        };
+        Ok(Some(Place {
+            channel: live.channel.to_string(),
+            grant: live.right.grant.place(),
+            sender: self.sender.clone(),
+            session,
+            opening: live.opening.kept(),
+            metadata: live.opening.metadata(),
+            next: Kept::of(media.kind, media.timestamp_ms, &media.payload),
+            unread: BASE64.encode(unread),
+        }))
+    }
+
+    /// The last of a connection that the next process has.
+    async fn hand_over(mut self, place: &Place) {
+        self.end_publish(EndReason::HandedOver).await;
+        let (Some(hand_over), Some(socket)) = (&self.context.hand_over, self.stream.movable())
+        else {
+            return;
+        };
+        match hand_over.store(place, socket).await {
+            Ok(()) => info!(channel = place.channel, "publisher handed over"),
+            // Its socket closes, and it comes again.
+            Err(error) => warn!(channel = place.channel, %error, "publisher not handed over"),
+        }
+    }
+
     async fn drive(&mut self) -> Stop {
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         loop {
@@ -202,6 +381,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.forward(PublishEvent::Metadata(properties)).await?;
                 }
                 ServerEvent::Media(media) => {
+                    if let Some(place) = self.leaves(&media, input).await? {
+                        return Err(Stop::HandedOver(Box::new(place)));
+                    }
                     let event = PublishEvent::Media {
                         kind: media.kind,
                         timestamp_ms: media.timestamp_ms,
@@ -225,8 +407,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             refused("publish to rtmp://HOST/live/KEY: there is no other application")
         } else if admission.keys_blocked(address, std_now) {
             refused("too many wrong stream keys; wait a minute")
-        } else if let Some(channel) = self.context.keys.authorise(&request.key) {
-            Ok(channel)
+        } else if let Some(right) = self.right(&request.key) {
+            Ok(right)
         } else {
             let addresses = admission.wrong_key(address, std_now);
             let addresses = i64::try_from(addresses).unwrap_or(i64::MAX);
@@ -234,7 +416,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             refused("wrong stream key")
         };
         let handed_on = match authorised {
-            Ok(channel) => self.hand_on(channel, now).await,
+            Ok(right) => self.hand_on(right, now).await,
             Err(refusal) => {
                 self.context.metrics.auth_failures.inc();
                 Err(refusal)
@@ -243,10 +425,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match handed_on {
             Ok(live) => {
                 info!(channel = %live.channel, sender = ?self.sender, "publish accepted");
-                self.context.metrics.publishes.inc();
-                self.publishing.set(1);
-                self.live = Some(live);
-                self.published = true;
+                self.goes_live(live);
                 self.session.accept_publish(std_now);
                 self.flush().await
             }
@@ -257,12 +436,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    fn right(&self, key: &str) -> Option<Right> {
+        Right::of(&self.context.keys, |keys| keys.authorise(key))
+    }
+
+    /// The right that a publisher had in the process before.
+    fn right_of(&self, channel: &ChannelName, place: &str) -> Option<Right> {
+        Right::of(&self.context.keys, |keys| keys.granted(channel, place))
+    }
+
     /// Gives the publish to its owner, before the publisher hears of it.
     async fn hand_on(
         &self,
-        channel: ChannelName,
+        right: Right,
         now: Instant,
     ) -> Result<Live, (&'static str, &'static str)> {
+        let channel = right.grant.channel.clone();
         let (events, receiver) = queue(&self.context.metrics.queued_bytes);
         let (handle, close) = CloseHandle::channel();
         let publish = Publish {
@@ -278,10 +467,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             sent = sending => match sent {
                 Ok(Ok(())) => Ok(Live {
                     channel,
+                    right,
                     events,
                     close,
                     since: now,
                     from_byte: self.session.offset(),
+                    opening: Opening::default(),
                 }),
                 Ok(Err(_)) => Err(("the server is shutting down", code)),
                 Err(_) => Err(("the server is overloaded", code)),
@@ -292,9 +483,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Queues an event for the owner. While the queue is full this connection
     /// reads nothing; what it has to say is said first.
     async fn forward(&mut self, event: PublishEvent) -> Result<(), Stop> {
-        let Some(live) = &self.live else {
+        let Some(live) = &mut self.live else {
             return Ok(());
         };
+        if self.context.hand_over.is_some() {
+            live.opening.note(&event);
+        }
         let event = match live.events.try_send(event) {
             Ok(()) => return Ok(()),
             Err(Refused::Full(event)) => Some(event),
@@ -344,6 +538,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let bytes = self.session.offset() - live.from_byte;
         info!(channel = %live.channel, %reason, seconds, bytes, "publish ended");
         self.publishing.set(0);
+        if reason != EndReason::HandedOver {
+            self.leaver = None;
+        }
         // An owner that takes no more events learns of the end by the queue's own.
         let _ = timeout(
             HAND_ON_DEADLINE,
@@ -353,6 +550,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn finish(mut self, stop: Stop) {
+        let stop = match stop {
+            Stop::HandedOver(place) => return self.hand_over(&place).await,
+            stop => stop,
+        };
         let now = Instant::now().into_std();
         let failed = "NetStream.Publish.Failed";
         let reason = match stop {
@@ -382,7 +583,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 info!(sender = ?self.sender, "publish refused: {why}");
                 EndReason::Closed(why.to_owned())
             }
-            Stop::Shutdown => {
+            Stop::Shutdown | Stop::HandedOver(_) => {
                 self.session
                     .reject_publish(failed, "the server is shutting down", now);
                 EndReason::Shutdown
@@ -419,7 +620,7 @@ async fn at(deadline: Option<std::time::Instant>) {
 }
 
 /// Resolves with the reason once the owner has closed the publish or let go of
-/// its events; never without a publish.
+/// its events, or its key was revoked; never without a publish.
 async fn closed(live: &mut Option<Live>) -> String {
     let Some(live) = live else {
         return std::future::pending().await;
@@ -428,6 +629,7 @@ async fn closed(live: &mut Option<Live>) -> String {
         biased;
         Some(reason) = live.close.recv() => reason,
         () = live.events.closed() => last_words(live),
+        () = live.right.lost() => REVOKED.to_owned(),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::rtmp::enhanced::Capabilities;
 use common::rtmp::limits::HANDSHAKE_DEADLINE;
+use common::service::Inherited;
 use common::shutdown::Shutdown;
 use common::tls::{TlsError, WebCertificate, web_server_config};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +23,7 @@ use tracing::{Instrument, debug, error, info, info_span};
 
 use super::admission::{Admission, Slot};
 use super::connection::{self, Context, Share};
+use super::hand_over::{HandOver, Handed};
 use super::{Publish, RtmpConfig, RtmpMetrics};
 use crate::keys::KeyRing;
 
@@ -56,22 +58,24 @@ pub struct RtmpServer {
     rtmp: TcpListener,
     rtmps: Option<(TcpListener, Arc<rustls::ServerConfig>, Arc<WebCertificate>)>,
     admission: Arc<Admission>,
-    context: Arc<Context>,
+    context: Context,
+    handed: Vec<Handed>,
 }
 
 impl RtmpServer {
-    /// Binds the listeners. `publishes` is where authorised publishes go; its
+    /// Binds the listeners that are not `inherited`. `publishes` is where authorised publishes go; its
     /// capacity bounds those that the owner has not looked at yet.
     ///
     /// # Errors
     /// A taken port, or an unusable certificate.
     pub async fn bind(
         config: &RtmpConfig,
+        inherited: &mut Inherited,
         keys: Arc<KeyRing>,
         metrics: RtmpMetrics,
         publishes: mpsc::Sender<Publish>,
     ) -> Result<Self, RtmpServerError> {
-        let rtmp = listen("rtmp", config.rtmp_listen).await?;
+        let rtmp = listen("rtmp", config.rtmp_listen, inherited).await?;
         let rtmps = match (
             &config.rtmps_listen,
             &config.rtmp_tls_cert,
@@ -82,25 +86,36 @@ impl RtmpServer {
                 let mut tls = (*web_server_config(certificate.clone())?).clone();
                 // RTMP has no ALPN name.
                 tls.alpn_protocols.clear();
-                let listener = listen("rtmps", *address).await?;
+                let listener = listen("rtmps", *address, inherited).await?;
                 Some((listener, Arc::new(tls), certificate))
             }
             _ => None,
         };
         let admission = Admission::new(config);
-        let context = Arc::new(Context {
+        let context = Context {
             keys,
             metrics,
             publishes,
             admission: admission.clone(),
             offered: Capabilities::forwarding(VIDEO_FOURCCS, AUDIO_FOURCCS),
-        });
+            hand_over: None,
+        };
         Ok(Self {
             rtmp,
             rtmps,
             admission,
             context,
+            handed: Vec::new(),
         })
+    }
+
+    /// Goes on with the publishers of the process before this one, and leaves its
+    /// own to the next.
+    #[must_use]
+    pub fn handing_over(mut self, handed: Vec<Handed>, to: Option<Arc<HandOver>>) -> Self {
+        self.handed = handed;
+        self.context.hand_over = to;
+        self
     }
 
     /// Where rtmp:// listens.
@@ -127,9 +142,11 @@ impl RtmpServer {
             .map(|(.., certificate)| certificate.clone())
     }
 
-    /// Serves until the drain, then until the last connection has ended.
+    /// Serves until the drain, then until the last connection has ended. Once
+    /// publishers are handed over nobody is taken: they wait for the next process.
     pub async fn run(self, shutdown: Shutdown) {
         let _guard = shutdown.guard();
+        let context = Arc::new(self.context);
         if let Ok(address) = self.rtmp.local_addr() {
             info!(%address, "listening for rtmp");
         }
@@ -142,9 +159,26 @@ impl RtmpServer {
         }
         // Bounded by the connection limit.
         let mut connections = JoinSet::new();
+        for Handed { stream, place } in self.handed {
+            let Ok(peer) = stream.peer_addr() else {
+                continue;
+            };
+            let now = tokio::time::Instant::now().into_std();
+            let Ok(slot) = self.admission.admit(peer.ip(), now) else {
+                continue;
+            };
+            let (context, shutdown) = (context.clone(), shutdown.clone());
+            let going_on = async move {
+                let _open = Share::new(&context.metrics.connections, 1);
+                connection::go_on(stream, peer, place, context, shutdown).await;
+                drop(slot);
+            };
+            connections.spawn(going_on.instrument(info_span!("rtmp", %peer)));
+        }
         loop {
             let (accepted, tls) = tokio::select! {
                 () = shutdown.draining() => break,
+                () = hands_over(&context) => break,
                 accepted = self.rtmp.accept() => (accepted, None),
                 accepted = accept(rtmps.as_ref()) => (accepted, acceptor.clone()),
                 Some(ended) = connections.join_next() => {
@@ -165,17 +199,13 @@ impl RtmpServer {
             let now = tokio::time::Instant::now().into_std();
             match self.admission.admit(peer.ip(), now) {
                 Ok(slot) => {
-                    let context = self.context.clone();
+                    let context = context.clone();
                     let serving = serve(socket, peer, tls, context, shutdown.clone(), slot);
                     connections.spawn(serving.instrument(info_span!("rtmp", %peer)));
                 }
                 Err(refusal) => {
                     let reason = refusal.label();
-                    self.context
-                        .metrics
-                        .rejected
-                        .with_label_values(&[reason])
-                        .inc();
+                    context.metrics.rejected.with_label_values(&[reason]).inc();
                     debug!(%peer, reason, "RTMP connection refused");
                 }
             }
@@ -184,11 +214,19 @@ impl RtmpServer {
     }
 }
 
+async fn hands_over(context: &Context) {
+    match &context.hand_over {
+        Some(hand_over) => hand_over.begins().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn listen(
     protocol: &'static str,
     address: SocketAddr,
+    inherited: &mut Inherited,
 ) -> Result<TcpListener, RtmpServerError> {
-    let listener = TcpListener::bind(address).await;
+    let listener = inherited.listener(protocol, address).await;
     listener.map_err(|error| RtmpServerError::Listen {
         protocol,
         address,

@@ -1,3 +1,4 @@
+mod hand_over;
 mod in_memory;
 
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use common::rtmp::amf0::Value;
 use common::rtmp::enhanced::Capabilities;
 use common::rtmp::{ClientConfig, ClientEvent, ClientSession};
+use common::service::Inherited;
 use common::shutdown::Shutdown;
 use prometheus::Registry;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -33,7 +35,10 @@ pub(super) fn config() -> RtmpConfig {
 }
 
 fn keys() -> Arc<KeyRing> {
-    let dir = tempfile::tempdir().unwrap();
+    keys_in(&tempfile::tempdir().unwrap())
+}
+
+fn keys_in(dir: &tempfile::TempDir) -> Arc<KeyRing> {
     let path = dir.path().join("keys");
     std::fs::write(&path, format!("{KEY} news\n{OTHER_KEY} sport\n")).unwrap();
     KeyRing::from_config(&KeysConfig {
@@ -54,9 +59,14 @@ struct Running {
 
 impl Running {
     async fn start(config: RtmpConfig) -> Self {
+        Self::with(config, keys()).await
+    }
+
+    async fn with(config: RtmpConfig, keys: Arc<KeyRing>) -> Self {
         let metrics = RtmpMetrics::register(&Registry::new());
         let (sender, publishes) = mpsc::channel(4);
-        let server = RtmpServer::bind(&config, keys(), metrics.clone(), sender);
+        let mut none = Inherited::none();
+        let server = RtmpServer::bind(&config, &mut none, keys, metrics.clone(), sender);
         let server = server.await.unwrap();
         let shutdown = Shutdown::new();
         Self {
@@ -428,6 +438,32 @@ async fn connections_past_the_limit_are_closed_at_once() {
         tokio::task::yield_now().await;
     }
     let _third = server.publish(KEY).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_revoked_key_ends_its_publish_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = keys_in(&dir);
+    let mut server = Running::with(config(), keys.clone()).await;
+    let (mut news, mut news_publish) = server.publish(KEY).await;
+    let (mut sport, mut sport_publish) = server.publish(OTHER_KEY).await;
+    let listed = keys.list();
+    let (_, id) = listed.iter().find(|(of, _)| of.as_str() == "news").unwrap();
+    keys.revoke(*id).unwrap();
+    let told = news.next_status().await;
+    assert!(format!("{told:?}").contains("revoked"), "{told:?}");
+    let ended = news_publish.events.recv().await.unwrap();
+    let reason = EndReason::Closed("this stream key was revoked".to_owned());
+    assert_eq!(ended, PublishEvent::Ended(reason));
+    sport.send(40, 100).await;
+    assert_eq!(next_media(&mut sport_publish).await, (40, 100));
+    let refused = server.client(KEY).await.next_status().await;
+    assert!(
+        format!("{refused:?}").contains("wrong stream key"),
+        "{refused:?}"
+    );
+    drop((news, sport));
     server.stop().await;
 }
 

@@ -9,8 +9,10 @@
 //! is not here yet is asked of the node itself ([`Demand`]).
 
 mod chat;
+mod children;
 pub mod config;
 mod demand;
+mod ingests;
 mod metrics;
 mod past;
 mod request;
@@ -33,13 +35,15 @@ use super::{
     stream::{self, Reader, StreamError, Writer},
 };
 use crate::{
-    live::Directory,
+    ingest::Ingests,
+    live::{Abouts, Audience, Directory},
     quic::{Connection, Handshake, Listener, RecvStream, RequestLimit},
     shutdown::Shutdown,
     tls::{Identity, Role},
 };
 
 pub use chat::{ChatPort, OpenRoom};
+pub use children::Children;
 pub use config::NodeConfig;
 use demand::Node;
 pub use demand::{Demand, Fetched, demands};
@@ -63,6 +67,14 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 /// What a drained child gets to subscribe elsewhere.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// What is under way gets to arrive where the next process takes over at once:
+/// two round trips of a long path. Viewers have a hold-back of a second to wait.
+const RETURN: Duration = Duration::from_millis(250);
+
+/// For the closing frames to leave. Less than a child's shortest pause before it
+/// dials again (50 ms).
+const FAREWELL: Duration = Duration::from_millis(20);
+
 /// How long a channel may take until it can be played, where nobody says otherwise:
 /// the longest GOP by default, and what is made of it.
 const PLAYABLE_WITHIN: Duration = Duration::from_secs(15);
@@ -83,8 +95,12 @@ struct Shared {
     /// Whether this node knows what there is; `None` where it makes it itself.
     synced: Option<Synced>,
     alternatives: Vec<String>,
+    ingests: Arc<Ingests>,
     chat: Option<ChatPort>,
     playable_within: Duration,
+    abouts: Arc<Abouts>,
+    audience: Arc<Audience>,
+    children: Children,
 }
 
 /// See the module's text.
@@ -116,8 +132,12 @@ impl LinkServer {
                 node: Node::default(),
                 synced: None,
                 alternatives: Vec::new(),
+                ingests: Arc::default(),
                 chat: None,
                 playable_within: PLAYABLE_WITHIN,
+                abouts: Arc::default(),
+                audience: Arc::default(),
+                children: Children::default(),
             },
         }
     }
@@ -146,6 +166,28 @@ impl LinkServer {
         self
     }
 
+    /// Tells children of these places to publish to, this node's own or those it
+    /// was told of.
+    #[must_use]
+    pub fn telling_of(mut self, ingests: Arc<Ingests>) -> Self {
+        self.shared.ingests = ingests;
+        self
+    }
+
+    /// Tells children what is said of channels, and how many watch them.
+    #[must_use]
+    pub fn telling(mut self, abouts: Arc<Abouts>, audience: Arc<Audience>) -> Self {
+        self.shared.abouts = abouts;
+        self.shared.audience = audience;
+        self
+    }
+
+    /// Who pulls from here, for as long as the server runs.
+    #[must_use]
+    pub fn children(&self) -> Children {
+        self.shared.children.clone()
+    }
+
     /// Where children are sent when this node drains, as `host:port`.
     #[must_use]
     pub fn leaving_to(mut self, alternatives: Vec<String>) -> Self {
@@ -154,7 +196,8 @@ impl LinkServer {
     }
 
     /// Serves until the drain; then children are told, get three seconds, and the
-    /// listener closes.
+    /// listener closes. Of a node that returns at once they are not told: what is
+    /// on its way arrives, and they dial again.
     pub async fn run(self, listener: Listener, shutdown: Shutdown) {
         let _guard = shutdown.guard();
         let shared = Arc::new(self.shared);
@@ -175,7 +218,13 @@ impl LinkServer {
         listener.stop_accepting();
         while connections.join_next().await.is_some() {}
         listener.close(u32::from(Code::Ok.number()).into(), b"drained");
-        listener.wait_idle().await;
+        if shutdown.is_returning() {
+            // What children send from now on is the next process's, which finds it
+            // in the socket: this one must not read it.
+            tokio::time::sleep(FAREWELL).await;
+        } else {
+            listener.wait_idle().await;
+        }
     }
 }
 
@@ -210,6 +259,7 @@ impl Shared {
 impl Peer {
     async fn serve(self, shutdown: Shutdown) {
         let _counted = Counted::new(&self.shared.metrics.connections);
+        let _entered = self.shared.children.enter(&self.connection, &self.identity);
         let address = self.connection.remote_address();
         info!(node = %self.identity.node, peer = %address, "child connected");
         let mut tasks = JoinSet::new();
@@ -237,6 +287,10 @@ impl Peer {
                 },
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
                 () = shutdown.draining(), if drained_at.is_none() => {
+                    if shutdown.is_returning() {
+                        drained_at = Some(Instant::now() + RETURN);
+                        continue;
+                    }
                     drained_at = Some(Instant::now() + DRAIN);
                     let peer = self.clone();
                     tasks.spawn(async move { peer.go_away().await });
@@ -262,7 +316,9 @@ impl Peer {
     async fn introduced(self, stream: RecvStream) {
         let mut reader = Reader::new(stream);
         match timeout(REQUEST_DEADLINE, reader.next()).await {
-            Ok(Ok(Some(Message::Hello(hello)))) if hello.node == self.identity.node => {}
+            Ok(Ok(Some(Message::Hello(hello)))) if hello.node == self.identity.node => {
+                self.shared.children.introduced(&self.connection, &hello);
+            }
             Ok(Ok(Some(Message::Hello(hello)))) => {
                 self.shared.metrics.refuse(Code::Unauthorised);
                 warn!(node = %self.identity.node, says = %hello.node, "child refused: not its name");

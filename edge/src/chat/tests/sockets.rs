@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use common::{chat::MessageId, live::Directory};
+use common::{chat::MessageId, live::Directory, service::Inherited};
 use prometheus::Registry;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -46,7 +46,7 @@ impl Served {
         let rig = rig(&flags);
         let http_flags = [&["edge", "--http-listen", "127.0.0.1:0"], http_flags].concat();
         let config = <Cli as clap::Parser>::parse_from(http_flags).http;
-        let listeners = http::bind(&config).await.unwrap();
+        let listeners = http::bind(&config, &mut Inherited::none()).await.unwrap();
         let (http, https) = (listeners.http_address(), listeners.https_address());
         let http = http.unwrap();
         let certificate = listeners.certificate();
@@ -57,7 +57,9 @@ impl Served {
         tokio::spawn(http::serve(
             config, listeners, upstream, None, metrics, shutdown,
         ));
-        let bound = listen::bind(&rig.chat.0.config, certificate).await.unwrap();
+        let bound = listen::bind(&rig.chat.0.config, &mut Inherited::none(), certificate)
+            .await
+            .unwrap();
         let (irc, ircs) = (bound.irc_address().unwrap(), bound.ircs_address());
         tokio::spawn(listen::serve(bound, rig.chat.clone()));
         tokio::spawn(drain::spread(rig.chat.0.clone()));

@@ -383,7 +383,7 @@ proptest! {
             let rig = Rig::live(&[]).await;
             let upstream = Arc::new(Upstream::local(rig.directory.clone()));
             let metrics = HttpMetrics::register(&Registry::new());
-            let server = Server::new(config(&[]), upstream, None, None, metrics);
+            let server = Server::new(config(&[]), upstream, None, None, None, metrics);
             let ours = statuses(&server, Protocol::Http1, &pieces).await;
             let hypers = statuses(&server, Protocol::Unknown, &pieces).await;
             (ours, hypers)

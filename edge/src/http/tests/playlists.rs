@@ -1,13 +1,12 @@
 //! R1 to R5 and T2 to T5 on playlists, over a socket.
 
 use std::{
-    collections::HashMap,
     io::Read,
     time::{Duration, Instant},
 };
 
 use common::{
-    live::{Directory, Phase, Stage},
+    live::{Directory, Stage},
     names::ChannelName,
 };
 use flate2::read::GzDecoder;
@@ -358,25 +357,6 @@ async fn viewers_and_channels_are_listed() {
     assert_eq!(tracks[0]["name"], "v0");
     assert_eq!(tracks[0]["width"], 1280);
     assert_eq!(tracks[1]["kind"], "audio");
-}
-
-/// Also where nobody has watched it yet, so that this edge knows it by name only.
-#[tokio::test]
-async fn a_channels_state_is_what_its_origin_says() {
-    let rig = Rig::start(&[], 4).await;
-    for (phase, state) in [
-        (Phase::Starting, "starting"),
-        (Phase::Live, "live"),
-        (Phase::Lost, "lost"),
-        (Phase::Ended, "ended"),
-    ] {
-        let mut channel = rig.studio.channel(Stage::Starting);
-        channel.announcement.phase = phase;
-        rig.directory.put(channel);
-        let list = crate::api::channels(&rig.directory.snapshot(), &HashMap::new(), |_| None);
-        let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
-        assert_eq!(list["channels"][0]["state"], state);
-    }
 }
 
 /// Who looks at the metrics alone sees them too.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use clap::Parser;
-use common::{live::Directory, shutdown::Shutdown};
+use common::{ingest::Ingests, live::Directory, service::Inherited, shutdown::Shutdown};
 use prometheus::Registry;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,6 +14,7 @@ use super::super::{HttpConfig, HttpMetrics, bind, serve};
 use crate::{
     chat::{Chat, ChatConfig, ChatMetrics},
     fixture::{Studio, audio, plan, video},
+    geo::{Geo, GeoConfig},
     upstream::Upstream,
     view::{ViewConfig, ViewMetrics, Viewing},
 };
@@ -26,6 +27,8 @@ struct Cli {
     view: ViewConfig,
     #[command(flatten)]
     chat: ChatConfig,
+    #[command(flatten)]
+    geo: GeoConfig,
 }
 
 pub(in crate::http) fn config(flags: &[&str]) -> HttpConfig {
@@ -41,6 +44,8 @@ pub(super) struct Rig {
     pub(super) address: SocketAddr,
     pub(super) studio: Studio,
     pub(super) directory: Arc<Directory>,
+    pub(super) ingests: Arc<Ingests>,
+    pub(super) upstream: Arc<Upstream>,
     pub(super) metrics: HttpMetrics,
     pub(super) shutdown: Shutdown,
 }
@@ -60,7 +65,7 @@ impl Rig {
         rig
     }
 
-    fn fill(&mut self) {
+    pub(super) fn fill(&mut self) {
         self.studio.segments(100, 106);
         for name in [crate::fixture::V, crate::fixture::A] {
             self.studio.open(name, 106);
@@ -86,10 +91,12 @@ impl Rig {
         let (config, view) = (cli.http, cli.view);
         let view_metrics = ViewMetrics::register(&Registry::new());
         let viewing = Viewing::from_config(&view, view_metrics).unwrap();
-        let mut listeners = bind(&config).await.unwrap();
+        let mut listeners = bind(&config, &mut Inherited::none()).await.unwrap();
         let address = listeners.http_address().unwrap();
         let directory = Arc::new(Directory::default());
         let upstream = Arc::new(Upstream::local(directory.clone()));
+        let ingests = upstream.ingests().clone();
+        listeners = listeners.with_geo(Geo::from_config(&cli.geo).unwrap());
         let metrics = HttpMetrics::register(&Registry::new());
         let shutdown = Shutdown::new();
         if chats {
@@ -100,7 +107,7 @@ impl Rig {
         let served = serve(
             config,
             listeners,
-            upstream,
+            upstream.clone(),
             viewing,
             metrics.clone(),
             shutdown.clone(),
@@ -110,6 +117,8 @@ impl Rig {
             address,
             studio: Studio::new(plan(target_duration_s), vec![audio(), video()]),
             directory,
+            ingests,
+            upstream,
             metrics,
             shutdown,
         }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use common::service::Inherited;
 use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -279,10 +280,23 @@ async fn draining_finishes_what_waits_and_takes_nothing_new() {
     one.ask("GET", path, &[]).await;
     let mut idle = rig.connect().await;
     idle.get(MEDIA, &[]).await;
+    let (mut once, mut silent) = (rig.connect().await, rig.connect().await);
+    once.get(MEDIA, &[]).await;
     let mut two = H2::to(rig.address).await;
     let waiting = tokio::spawn(async move { two.get(path).await.0 });
     rig.until_held(2).await;
     rig.shutdown.drain();
+    // Requests that were on their way are answered; one says that it is the last.
+    for late in [&mut once, &mut silent] {
+        loop {
+            let reply = late.get(MEDIA, &[]).await;
+            assert_eq!(reply.status, 200);
+            if reply.header("connection") == "close" {
+                break;
+            }
+        }
+        late.ended().await;
+    }
     idle.ended().await;
     assert!(rig.shutdown.drained(Duration::ZERO).await.is_err());
     rig.studio.part(V, 106, 2);
@@ -359,7 +373,7 @@ async fn t1_tls_offers_http2_and_http1() {
         "1",
     ];
     let config = config(&flags);
-    let listeners = bind(&config).await.unwrap();
+    let listeners = bind(&config, &mut Inherited::none()).await.unwrap();
     let address = listeners.https_address().unwrap();
     assert!(listeners.certificate().is_some());
     let rig = Rig::live(&[]).await;
@@ -443,7 +457,7 @@ async fn a_listener_that_cannot_be_names_its_flag() {
     ] {
         let mut all = vec!["edge"];
         all.extend(flags);
-        let error = match bind(&super::rig::parse(&all)).await {
+        let error = match bind(&super::rig::parse(&all), &mut Inherited::none()).await {
             Ok(_) => panic!("{flags:?}"),
             Err(error) => error.to_string(),
         };
@@ -455,5 +469,9 @@ async fn a_listener_that_cannot_be_names_its_flag() {
         "0.0.0.0:0",
         "--plain-http-anywhere",
     ];
-    assert!(bind(&super::rig::parse(&anywhere)).await.is_ok());
+    assert!(
+        bind(&super::rig::parse(&anywhere), &mut Inherited::none())
+            .await
+            .is_ok()
+    );
 }

@@ -116,8 +116,9 @@ impl Parent {
         tokio::spawn(edge.upstream.clone().serve(demanded));
         let stem = edge.node.as_str();
         let synced = edge.upstream.sync();
+        let ingests = edge.upstream.ingests().clone();
         Self::serve(certs, &directory, listen, stem, |server| {
-            server.pulling(demands, synced)
+            server.pulling(demands, synced).telling_of(ingests)
         })
     }
 

@@ -8,9 +8,10 @@ use std::{
 
 use common::{
     link::{Code, Message, Start, Subscribe, Target, priority, stream},
-    live::{Broadcast, Channel, Directory, Stage, Window},
-    names::{BroadcastId, Msn},
+    live::{Abouts, Audience, Broadcast, Channel, Crowd, Directory, Stage, Window},
+    names::{BroadcastId, ChannelName, Msn},
     quic::client_endpoint,
+    tls::Role,
 };
 
 use super::{any, lossy::Path, stage::*};
@@ -86,6 +87,84 @@ impl Source {
         equals(at, self.window()).await;
         same_bytes(at, self.window(), msn..msn + 3);
     }
+}
+
+/// Titles and counts go down the tree, again when they change, and with the link.
+#[tokio::test]
+async fn what_is_said_of_channels_and_who_watches_is_handed_on() {
+    let certs = Certs::new();
+    let (directory, abouts) = (Arc::<Directory>::default(), Arc::<Abouts>::default());
+    let audience = Arc::<Audience>::default();
+    publish(&directory, 7);
+    let title = |title: &str| abouts.update(&channel(), |about| about.title = title.to_owned());
+    let watched = |viewers| {
+        let crowd = Crowd {
+            viewers,
+            chatters: 1,
+        };
+        let others = (0..600).map(|n| (ChannelName::parse(&format!("c{n}")).unwrap(), crowd));
+        let all = others.chain([(channel(), crowd)]);
+        audience.tell(&node("origin"), Role::Origin, all);
+    };
+    title("one");
+    watched(5);
+    let origin = Parent::serve(&certs, &directory, any(), "origin", |server| {
+        server.telling(abouts.clone(), audience.clone())
+    });
+    let mid = Edge::start(&certs, "edge-1", origin.address);
+    let (demands, demanded) = common::link::demands();
+    tokio::spawn(mid.upstream.clone().serve(demanded));
+    let known = mid.upstream.directory().clone();
+    let mut children = None;
+    let relay = Parent::serve(&certs, &known, any(), "edge-1", |server| {
+        children = Some(server.children());
+        server.pulling(demands, mid.upstream.sync()).telling(
+            mid.upstream.abouts().clone(),
+            mid.upstream.audience().clone(),
+        )
+    });
+    let leaf = Edge::start(&certs, "edge-2", relay.address);
+    let told = async |expected: &str, viewers: u32| {
+        let (mut said, mut counted) = (
+            leaf.upstream.abouts().changes(),
+            leaf.upstream.audience().changes(),
+        );
+        let now = || {
+            let about = leaf.upstream.abouts().get(&channel());
+            let crowds = leaf.upstream.audience().snapshot();
+            let all = crowds
+                .values()
+                .filter(|crowd| crowd.viewers == viewers)
+                .count();
+            about.is_some_and(|about| about.title == expected) && all == 601
+        };
+        while !now() {
+            let changed = async {
+                tokio::select! {
+                    changed = said.changed() => changed,
+                    changed = counted.changed() => changed,
+                }
+            };
+            within(changed).await.unwrap();
+        }
+    };
+    told("one", 5).await;
+    title("two");
+    watched(9);
+    told("two", 9).await;
+    let seen = children.unwrap().seen();
+    assert_eq!((seen.len(), &seen[0].node), (1, &node("edge-2")));
+    let up = leaf.upstream.links();
+    assert_eq!((up.len(), up[0].role), (1, Role::Edge));
+    assert!(up[0].received_bytes > 0 && seen[0].sent_bytes > 0);
+    // Counts of who is not linked any more are nobody's; a title stays with its channel.
+    relay.kill().await;
+    leaf.disconnected().await;
+    let mut counted = leaf.upstream.audience().changes();
+    while leaf.upstream.audience().get(&channel()) != Crowd::default() {
+        within(counted.changed()).await.unwrap();
+    }
+    assert!(leaf.upstream.abouts().get(&channel()).is_some());
 }
 
 fn moves(edge: &Edge) -> f64 {

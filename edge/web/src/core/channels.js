@@ -25,6 +25,7 @@ export function readChannels(body) {
     .filter((channel) => isChannelName(channel?.name) && channel.state !== 'ended')
     .map((channel) => ({
       name: channel.name,
+      title: typeof channel.title === 'string' ? channel.title : '',
       away: channel.state === 'lost',
       liveSinceMs: numberOr(channel.live_since_ms, null),
       viewers: numberOr(channel.viewers, null),
@@ -33,6 +34,13 @@ export function readChannels(body) {
       ),
     }))
     .sort((a, b) => (b.viewers ?? 0) - (a.viewers ?? 0) || a.name.localeCompare(b.name));
+}
+
+// How many are on the air, of which the list has a page: `shown` is what
+// readChannels made of it.
+export function countOf(body, shown) {
+  const listed = Array.isArray(body?.channels) ? body.channels.length : 0;
+  return shown.length + Math.max(0, numberOr(body?.total, listed) - listed);
 }
 
 // One that starts is as good as live: its page waits for the first picture.

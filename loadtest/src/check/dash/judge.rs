@@ -81,18 +81,20 @@ fn transport(snapshot: &Snapshot, v: &mut Verdicts) {
 
 /// D1, D2 and that there is a clock at all (D3).
 fn described(manifest: &Manifest, v: &mut Verdicts) {
-    v.hold(
-        "D1",
-        manifest.profiles.iter().any(|one| one == PROFILE),
-        || format!("profiles are {}", manifest.profiles.join(" ")),
-    );
+    let profile = manifest.profiles.iter().any(|one| one == PROFILE);
     let scope = manifest.service.as_ref();
     let scope = scope.is_some_and(|service| service.scopes.iter().any(|one| one == SCOPE));
     let mut all = sets(manifest);
     let critical = all.all(|(_, set)| set.properties.iter().any(|one| one == CRITICAL));
-    v.hold("D1", scope || critical, || {
-        "no low-latency property or scope".to_owned()
-    });
+    // Who claims neither, as ffmpeg, has not said to which guidelines it keeps.
+    if profile || scope || critical {
+        v.hold("D1", profile, || {
+            format!("profiles are {}", manifest.profiles.join(" "))
+        });
+        v.hold("D1", scope || critical, || {
+            "no low-latency property or scope".to_owned()
+        });
+    }
     let service = manifest.service.clone().unwrap_or_default();
     let ordered = match (service.min_ms, service.target_ms, service.max_ms) {
         (min, Some(target), max) => {
@@ -250,8 +252,10 @@ fn media(fetched: &Fetched, v: &mut Verdicts) {
             let us = u64::try_from(fetched.segment.duration_us).unwrap_or(0);
             us * fetched.timescale / 2_000_000
         };
-        let off = first.tfdt.abs_diff(fetched.segment.time);
-        v.hold("D8", off <= slack, || {
+        let time = u128::from(first.tfdt) * u128::from(fetched.timescale);
+        let time = time / u128::from(fetched.media_timescale.max(1));
+        let off = time.abs_diff(u128::from(fetched.segment.time));
+        v.hold("D8", off <= u128::from(slack), || {
             format!("{kind} {number}: media is {off} ticks off the manifest")
         });
     }
@@ -363,6 +367,7 @@ mod tests {
                 .collect(),
             segment,
             timescale: 120_000,
+            media_timescale: 120_000,
             by_timeline: true,
             late: false,
             status: 200,
@@ -389,6 +394,36 @@ mod tests {
 
     fn broken(seen: &Seen) -> Vec<&'static str> {
         judge(seen, 150_000).broken()
+    }
+
+    #[test]
+    fn d8_media_may_count_by_a_clock_of_its_own() {
+        let mut seen = clean();
+        let fetched = &mut seen.segments[0];
+        fetched.timescale *= 10;
+        fetched.segment.time *= 10;
+        assert_eq!(broken(&seen), [""; 0]);
+        seen.segments[0].media_timescale *= 2;
+        assert_eq!(broken(&seen), ["D8"]);
+    }
+
+    #[test]
+    fn d1_who_claims_nothing_is_held_to_nothing() {
+        let mut seen = clean();
+        for snapshot in &mut seen.manifests {
+            snapshot.manifest.profiles.clear();
+        }
+        assert_eq!(broken(&seen), ["D1"]);
+        for snapshot in &mut seen.manifests {
+            let manifest = &mut snapshot.manifest;
+            if let Some(service) = &mut manifest.service {
+                service.scopes.clear();
+            }
+            for set in manifest.periods.iter_mut().flat_map(|one| &mut one.sets) {
+                set.properties.clear();
+            }
+        }
+        assert_eq!(broken(&seen), [""; 0]);
     }
 
     #[test]

@@ -40,6 +40,23 @@ fn c1_and_c5_init_segments() {
 }
 
 #[test]
+fn c1_c2_and_c5_bind_low_latency_alone() {
+    let mut observed = clean();
+    let seen = &mut observed.tracks[0];
+    for init in seen.inits.values_mut() {
+        init.tracks = 2;
+        init.has_edit_list = true;
+    }
+    breaks(&observed, &["C1", "C5"]);
+    for track in &mut observed.tracks {
+        for snapshot in &mut track.lists {
+            snapshot.list.part_target_us = None;
+        }
+    }
+    breaks(&observed, &[]);
+}
+
+#[test]
 fn c2_chunks() {
     // tfhd without default-base-is-moof.
     bytes_break(&["C2"], |bytes| poke(bytes, b"tfhd", 1, 0));

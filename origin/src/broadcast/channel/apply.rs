@@ -18,12 +18,17 @@ use crate::{
     packager::Output,
     rtmp::PublishEvent,
     sample::Input,
+    webhook::Occasion,
 };
 
 impl Actor {
     pub(super) async fn event(&mut self, event: Option<PublishEvent>) {
         let Some(air) = &mut self.air else { return };
         air.heard = Instant::now();
+        let came = match &event {
+            Some(PublishEvent::Media { received, .. }) => *received,
+            _ => air.heard,
+        };
         let inputs = match event {
             Some(PublishEvent::Ended(reason)) => return self.gone(&reason.to_string()).await,
             None => return self.gone("the connection vanished").await,
@@ -33,6 +38,11 @@ impl Actor {
             Ok(inputs) => {
                 let now = (self.shared.clock)();
                 for input in inputs {
+                    match &input {
+                        Input::Sample(sample) => air.vitals.saw(sample, came),
+                        Input::Discontinuity => air.vitals.jumped(),
+                        _ => {}
+                    }
                     air.packager.push(input, now, &mut self.outputs);
                 }
                 self.follow().await;
@@ -77,6 +87,10 @@ impl Actor {
             let since = dropped.saturating_sub(air.dropped_samples);
             self.shared.metrics.dropped_samples.inc_by(since);
             air.dropped_samples = dropped;
+            if let Some(health) = air.vitals.due(dropped, Instant::now()) {
+                let abouts = &self.shared.abouts;
+                abouts.update(&self.channel, |about| about.health = Some(health));
+            }
         }
     }
 
@@ -144,7 +158,13 @@ impl Actor {
         }
         let metrics = &self.shared.metrics;
         let current = self.current.as_mut().ok_or(ApplyError::NoBroadcast)?;
-        current.record(name, record, metrics)
+        current.record(name, record, metrics)?;
+        // Edges have listed media of it already, and whose viewers wait for more;
+        // one that has none waits for a hold-back by itself (H2).
+        if current.restored {
+            self.offer()?;
+        }
+        Ok(())
     }
 
     fn complete(&mut self, name: TrackName) -> Result<(), ApplyError> {
@@ -160,6 +180,11 @@ impl Actor {
         if let Some(broadcast) = current.broadcast.as_ref().filter(|_| !current.offered) {
             self.shown.live(broadcast, current.epoch);
             current.offered = true;
+            // Its beginning was told by the process that began it.
+            if !current.restored {
+                let id = current.id;
+                self.tell_hooks(Occasion::Start, id);
+            }
         }
         Ok(())
     }

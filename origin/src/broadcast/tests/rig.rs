@@ -18,6 +18,7 @@ use super::super::*;
 use crate::{
     cmaf::tests::{PPS, SPS},
     rtmp::{CloseHandle, EndReason, EventSender, PublishEvent, queue},
+    webhook::Heard,
 };
 
 /// The wall clock when a test begins.
@@ -59,6 +60,9 @@ pub struct Origin {
     pub metrics: BroadcastMetrics,
     pub registry: Registry,
     pub shutdown: Shutdown,
+    pub abouts: Arc<Abouts>,
+    pub control: Control,
+    pub heard: Heard,
     task: JoinHandle<()>,
 }
 
@@ -90,15 +94,18 @@ impl Origin {
         let metrics = BroadcastMetrics::register(&registry);
         let (directory, shutdown) = (Arc::new(Directory::default()), Shutdown::new());
         let node = NodeId::parse("origin").unwrap();
-        let mut broadcasts = Broadcasts::new(
+        let broadcasts = Broadcasts::new(
             config,
             node,
             directory.clone(),
             archive.unwrap(),
             metrics.clone(),
             shutdown.clone(),
-        )
-        .unwrap();
+        );
+        let abouts = Arc::new(Abouts::default());
+        let (hooks, heard) = Hooks::heard();
+        let mut broadcasts = broadcasts.unwrap().telling(abouts.clone(), hooks);
+        let control = broadcasts.control();
         Arc::get_mut(&mut broadcasts.shared).unwrap().clock = clock;
         let (publishes, arriving) = mpsc::channel(4);
         Self {
@@ -107,6 +114,9 @@ impl Origin {
             metrics,
             registry,
             shutdown,
+            abouts,
+            control,
+            heard,
             task: tokio::spawn(broadcasts.run(arriving)),
         }
     }

@@ -3,42 +3,17 @@
 //! than left out.
 
 use common::{
+    api::{Problem, decoded, parsed},
     chat::{
         Command, Login, MessageId, Term, TermAction, Text,
         command::{MAX_FOLLOWERS_MIN, MAX_SLOW_S, MAX_TIMEOUT_S},
     },
     names::ChannelName,
 };
-use http::{Method, StatusCode};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use http::Method;
+use serde::{Deserialize, Deserializer};
 
 use super::shown::{self, Show};
-
-/// Why a request can't be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) status: StatusCode,
-    /// For programs.
-    pub(super) code: &'static str,
-    /// For people.
-    pub(super) message: String,
-}
-
-pub(super) fn problem(
-    status: StatusCode,
-    code: &'static str,
-    message: impl Into<String>,
-) -> Problem {
-    Problem {
-        status,
-        code,
-        message: message.into(),
-    }
-}
-
-fn bad(message: impl Into<String>) -> Problem {
-    problem(StatusCode::BAD_REQUEST, "bad_request", message)
-}
 
 /// What a request asks for.
 #[derive(Debug)]
@@ -118,19 +93,14 @@ pub(super) fn wanted(
     query: Option<&str>,
     body: &[u8],
 ) -> Result<(ChannelName, Wanted), Problem> {
-    let nothing = || {
-        problem(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "there is nothing at this path",
-        )
-    };
+    let nothing = Problem::nothing;
     let rest = path.strip_prefix(ROOT).ok_or_else(nothing)?;
     let segments: Option<Vec<_>> = rest.split('/').map(decoded).collect();
-    let segments = segments.ok_or_else(|| bad("the path is not UTF-8, percent-encoded"))?;
+    let segments =
+        segments.ok_or_else(|| Problem::bad("the path is not UTF-8, percent-encoded"))?;
     let mut segments = segments.iter().map(String::as_str);
     let room = segments.next().unwrap_or_default();
-    let room = ChannelName::parse(room).map_err(|error| bad(error.to_string()))?;
+    let room = ChannelName::parse(room).map_err(|error| Problem::bad(error.to_string()))?;
     let at = [segments.next(), segments.next(), segments.next()];
     if segments.next().is_some() {
         return Err(nothing());
@@ -163,18 +133,11 @@ pub(super) fn wanted(
             does(match role {
                 "moderator" => Command::Unmod { login },
                 "vip" => Command::Unvip { login },
-                _ => return Err(bad("a role is moderator or vip")),
+                _ => return Err(Problem::bad("a role is moderator or vip")),
             })
         }
         ("GET" | "POST" | "DELETE", _) => return Err(nothing()),
-        _ => {
-            let text = "there is GET, POST and DELETE";
-            return Err(problem(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                text,
-            ));
-        }
+        _ => return Err(Problem::method("GET, POST and DELETE")),
     };
     Ok((room, wanted))
 }
@@ -203,7 +166,7 @@ fn post(part: &str, body: &[u8]) -> Result<Option<Wanted>, Problem> {
                 by,
             } = parsed(body)?;
             if !(1..=MAX_TIMEOUT_S).contains(&seconds) {
-                return Err(bad(format!("seconds is 1 to {MAX_TIMEOUT_S}")));
+                return Err(Problem::bad(format!("seconds is 1 to {MAX_TIMEOUT_S}")));
             }
             let command = Command::Timeout {
                 login: login(&who)?,
@@ -221,7 +184,7 @@ fn post(part: &str, body: &[u8]) -> Result<Option<Wanted>, Problem> {
             let action = TermAction::parse(&action);
             let command = Command::AddTerm {
                 term: term(&text)?,
-                action: action.ok_or_else(|| bad("action is refuse or hold"))?,
+                action: action.ok_or_else(|| Problem::bad("action is refuse or hold"))?,
             };
             (command, by)
         }
@@ -235,7 +198,7 @@ fn post(part: &str, body: &[u8]) -> Result<Option<Wanted>, Problem> {
             let command = match role.as_str() {
                 "moderator" => Command::Mod { login },
                 "vip" => Command::Vip { login },
-                _ => return Err(bad("role is moderator or vip")),
+                _ => return Err(Problem::bad("role is moderator or vip")),
             };
             (command, by)
         }
@@ -252,13 +215,13 @@ fn settings_wanted(body: SettingsBody) -> Result<Wanted, Problem> {
     let mut commands = Vec::new();
     if let Some(seconds) = body.slow_s {
         if seconds > MAX_SLOW_S {
-            return Err(bad(format!("slow_s is 0 to {MAX_SLOW_S}")));
+            return Err(Problem::bad(format!("slow_s is 0 to {MAX_SLOW_S}")));
         }
         commands.push(Command::Slow { seconds });
     }
     if let Some(minutes) = body.followers_min {
         if minutes.is_some_and(|minutes| minutes > MAX_FOLLOWERS_MIN) {
-            return Err(bad(format!(
+            return Err(Problem::bad(format!(
                 "followers_min is 0 to {MAX_FOLLOWERS_MIN}, or null"
             )));
         }
@@ -271,7 +234,7 @@ fn settings_wanted(body: SettingsBody) -> Result<Wanted, Problem> {
     if commands.is_empty() {
         let text =
             "name a setting: slow_s, followers_min, subscribers_only, emote_only, unique, no_links";
-        return Err(bad(text));
+        return Err(Problem::bad(text));
     }
     Ok(Wanted::Do {
         commands,
@@ -309,40 +272,16 @@ fn named(by: Option<String>) -> Result<Login, Problem> {
     by.map_or_else(|| Ok(Login::operator()), |by| login(&by))
 }
 
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
-        bad(format!(
-            "the body is not the JSON that it should be: {error}"
-        ))
-    })
-}
-
 fn login(text: &str) -> Result<Login, Problem> {
-    Login::typed(text).map_err(|error| bad(error.to_string()))
+    Login::typed(text).map_err(|error| Problem::bad(error.to_string()))
 }
 
 fn message(text: &str) -> Result<MessageId, Problem> {
-    MessageId::parse(text).map_err(|error| bad(error.to_string()))
+    MessageId::parse(text).map_err(|error| Problem::bad(error.to_string()))
 }
 
 fn term(text: &str) -> Result<Term, Problem> {
-    Term::parse(text).ok_or_else(|| bad("a term is up to 8 words and 64 characters of letters and digits, with * at an end of a word"))
-}
-
-/// A segment of a path without its percent signs.
-fn decoded(segment: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(bytes).ok()
+    Term::parse(text).ok_or_else(|| Problem::bad("a term is up to 8 words and 64 characters of letters and digits, with * at an end of a word"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use tokio::io::{DuplexStream, duplex};
 
 use super::*;
 
+impl connection::Stream for DuplexStream {}
+
 /// A connection on an in-memory stream, for virtual time.
 fn in_memory() -> (
     DuplexStream,
@@ -20,6 +22,7 @@ fn in_memory() -> (
         publishes,
         admission: admission::Admission::new(&config()),
         offered: Capabilities::default(),
+        hand_over: None,
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 9));
     let task = tokio::spawn(connection::run(theirs, peer, context, Shutdown::new()));
