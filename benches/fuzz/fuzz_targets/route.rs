@@ -26,7 +26,17 @@ fuzz_target!(|target: &str| {
             };
             format!("/live/{channel}/{epoch}/{track}/{file}")
         }
+        Route::Manifest { channel } => format!("/live/{channel}/manifest.mpd"),
+        Route::Stream { channel, track } => format!("/live/{channel}/{track}/stream.mp4"),
         Route::Channels => "/api/v1/channels".to_owned(),
+        Route::Channel { channel } => format!("/api/v1/channels/{channel}"),
+        Route::Chatters { channel } => format!("/api/v1/channels/{channel}/chatters"),
+        Route::Alternatives => "/api/v1/alternatives".to_owned(),
+        Route::Chat => "/api/v1/chat".to_owned(),
+        Route::ChatToken => "/api/v1/chat/token".to_owned(),
+        Route::Time => "/api/v1/time".to_owned(),
+        Route::OpenApi => "/api/v1/openapi.json".to_owned(),
+        Route::Ingests => "/ingests".to_owned(),
         Route::Other { path } => {
             let _ = edge::page::lookup(path);
             path.to_owned()
