@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::Instant};
 
@@ -101,6 +101,29 @@ pub struct WatchArgs {
     pub max_first_frame_ms: Option<f64>,
 }
 
+impl WatchArgs {
+    /// # Errors
+    /// Arrivals that last as long as the run: who comes at its end sees nothing.
+    fn checked(&self) -> Result<()> {
+        let arrivals = self.arrivals.of(self.viewers)?;
+        let ramp = arrivals.length();
+        // One viewer comes at once, at any rate.
+        let all_at_once = arrivals.due(self.viewers.saturating_sub(1)).is_zero();
+        if !all_at_once && ramp >= Duration::from_secs(self.seconds) {
+            bail!(
+                "the viewers come within {:.1} s (--ramp-ms, --arrivals-per-second), and --seconds is {}: longer, for example --seconds {}",
+                ramp.as_secs_f64(),
+                self.seconds,
+                ramp.as_secs().saturating_add(AFTER_RAMP_S)
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What an example leaves the last viewer.
+const AFTER_RAMP_S: u64 = 20;
+
 /// Past this many viewers their histograms keep two digits in place of three.
 const FINE_VIEWERS: u32 = 100;
 
@@ -123,6 +146,7 @@ pub async fn run(args: &WatchArgs) -> Result<bool> {
         .iter()
         .map(|url| Url::parse(url))
         .collect::<Result<Vec<_>>>()?;
+    args.checked()?;
     let come = Arc::new(AtomicU32::new(0));
     if let Some(share) = args.processes.share {
         let part = watch(args, &urls, share, &come).await?;
@@ -246,4 +270,52 @@ async fn watch(
     }
     part.cpu_seconds = clock::cpu_used().unwrap_or_default().as_secs_f64();
     Ok(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        watch: WatchArgs,
+    }
+
+    /// Nobody listens at the URL (tcpmux).
+    pub(super) fn args(flags: &[&str]) -> WatchArgs {
+        let all = [&["x", "--url", "http://127.0.0.1:1/x.m3u8"], flags].concat();
+        Flags::try_parse_from(all).unwrap().watch
+    }
+
+    #[tokio::test]
+    async fn arrivals_that_outlast_the_run_are_refused() {
+        for flags in [
+            ["--viewers", "20", "--arrivals-per-second", "1000"],
+            ["--viewers", "2", "--ramp-ms", "20"],
+        ] {
+            let flags = [&flags[..], &["--seconds", "0"]].concat();
+            let line = run(&args(&flags)).await.unwrap_err().to_string();
+            for named in ["--ramp-ms", "--arrivals-per-second", "--seconds 20"] {
+                assert!(line.contains(named), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn arrivals_that_end_before_the_run_are_not() {
+        for (flags, passes) in [
+            (&["--viewers", "1000"][..], true),
+            (&["--arrivals-per-second", "0.01"], true),
+            (&["--viewers", "1000", "--arrivals-per-second", "51"], true),
+            (&["--viewers", "1000", "--arrivals-per-second", "50"], false),
+            (&["--viewers", "2", "--ramp-ms", "19999"], true),
+            (&["--viewers", "2", "--ramp-ms", "20000"], false),
+            (&["--viewers", "2", "--seconds", "0"], true),
+        ] {
+            assert_eq!(args(flags).checked().is_ok(), passes, "{flags:?}");
+        }
+    }
 }

@@ -355,20 +355,8 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Flags {
-        #[command(flatten)]
-        watch: WatchArgs,
-    }
-
-    fn args(flags: &[&str]) -> WatchArgs {
-        let all = [&["x", "--url", "http://a/b"], flags].concat();
-        Flags::try_parse_from(all).unwrap().watch
-    }
+    use crate::watch::tests::args;
 
     fn seen(parts: u64, stalls: u64, latency_ms: i64) -> Seen {
         let mut stamped = Latency::new(3);
