@@ -113,7 +113,7 @@ pub struct Percentiles {
 /// Counters of what a viewer met.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Answers that said that the channel isn't live (404, 503, ended).
+    /// Answers that said that the channel isn't live (404, ended).
     pub offline_answers: u64,
     pub playlists: u64,
     pub parts: u64,

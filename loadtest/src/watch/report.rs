@@ -136,7 +136,8 @@ pub struct UrlLines {
     latency_kind: &'static str,
     latency: Option<Percentiles>,
     pdt_latency: Option<Percentiles>,
-    /// From a viewer's due arrival to its first frame.
+    /// From a viewer's due arrival to its first frame, what failed in between
+    /// included; of a channel that was not live, from the first request after that.
     first_frame: Option<Percentiles>,
     stalls: u64,
     stalled_ms: i64,

@@ -2,7 +2,7 @@
 //!
 //! In: its URL. Out: as of a playlist's track. A stream that ends is asked for
 //! again, as the watch page does: a publisher that returned may have brought
-//! another init segment.
+//! another init segment. One that isn't there before it began is over.
 
 use std::time::Duration;
 
@@ -61,8 +61,13 @@ pub async fn run(job: Job) -> Watched {
         ended = false;
         match head {
             Ok(head) if head.status.is_success() => ended = true,
-            Ok(head) if matches!(head.status.as_u16(), 404 | 503) => {
+            Ok(head) if head.status == http::StatusCode::NOT_FOUND => {
                 viewer.track.counts.offline_answers += 1;
+                // Nothing to wait for a first frame of.
+                if viewer.track.first_frame_us.is_none() {
+                    ended = true;
+                    break;
+                }
             }
             Ok(head) => {
                 let kind = format!("stream {}", head.status.as_u16());

@@ -1,7 +1,9 @@
 //! One viewer: choose the tracks, watch them, feed the playout model.
 //!
 //! In: a URL and a deadline. Out: [`Seen`]. A viewer waits for a channel that
-//! isn't live yet, and begins again when a broadcast has ended.
+//! isn't live yet, and begins again when a broadcast has ended. Its first frame is
+//! waited for since it was due, over everything that failed on the way; only while
+//! nothing is live does nobody wait.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,8 +37,9 @@ const EVENTS: usize = 2048;
 /// Between looks at a channel that isn't live.
 const OFFLINE_PAUSE: Duration = Duration::from_millis(500);
 
-/// What a playlist's or manifest's request says of a channel that isn't live.
-const OFFLINE: [&str; 3] = ["404", "503", "ended"];
+/// What a playlist's or manifest's request says of a channel that isn't live. A 503
+/// is an error: that is how a server refuses those who are too many.
+const OFFLINE: [&str; 2] = ["404", "ended"];
 
 /// Picture and sound.
 const TRACKS: usize = 2;
@@ -48,8 +51,8 @@ pub struct Plan {
     pub known: Arc<Known>,
     pub mode: Mode,
     pub digits: u8,
-    /// When it was to come, Unix time: its first session begins then, however late
-    /// its first request is sent.
+    /// When it was to come, Unix time: its wait begins then, however late its first
+    /// request is sent.
     pub due_us: i64,
     pub deadline: Instant,
 }
@@ -61,7 +64,7 @@ pub struct Seen {
     pub stamped: Latency,
     pub dated_video: Latency,
     pub dated_audio: Latency,
-    /// From the first request of the session that brought it, microseconds.
+    /// Since it waited for it, microseconds.
     pub first_video_us: Option<i64>,
     pub first_audio_us: Option<i64>,
     /// An init segment of video was read.
@@ -91,17 +94,16 @@ pub async fn run(plan: Plan) -> Seen {
         hold_back_us: 0,
         part_us: 0,
     };
-    let mut first = Some(plan.due_us);
+    let mut wait = Wait::since(plan.due_us);
     while Instant::now() < plan.deadline {
-        let asked_us = first.take().unwrap_or_else(clock::unix_us);
+        let since_us = wait.ask(clock::unix_us());
         match tracks(&plan).await {
             Some(Ok(sources)) => {
-                watch_all(&plan, sources, asked_us, &mut seen).await;
+                if watch_all(&plan, sources, since_us, &mut seen).await {
+                    wait.end();
+                }
             }
-            Some(Err(kind)) if OFFLINE.contains(&kind.as_str()) => {
-                seen.counts.offline_answers += 1;
-            }
-            Some(Err(kind)) => seen.counts.error(format!("playlist {kind}")),
+            Some(Err(kind)) => wait.refused(&kind, &mut seen.counts),
             None => break,
         }
         if Instant::now() + OFFLINE_PAUSE >= plan.deadline {
@@ -110,6 +112,40 @@ pub async fn run(plan: Plan) -> Seen {
         sleep(OFFLINE_PAUSE).await;
     }
     seen
+}
+
+/// Since when a viewer waits for its first frame.
+#[derive(Debug)]
+struct Wait {
+    /// Unix time; `None` while nothing is live.
+    since_us: Option<i64>,
+}
+
+impl Wait {
+    fn since(due_us: i64) -> Self {
+        Self {
+            since_us: Some(due_us),
+        }
+    }
+
+    /// It asks, or asks again: since when it has waited.
+    fn ask(&mut self, now_us: i64) -> i64 {
+        *self.since_us.get_or_insert(now_us)
+    }
+
+    fn refused(&mut self, kind: &str, counts: &mut Counts) {
+        if OFFLINE.contains(&kind) {
+            counts.offline_answers += 1;
+            self.end();
+        } else {
+            counts.error(format!("playlist {kind}"));
+        }
+    }
+
+    /// Nothing is live that could be waited for.
+    fn end(&mut self) {
+        self.since_us = None;
+    }
 }
 
 /// What a track is read from.
@@ -189,7 +225,8 @@ fn choose(list: &Multivariant, base: &Url) -> Option<Vec<Url>> {
     Some(urls)
 }
 
-async fn watch_all(plan: &Plan, sources: Vec<Source>, asked_us: i64, seen: &mut Seen) {
+/// Watches until the deadline, or until the channel is not live: whether it is not.
+async fn watch_all(plan: &Plan, sources: Vec<Source>, since_us: i64, seen: &mut Seen) -> bool {
     let (events, mut arrivals) = mpsc::channel(EVENTS);
     let mut tasks = JoinSet::new();
     let count = sources.len();
@@ -239,7 +276,7 @@ async fn watch_all(plan: &Plan, sources: Vec<Source>, asked_us: i64, seen: &mut 
     let mut ended = false;
     while let Some(Ok(watched)) = tasks.join_next().await {
         ended |= watched.ended;
-        add(seen, &watched, asked_us);
+        add(seen, &watched, since_us);
     }
     if let Some((hold_back, part)) = terms {
         (seen.hold_back_us, seen.part_us) = (hold_back, part);
@@ -255,9 +292,10 @@ async fn watch_all(plan: &Plan, sources: Vec<Source>, asked_us: i64, seen: &mut 
         seen.stalled_us += outcome.stalled_us;
         seen.watched_us += outcome.watched_us;
     }
+    ended
 }
 
-fn add(seen: &mut Seen, watched: &Watched, asked_us: i64) {
+fn add(seen: &mut Seen, watched: &Watched, since_us: i64) {
     let track = &watched.track;
     seen.counts.add(&track.counts);
     let kind = track.init.as_ref().map(|init| init.kind);
@@ -265,11 +303,44 @@ fn add(seen: &mut Seen, watched: &Watched, asked_us: i64) {
     seen.stamped.add(&track.stamped);
     let took = track
         .first_frame_us
-        .map(|at_us| at_us.saturating_sub(asked_us));
+        .map(|at_us| at_us.saturating_sub(since_us));
     let (dated, first) = match kind {
         Some(Kind::Video) => (&mut seen.dated_video, &mut seen.first_video_us),
         _ => (&mut seen.dated_audio, &mut seen.first_audio_us),
     };
     dated.add(&track.dated);
     *first = first.or(took);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_frame_is_waited_for_over_what_fails() {
+        let mut wait = Wait::since(100);
+        let mut counts = Counts::default();
+        assert_eq!(wait.ask(103), 100);
+        for kind in ["503", "connect", "500", "429"] {
+            wait.refused(kind, &mut counts);
+            assert_eq!(wait.ask(600), 100, "{kind}");
+        }
+        assert_eq!((counts.errors_total(), counts.offline_answers), (4, 0));
+        assert_eq!(counts.errors["playlist 503"], 1);
+    }
+
+    #[test]
+    fn nobody_waits_while_nothing_is_live() {
+        let mut wait = Wait::since(100);
+        let mut counts = Counts::default();
+        for (kind, now) in [("404", 600), ("ended", 1_100)] {
+            wait.refused(kind, &mut counts);
+            assert_eq!(wait.ask(now), now, "{kind}");
+        }
+        assert_eq!((counts.errors_total(), counts.offline_answers), (0, 2));
+        wait.refused("503", &mut counts);
+        assert_eq!(wait.ask(1_600), 1_100);
+        wait.end();
+        assert_eq!(wait.ask(2_100), 2_100);
+    }
 }
