@@ -66,8 +66,14 @@ impl Track {
 
     /// What comes next does not follow what came before.
     pub fn forget(&mut self) {
-        self.expected = None;
+        self.leave_out();
         self.counter = None;
+    }
+
+    /// Of what comes next something was left out: its frames are missing, however
+    /// long they were.
+    pub fn leave_out(&mut self) {
+        self.expected = None;
         self.anchor = None;
         self.loose = false;
     }
@@ -254,6 +260,15 @@ mod tests {
             (track.counts.frame_gaps, track.counts.frame_repeats),
             (2, 1)
         );
+    }
+
+    #[test]
+    fn frames_left_out_are_missing_and_no_break() {
+        let mut track = track();
+        track.fragment(&frame(0, 0, 5), &want(), true, 0);
+        track.leave_out();
+        track.fragment(&frame(44_000, 0, 16), &want(), true, 0);
+        assert_eq!((track.counts.frame_gaps, track.counts.tfdt_breaks), (10, 0));
     }
 
     #[test]

@@ -129,6 +129,7 @@ pub async fn run(job: Job, kind: &'static str, mut seen: watch::Receiver<Seen>) 
         map: None,
         last: None,
         tries: 0,
+        breaks: false,
         job,
     };
     let mut ended = false;
@@ -225,6 +226,8 @@ struct DashTrack {
     map: Option<String>,
     last: Option<Last>,
     tries: u32,
+    /// Media time started anew with what was not read.
+    breaks: bool,
 }
 
 impl DashTrack {
@@ -234,8 +237,13 @@ impl DashTrack {
             sleep(Duration::from_micros(wait_us)).await;
         }
         let segment = next.segment;
+        let last = self.last.as_ref();
+        self.breaks |= last.is_some_and(|last| last.period != next.period.id);
         let end_us = match self.fetch(&next).await {
-            Outcome::Read { end_us } => end_us,
+            Outcome::Read { end_us } => {
+                self.breaks = false;
+                end_us
+            }
             Outcome::Gone if self.tries < TRIES => {
                 self.tries += 1;
                 self.track.counts.hints_withdrawn += 1;
@@ -243,7 +251,7 @@ impl DashTrack {
             }
             Outcome::Gone | Outcome::Failed => {
                 self.track.counts.error("segment left out");
-                self.track.forget();
+                self.track.leave_out();
                 segment.start_us + segment.duration_us
             }
         };
@@ -275,16 +283,13 @@ impl DashTrack {
             hinted: false,
             gap: false,
             duration_us: 0,
-            discontinuity: self
-                .last
-                .as_ref()
-                .is_some_and(|last| last.period != next.period.id),
+            discontinuity: self.breaks,
             date_time_us: Some(segment.start_us),
             fresh: false,
         };
         let (mut reader, mut begun, mut unreadable) = (FragmentReader::default(), false, false);
         let mut end_us = segment.start_us;
-        let (track, job, asked_us) = (&mut self.track, &self.job, self.asked_us);
+        let (track, job, asked_us) = (&mut self.track, &mut self.job, self.asked_us);
         let head = self.lane.get(&url, ASK, |data| {
             let at_us = clock::unix_us();
             track.counts.bytes += data.len() as u64;
@@ -305,15 +310,13 @@ impl DashTrack {
                     continue;
                 };
                 end_us += gained.end_us - gained.start_us;
-                let arrival = Event::Media(vec![Arrival {
+                job.tell(vec![Arrival {
                     track: job.index,
                     at_us,
                     start_us: gained.start_us,
                     end_us: gained.end_us,
                     discontinuity: first && want.discontinuity,
                 }]);
-                // As in a playlist's track: full only if the viewer is starved.
-                let _ = job.events.try_send(arrival);
             }
         });
         match head.await {

@@ -7,7 +7,7 @@
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
     time::{Instant, sleep_until},
 };
 
@@ -53,6 +53,29 @@ pub struct Job {
     pub digits: u8,
     pub deadline: Instant,
     pub events: mpsc::Sender<Event>,
+    /// The first of what did not fit into `events`.
+    pub untold: Option<Arrival>,
+}
+
+impl Job {
+    /// Tells the viewer what came. Full only if the viewer's task is starved; the
+    /// model then sees this media with the next.
+    pub(super) fn tell(&mut self, mut came: Vec<Arrival>) {
+        let Some(first) = came.first_mut() else {
+            return;
+        };
+        if let Some(untold) = self.untold.take()
+            && !first.discontinuity
+        {
+            first.start_us = untold.start_us;
+            first.discontinuity = untold.discontinuity;
+        }
+        if let Err(TrySendError::Full(Event::Media(came))) =
+            self.events.try_send(Event::Media(came))
+        {
+            self.untold = came.first().copied();
+        }
+    }
 }
 
 /// How a track's watching ended.
@@ -68,6 +91,7 @@ pub async fn run(job: Job) -> Watched {
         track: Track::new(job.digits),
         map: None,
         tries: 0,
+        breaks: false,
         job,
     };
     let mut follow = Follow::new(task.job.mode);
@@ -106,6 +130,8 @@ struct MediaTask {
     /// The init segment that the track was read with.
     map: Option<String>,
     tries: u32,
+    /// Media time started anew with what was not read.
+    breaks: bool,
 }
 
 impl MediaTask {
@@ -138,13 +164,14 @@ impl MediaTask {
     /// Fetches `want` while playlists keep coming in.
     async fn take(
         &mut self,
-        want: Want,
+        mut want: Want,
         follow: &mut Follow,
         latest: &mut Option<Arc<MediaPlaylist>>,
         versions: &mut mpsc::Receiver<Reload>,
     ) -> ControlFlow<()> {
+        want.discontinuity |= self.breaks;
         if want.gap {
-            self.track.begin(&want);
+            self.breaks = want.discontinuity;
             self.track.hole(want.duration_us);
             follow.took(&want);
             return ControlFlow::Continue(());
@@ -172,6 +199,7 @@ impl MediaTask {
         match outcome {
             Some(Outcome::Read) => {
                 self.tries = 0;
+                self.breaks = false;
                 follow.took(&want);
             }
             Some(Outcome::Gone) if self.job.mode == Mode::Parts => {
@@ -183,7 +211,8 @@ impl MediaTask {
                 self.tries += 1;
                 if self.tries >= TRIES {
                     self.tries = 0;
-                    self.track.forget();
+                    self.breaks = want.discontinuity;
+                    self.track.leave_out();
                     follow.took(&want);
                 }
                 tokio::time::sleep(RETRY_PAUSE * self.tries.max(1)).await;
@@ -213,7 +242,7 @@ impl MediaTask {
         let mut reader = FragmentReader::default();
         let mut unreadable = false;
         let mut begun = false;
-        let (track, job) = (&mut self.track, &self.job);
+        let (track, job) = (&mut self.track, &mut self.job);
         let head = self.lane.get(&url, ASK, |data| {
             let at_us = clock::unix_us();
             track.counts.bytes += data.len() as u64;
@@ -238,11 +267,7 @@ impl MediaTask {
                     });
                 }
             }
-            if !arrivals.is_empty() {
-                // Full only if the viewer's task is starved; the model then sees this
-                // media with the next.
-                let _ = job.events.try_send(Event::Media(arrivals));
-            }
+            job.tell(arrivals);
         });
         let head = match head.await {
             Ok(head) => head,
@@ -313,3 +338,6 @@ enum Outcome {
 fn is_over(heard: &[Option<Reload>]) -> bool {
     heard.last().is_some_and(Option::is_none)
 }
+
+#[cfg(test)]
+mod tests;

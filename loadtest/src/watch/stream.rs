@@ -160,15 +160,13 @@ impl Viewer {
                 fresh: is_fresh(&fragment, init.kind, init.nal_length, self.asked_us, at_us),
             };
             if let Some(gained) = self.track.fragment(&fragment, &want, false, at_us) {
-                let arrival = Event::Media(vec![Arrival {
+                self.job.tell(vec![Arrival {
                     track: self.job.index,
                     at_us,
                     start_us: gained.start_us,
                     end_us: gained.end_us,
                     discontinuity: false,
                 }]);
-                // As in a playlist's track: full only if the viewer is starved.
-                let _ = self.job.events.try_send(arrival);
             }
         }
     }

@@ -240,6 +240,7 @@ async fn watch_all(plan: &Plan, sources: Vec<Source>, since_us: i64, seen: &mut 
             digits: plan.digits,
             deadline: plan.deadline,
             events: events.clone(),
+            untold: None,
         };
         match source {
             Source::Playlist(url) => tasks.spawn(media::run(job(url))),
