@@ -29,6 +29,7 @@ mod mark;
 mod member;
 mod process;
 mod report;
+mod seen;
 mod server;
 mod wire;
 
@@ -42,7 +43,7 @@ use server::Server;
 #[command(after_long_help = "\
 With --json one object in one line: command, passed, processes, connections, joined, gone (connections that \
 ended, by reason), sign_in (from when a connection was due to when it was signed in), sign_in_ms, join_ms, \
-sent, refused, delivered, expected, lost, misplaced, latency (from when a message was due to when it was \
+sent, refused, delivered (doubles apart), expected, lost, misplaced, latency (from when a message was due to when it was \
 read), talking_s, deliveries_per_s, own_cpu_s, deliveries_per_server_cpu_s, servers, failed. Distributions \
 have count, p50_ms, p90_ms, p99_ms and max_ms.
 

@@ -24,6 +24,7 @@ use super::{
     member::{Member, Name, Stage, Told},
     process::Looks,
     report::Part,
+    seen::Turns,
     server::Server,
     wire::Heard,
 };
@@ -61,6 +62,7 @@ pub struct Crowd<'a> {
     /// Where readers connect, then where speakers do.
     servers: Vec<Server>,
     rooms: Vec<String>,
+    turns: Turns,
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
@@ -77,7 +79,8 @@ pub struct Crowd<'a> {
     arriving: u32,
     signed_in: u32,
     joined: u32,
-    /// Messages read, of which so many were expected, and when the last was.
+    /// Messages read, each once a member, of which so many were expected, and when the
+    /// last was.
     delivered: u64,
     expected: u64,
     last_read: Instant,
@@ -121,6 +124,16 @@ impl<'a> Crowd<'a> {
                 *size += 1;
             }
         }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "checked flags"
+        )]
+        let total = (args.rate * args.seconds as f64).round() as u32;
+        // All at once: another process' may be read before they are due by this clock.
+        let mut ledger = Ledger::new(count);
+        ledger.send(total);
         Ok(Self {
             args,
             share,
@@ -132,11 +145,12 @@ impl<'a> Crowd<'a> {
             tokens,
             servers,
             rooms,
+            turns: Turns::new(args.speakers, args.rooms),
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; READ_BYTES],
             members,
-            ledger: Ledger::new(count),
+            ledger,
             latency: Latency::new(3),
             arriving: 0,
             signed_in: 0,
@@ -166,10 +180,8 @@ impl<'a> Crowd<'a> {
     }
 
     fn part(self, sign_in: Duration, join: Duration, talking: Duration, own: Duration) -> Part {
-        let readers = self.members.iter().filter(|member| !member.speaks);
-        let misplaced = readers
-            .map(|member| u64::from(member.reader.misplaced))
-            .sum();
+        let misplaced = |member: &Member| u64::from(member.reader.misplaced);
+        let misplaced = self.members.iter().map(misplaced).sum();
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Part {
             connections: u32::try_from(self.mine.len()).unwrap_or(u32::MAX),
@@ -300,17 +312,9 @@ impl<'a> Crowd<'a> {
     fn talk(&mut self, began_us: i64) -> Result<Duration> {
         let began = Instant::now();
         let length = Duration::from_secs(self.args.seconds);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "checked flags"
-        )]
-        let total = (self.args.rate * self.args.seconds as f64).round() as u32;
+        let total = self.ledger.total();
         let due =
             |number: u32| Duration::from_secs_f64(f64::from(number) / self.args.rate.max(1e-9));
-        // All at once: another process' may be read before they are due by this clock.
-        self.ledger.send(total);
         let mut number = 0;
         self.last_read = began;
         loop {
@@ -337,14 +341,18 @@ impl<'a> Crowd<'a> {
     }
 
     fn post(&mut self, mark: Mark) {
-        let speakers = self.args.speakers.max(1);
-        let index = (mark.number % speakers) as usize;
+        let speaker = self.turns.speaker(mark.number);
+        let index = speaker as usize;
         let Some(member) = self.members.get_mut(index) else {
             return;
         };
         let here = self.sizes.get(member.room).copied().unwrap_or(0);
-        let itself = u32::from(self.share.has(mark.number % speakers));
-        self.expected += u64::from(here.saturating_sub(itself));
+        let itself = self.share.has(speaker);
+        self.expected += u64::from(here.saturating_sub(u32::from(itself)));
+        if itself && let Some(place) = self.turns.place(mark.number, member.room) {
+            // A server does not tell it.
+            member.seen.read(place);
+        }
         if let Some(server) = self.servers.get(member.server)
             && let Some(room) = self.rooms.get(member.room)
             && member.stage == Stage::Joined
@@ -508,13 +516,9 @@ impl<'a> Crowd<'a> {
         let mut read = 0;
         let fed = inbox.feed(server.carrier, server.speech, bytes, |heard| match heard {
             Heard::Said(mark) => {
-                read += 1;
-                self.latency.record(now_us - mark.due_us);
-                if member.speaks {
-                    member.heard += 1;
-                } else {
-                    self.ledger
-                        .read(member.room, mark.number, &mut member.reader);
+                if member.heard(mark.number, self.turns, &mut self.ledger) {
+                    read += 1;
+                    self.latency.record(now_us - mark.due_us);
                 }
             }
             Heard::Line(line) => match member.told(server, line) {
@@ -592,3 +596,6 @@ fn open(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     }
     Ok(TcpStream::from_std(socket.into()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@ use common::chat::irc::Line;
 use mio::net::TcpStream;
 
 use super::{
-    ledger::Reader,
+    ledger::{Ledger, Reader},
+    seen::{Seen, Turns},
     server::Server,
     wire::{self, Inbox, Speech},
 };
@@ -44,11 +45,10 @@ pub struct Member {
     pub speaks: bool,
     pub stage: Stage,
     pub inbox: Inbox,
-    /// As a reader stands in its room's order.
+    /// As a reader stands in its room's order; of a speaker, only what came twice.
     pub reader: Reader,
-    /// Of a speaker: messages that came from others, and those it sent.
-    pub heard: u32,
-    pub said: u32,
+    /// What it read; of a speaker, and what it said itself.
+    pub seen: Seen,
     /// What its socket did not take yet.
     out: Vec<u8>,
     /// The handshake's answer, until it is whole.
@@ -78,8 +78,7 @@ impl Member {
             stage: Stage::Connecting,
             inbox: Inbox::default(),
             reader: Reader::default(),
-            heard: 0,
-            said: 0,
+            seen: Seen::default(),
             out: Vec::new(),
             head: Vec::new(),
         }
@@ -168,7 +167,6 @@ impl Member {
     }
 
     pub fn post(&mut self, server: &Server, room: &str, text: &str) {
-        self.said += 1;
         match server.speech {
             Speech::Nats => {
                 let len = text.len();
@@ -184,6 +182,23 @@ impl Member {
 
     pub fn pong(&mut self, payload: &[u8]) {
         wire::put_frame(&mut self.out, 0xa, payload);
+    }
+
+    /// A message of the crowd: whether it was read for the first time.
+    pub fn heard(&mut self, number: u32, turns: Turns, ledger: &mut Ledger) -> bool {
+        let place = turns.place(number, self.room);
+        let Some(place) = place.filter(|_| number < ledger.total()) else {
+            // Of another run, or of another room.
+            self.reader.misplaced += 1;
+            return false;
+        };
+        let first = self.seen.read(place);
+        if self.speaks {
+            self.reader.misplaced += u32::from(!first);
+        } else {
+            ledger.read(self.room, number, &mut self.reader);
+        }
+        first
     }
 
     /// A line that is no message of the crowd.

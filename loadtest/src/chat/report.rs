@@ -23,6 +23,7 @@ pub struct Part {
     /// By all processes together.
     pub sent: u32,
     pub refused: u64,
+    /// Each message once a member.
     pub delivered: u64,
     pub expected: u64,
     pub misplaced: u64,
@@ -51,6 +52,7 @@ pub struct Outcome {
     pub sent: u32,
     /// Notices to speakers: most are refusals.
     pub refused: u64,
+    /// Messages that were read, each once a member.
     pub delivered: u64,
     pub expected: u64,
     pub lost: u64,
