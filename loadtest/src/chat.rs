@@ -43,9 +43,9 @@ use server::Server;
 #[command(after_long_help = "\
 With --json one object in one line: command, passed, processes, connections, joined, gone (connections that \
 ended, by reason), sign_in (from when a connection was due to when it was signed in), sign_in_ms, join_ms, \
-sent, refused, delivered (doubles apart), expected, lost, misplaced, latency (from when a message was due to when it was \
-read), talking_s, deliveries_per_s, own_cpu_s, deliveries_per_server_cpu_s, servers, failed. Distributions \
-have count, p50_ms, p90_ms, p99_ms and max_ms.
+sent, refused, delivered (doubles apart), expected, lost, misplaced, latency (from when a message was due \
+to when it was read), talking_s, deliveries_per_s, own_cpu_s, deliveries_per_server_cpu_s, servers, failed. \
+Distributions have count, p50_ms, p90_ms, p99_ms and max_ms.
 
 Exit status: 0 all was as asked for, 1 somebody was not let in or a threshold was missed, 2 a wrong flag.")]
 pub struct ChatArgs {

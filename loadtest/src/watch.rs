@@ -48,10 +48,11 @@ use viewer::Plan;
 With --json one object in one line: command, passed, seconds, cpu_seconds (of this program), processes, \
 arrivals_late, urls, failed. Each of urls has url, viewers, viewers_with_media, latency_kind (stamp: RTMP \
 write to read; pdt: programme time to read), latency, pdt_latency, first_frame (from when a viewer was due, \
-failures in between included; of a channel that was not live, from the first request after that), stalls, \
-stalled_ms, watched_ms, rebuffer_ratio, part_target_ms, hold_back_ms, offline_answers (404, or ended), and \
-counts of parts, bytes, frames, gaps and errors (a 503 is one). Distributions have count, p50_ms, p90_ms, p99_ms, max_ms and negative (read before it was sent: \
-clocks differ).
+failures in between included; of a channel that was not live, from the first request after that), stalls \
+(media that never came is one, too), stalled_ms, watched_ms, rebuffer_ratio, part_target_ms, hold_back_ms, \
+offline_answers (404, or ended), and counts of parts, bytes, frames, gaps and errors (a 503 is one). \
+Distributions have count, p50_ms, p90_ms, p99_ms, max_ms and negative (read before it was sent: clocks \
+differ).
 
 Exit status: 0 all was as asked for, 1 a threshold was missed or no media came, 2 a wrong flag.")]
 pub struct WatchArgs {
