@@ -210,43 +210,42 @@ impl RoomRecord {
         let broadcast = carried.map_or(0, |channel| channel.announcement.broadcast.0);
         let mut open = self.open.lock();
         let most = MAX_FILE_BYTES.min(self.shelf.most_bytes / 4);
-        let fits = |open: &Open| open.broadcast == broadcast && open.bytes < most;
-        let mut file = match open.as_ref().filter(|open| fits(open)) {
+        let fits = |open: &&Open| open.broadcast == broadcast && open.bytes < most;
+        let opened = open.as_ref().filter(fits).map(|open| {
             // Closed in between: rooms may be more than descriptors.
-            Some(open) => OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(&open.key.1)?,
-            None => {
-                let (begun, file) = self.begin(now, broadcast)?;
-                info!(room = %self.room, path = %begun.key.1.display(), "chat log begun");
-                *open = Some(begun);
-                file
-            }
+            let file = OpenOptions::new().append(true).open(&open.key.1)?;
+            Ok::<_, io::Error>((open.clone(), file))
+        });
+        let (mut growing, mut file) = match opened {
+            Some(Ok(opened)) => opened,
+            Some(Err(why)) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+            // Other rooms' words made it the oldest of all, and it went.
+            _ => self.begin(now, broadcast)?,
         };
         let written = file.write_all(lines.as_bytes());
-        if let Some(open) = open.as_mut() {
-            open.bytes += lines.len() as u64;
-            self.shelf.grew(&open.key, lines.len() as u64);
-        }
-        if written.is_err() {
-            // The next line is not to continue half of this one.
-            *open = None;
-        }
+        growing.bytes += lines.len() as u64;
+        self.shelf.grew(&growing.key, lines.len() as u64);
+        // The next line is not to continue half of this one.
+        *open = written.is_ok().then_some(growing);
         written
     }
 
     fn begin(&self, now: UnixMs, broadcast: u64) -> io::Result<(Open, File)> {
         let dir = self.dir();
+        // Held, so that nobody takes the folder away before something is in it.
+        let mut kept = self.shelf.kept.lock();
         fs::create_dir_all(&dir)?;
         let mut began = now.0;
         loop {
             let path = dir.join(format!("{broadcast}-{began}.jsonl"));
             match OpenOptions::new().append(true).create_new(true).open(&path) {
                 Ok(file) => {
+                    info!(room = %self.room, path = %path.display(), "chat log begun");
+                    let key = (began, path);
+                    kept.files.insert(key.clone(), 0);
                     let open = Open {
                         broadcast,
-                        key: (began, path),
+                        key,
                         bytes: 0,
                     };
                     return Ok((open, file));
@@ -266,8 +265,11 @@ impl Shelf {
     fn grew(&self, key: &Key, bytes: u64) {
         {
             let mut kept = self.kept.lock();
-            *kept.files.entry(key.clone()).or_default() += bytes;
-            kept.bytes += bytes;
+            // One that went meanwhile takes nothing any more.
+            if let Some(held) = kept.files.get_mut(key) {
+                *held += bytes;
+                kept.bytes += bytes;
+            }
         }
         self.make_room(Some(key));
     }

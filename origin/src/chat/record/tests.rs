@@ -163,10 +163,7 @@ fn the_oldest_files_go_when_there_is_too_much() {
     }
     assert!(!old.dir().exists());
     assert!(names(&new).len() > 1);
-    let on_disk: u64 = files(&new.dir())
-        .iter()
-        .map(|(_, path)| fs::metadata(path).unwrap().len())
-        .sum();
+    let on_disk = bytes_on_disk(&new);
     assert!(on_disk <= 1 << 20, "{on_disk}");
     assert_eq!(rig.metrics.log_bytes.get(), i64::try_from(on_disk).unwrap());
     assert!(rig.metrics.log_dropped.get() > 1);
@@ -175,6 +172,37 @@ fn the_oldest_files_go_when_there_is_too_much() {
         new.past(RoomEpoch(2)).last().unwrap().stamp.offset,
         Offset(3_999)
     );
+}
+
+/// The oldest of all files may be one that still grows.
+#[test]
+fn a_room_whose_file_went_begins_another() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1 << 20);
+    let (old, new) = (rig.room(&recorder, "old"), rig.room(&recorder, "new"));
+    say(&old, 1, &said(1, 0, "one"));
+    let text = "x".repeat(400);
+    for n in 0..4_000 {
+        say(&new, 2 + n, &said(1, n, &text));
+    }
+    assert!(!old.dir().exists());
+    say(&old, 9_000, &said(1, 1, "two"));
+    say(&old, 9_001, &said(1, 2, "three"));
+    assert_eq!(names(&old), ["0-9000.jsonl"]);
+    let past = old.past(RoomEpoch(2));
+    assert_eq!(past, [said(1, 1, "two"), said(1, 2, "three")]);
+    let on_disk = [&old, &new].map(bytes_on_disk);
+    assert_eq!(
+        rig.metrics.log_bytes.get(),
+        i64::try_from(on_disk.iter().sum::<u64>()).unwrap()
+    );
+}
+
+fn bytes_on_disk(room: &RoomRecord) -> u64 {
+    files(&room.dir())
+        .iter()
+        .map(|(_, path)| fs::metadata(path).unwrap().len())
+        .sum()
 }
 
 #[test]
