@@ -14,6 +14,7 @@
 mod line;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
@@ -108,6 +109,8 @@ struct Open {
     broadcast: u64,
     key: Key,
     bytes: u64,
+    /// It ends in half a line.
+    is_torn: bool,
 }
 
 impl Recorder {
@@ -222,11 +225,25 @@ impl RoomRecord {
             // Other rooms' words made it the oldest of all, and it went.
             _ => self.begin(now, broadcast)?,
         };
-        let written = file.write_all(lines.as_bytes());
-        growing.bytes += lines.len() as u64;
-        self.shelf.grew(&growing.key, lines.len() as u64);
-        // The next line is not to continue half of this one.
-        *open = written.is_ok().then_some(growing);
+        let text = if growing.is_torn {
+            Cow::Owned(format!("\n{lines}"))
+        } else {
+            Cow::Borrowed(lines)
+        };
+        let written = file.write_all(text.as_bytes());
+        let bytes = match &written {
+            Ok(()) => text.len() as u64,
+            Err(_) => {
+                let length = file.metadata().map_or(0, |metadata| metadata.len());
+                length.saturating_sub(growing.bytes)
+            }
+        };
+        // On a full disk a file a message would be the end of older ones: the same
+        // file goes on, and its next line is not to continue half of this one.
+        growing.is_torn = written.is_err() && (growing.is_torn || bytes > 0);
+        growing.bytes += bytes;
+        self.shelf.grew(&growing.key, bytes);
+        *open = Some(growing);
         written
     }
 
@@ -247,6 +264,7 @@ impl RoomRecord {
                         broadcast,
                         key,
                         bytes: 0,
+                        is_torn: false,
                     };
                     return Ok((open, file));
                 }

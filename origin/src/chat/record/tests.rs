@@ -198,6 +198,36 @@ fn a_room_whose_file_went_begins_another() {
     );
 }
 
+#[test]
+fn a_full_disk_makes_no_files_and_counts_what_it_took() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1 << 30);
+    let room = rig.room(&recorder, "demo");
+    let (one, two, three) = (said(1, 0, "one"), said(1, 1, "two"), said(1, 2, "three"));
+    say(&room, 1, &one);
+    let file = files(&room.dir()).remove(0).1;
+    let aside = rig.dir.path().join("aside");
+    fs::rename(&file, &aside).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+    for n in 2..5 {
+        let full = room.append(UnixMs(n), &lines(std::slice::from_ref(&two)));
+        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+    assert_eq!(names(&room), ["0-1.jsonl"]);
+    fs::rename(&aside, &file).unwrap();
+    say(&room, 5, &two);
+    assert_eq!(names(&room), ["0-1.jsonl"]);
+    assert_eq!(room.past(RoomEpoch(2)), [one.clone(), two.clone()]);
+    let counted = |rig: &Rig| u64::try_from(rig.metrics.log_bytes.get()).unwrap();
+    assert_eq!(counted(&rig), bytes_on_disk(&room));
+    // Half a line was written before the disk was full.
+    room.open.lock().as_mut().unwrap().is_torn = true;
+    let mut torn = OpenOptions::new().append(true).open(&file).unwrap();
+    torn.write_all(b"{\"type\":\"mess").unwrap();
+    say(&room, 6, &three);
+    assert_eq!(room.past(RoomEpoch(2)), [one, two, three]);
+}
+
 fn bytes_on_disk(room: &RoomRecord) -> u64 {
     files(&room.dir())
         .iter()
