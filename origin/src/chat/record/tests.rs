@@ -81,9 +81,13 @@ fn say(room: &RoomRecord, now: u64, event: &Event) {
 
 fn names(room: &RoomRecord) -> Vec<String> {
     let files = files(&room.dir());
-    let names = files
-        .iter()
-        .map(|(_, path)| path.file_name().unwrap().to_string_lossy().into_owned());
+    let names = files.iter().map(|file| {
+        file.path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned()
+    });
     names.collect()
 }
 
@@ -120,7 +124,7 @@ fn torn_and_foreign_lines_are_passed_over() {
     let recorder = rig.recorder(1 << 30);
     let room = rig.room(&recorder, "demo");
     say(&room, 1_000, &said(1, 0, "one"));
-    let file = files(&room.dir()).remove(0).1;
+    let file = files(&room.dir()).remove(0).path;
     let mut text = String::new();
     File::open(&file)
         .unwrap()
@@ -198,6 +202,45 @@ fn a_room_whose_file_went_begins_another() {
     );
 }
 
+/// A stranger may talk in as many rooms as there are names.
+#[test]
+fn what_is_said_off_air_takes_no_recording_away() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1 << 20);
+    let demo = rig.room(&recorder, "demo");
+    rig.goes_live("demo", 77);
+    say(&demo, 1, &said(1, 0, "one"));
+    let text = "x".repeat(400);
+    for n in 0..100 {
+        let made_up = rig.room(&recorder, &format!("made_up_{n}"));
+        let events: Vec<_> = (0..40).map(|offset| said(1, offset, &text)).collect();
+        made_up.append(UnixMs(2 + n), &lines(&events)).unwrap();
+    }
+    assert_eq!(names(&demo), ["77-1.jsonl"]);
+    assert!(!rig.room(&recorder, "made_up_0").dir().exists());
+    let counted = || u64::try_from(rig.metrics.log_bytes.get()).unwrap();
+    assert!(((1 << 19)..=1 << 20).contains(&counted()), "{}", counted());
+    // Nor does a word each, which is a file each.
+    for n in 0..MAX_FILES {
+        let made_up = rig.room(&recorder, &format!("word_{n}"));
+        made_up.append(UnixMs(200 + n as u64), "{}\n").unwrap();
+    }
+    assert!(!rig.room(&recorder, "word_0").dir().exists());
+    let rooms = || fs::read_dir(rig.dir.path().join("log")).unwrap().count();
+    assert_eq!(rooms(), MAX_FILES);
+    assert_eq!(names(&demo), ["77-1.jsonl"]);
+    // A recording goes for another one alone, and before all the rest is gone.
+    let other = rig.room(&recorder, "other");
+    rig.goes_live("other", 78);
+    for n in 0..4_000 {
+        say(&other, 20_000 + n, &said(1, n, &text));
+    }
+    assert!(!demo.dir().exists());
+    let part = (1 << 20) / u64::from(OFF_AIR_PART);
+    assert!(bytes_on_disk(&other) <= 3 * part && counted() <= 1 << 20);
+    assert!(rooms() > MAX_FILES / 2);
+}
+
 #[test]
 fn a_full_disk_makes_no_files_and_counts_what_it_took() {
     let rig = Rig::new();
@@ -205,7 +248,7 @@ fn a_full_disk_makes_no_files_and_counts_what_it_took() {
     let room = rig.room(&recorder, "demo");
     let (one, two, three) = (said(1, 0, "one"), said(1, 1, "two"), said(1, 2, "three"));
     say(&room, 1, &one);
-    let file = files(&room.dir()).remove(0).1;
+    let file = files(&room.dir()).remove(0).path;
     let aside = rig.dir.path().join("aside");
     fs::rename(&file, &aside).unwrap();
     std::os::unix::fs::symlink("/dev/full", &file).unwrap();
@@ -231,7 +274,7 @@ fn a_full_disk_makes_no_files_and_counts_what_it_took() {
 fn bytes_on_disk(room: &RoomRecord) -> u64 {
     files(&room.dir())
         .iter()
-        .map(|(_, path)| fs::metadata(path).unwrap().len())
+        .map(|file| fs::metadata(&file.path).unwrap().len())
         .sum()
 }
 
