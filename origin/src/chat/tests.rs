@@ -12,13 +12,13 @@ use common::{
         User, Verdict, request::Ask,
     },
     link::{ChatPort, Code, OpenRoom},
-    live::UnixMs,
-    names::{ChannelName, NodeId},
+    live::{Announcement, Channel, Directory, Phase, Stage, UnixMs},
+    names::{BroadcastId, ChannelName, Epoch, NodeId},
     telemetry::metrics::registry,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::*;
+use super::{rooms::MOST_OFF_AIR, *};
 
 fn node_id(name: &str) -> NodeId {
     NodeId::parse(name).unwrap()
@@ -134,6 +134,38 @@ async fn a_room_that_nobody_holds_is_let_go() {
     drop(handle);
     tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
     assert_eq!(open(&port, "demo").await.unwrap().feed.position().1.0, 0);
+}
+
+/// Names that strangers make up take no channel's place.
+#[tokio::test]
+async fn rooms_are_bounded_and_those_on_air_have_places_of_their_own() {
+    let directory = Arc::new(Directory::default());
+    let metrics = ChatMetrics::register(&registry("origin"));
+    let store = Store::open(None).unwrap();
+    let config = ChatConfig::default();
+    let (rooms, port) = Rooms::new(&config, node_id("origin"), store, metrics);
+    tokio::spawn(rooms.preferring(directory.clone()).run());
+    for number in 0..MOST_OFF_AIR {
+        assert!(open(&port, &format!("room_{number}")).await.is_ok());
+    }
+    let refused = open(&port, "demo").await.map(drop);
+    assert_eq!(refused, Err(Code::Overloaded));
+    directory.put(Channel {
+        announcement: Announcement {
+            channel: room("demo"),
+            broadcast: BroadcastId(1),
+            epoch: Epoch(1),
+            phase: Phase::Starting,
+            grace_ms: 10_000,
+            hops: Vec::new(),
+            cost: 0,
+        },
+        stage: Stage::Starting,
+    });
+    assert!(open(&port, "demo").await.is_ok());
+    assert!(open(&port, "room_7").await.is_ok());
+    let refused = open(&port, "other").await.map(drop);
+    assert_eq!(refused, Err(Code::Overloaded));
 }
 
 #[tokio::test]
