@@ -196,9 +196,14 @@ impl Rooms {
     }
 
     async fn open(&mut self, room: ChannelName) -> Result<RoomHandle, Code> {
-        if let Some(held) = self.rooms.get_mut(&room) {
-            held.unused_sweeps = 0;
-            return Ok(held.handle.clone());
+        match self.rooms.get_mut(&room) {
+            // Only an actor that panicked drops its mailbox: the room begins anew.
+            Some(held) if held.handle.asks.is_closed() => drop(self.rooms.remove(&room)),
+            Some(held) => {
+                held.unused_sweeps = 0;
+                return Ok(held.handle.clone());
+            }
+            None => {}
         }
         let refuse = |code: Code| {
             let refused = &self.shared.metrics.rooms_refused;

@@ -3,7 +3,10 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command as Process, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use common::{
@@ -166,6 +169,36 @@ async fn rooms_are_bounded_and_those_on_air_have_places_of_their_own() {
     assert!(open(&port, "room_7").await.is_ok());
     let refused = open(&port, "other").await.map(drop);
     assert_eq!(refused, Err(Code::Overloaded));
+}
+
+#[tokio::test]
+async fn a_room_whose_task_panicked_begins_anew() {
+    static PANICS: AtomicBool = AtomicBool::new(false);
+    fn clock() -> UnixMs {
+        assert!(!PANICS.swap(false, Relaxed), "as the test wants it");
+        UnixMs(1_800_000_000_000)
+    }
+    let metrics = ChatMetrics::register(&registry("origin"));
+    let store = Store::open(None).unwrap();
+    let config = ChatConfig::default();
+    let (rooms, port) = Rooms::with_clock(&config, node_id("origin"), store, metrics, clock);
+    tokio::spawn(rooms.run());
+    let dead = open(&port, "demo").await.unwrap();
+    asked(&dead, 1, "ann", "hello").await;
+    PANICS.store(true, Relaxed);
+    let (reply, told) = oneshot::channel();
+    let look = Asked::Look {
+        bans_after: None,
+        most_bans: 1,
+        reply,
+    };
+    dead.asks.send(look).await.unwrap();
+    assert!(told.await.is_err());
+    dead.asks.closed().await;
+    let handle = open(&port, "demo").await.unwrap();
+    assert!(dead.feed.position().0 < handle.feed.position().0);
+    let verdict = asked(&handle, 2, "ann", "hello").await;
+    assert!(matches!(verdict, Verdict::Said(_)), "{verdict:?}");
 }
 
 #[tokio::test]
