@@ -139,6 +139,27 @@ async fn a_room_that_nobody_holds_is_let_go() {
     assert_eq!(open(&port, "demo").await.unwrap().feed.position().1.0, 0);
 }
 
+/// Without a file, too.
+#[tokio::test(start_paused = true)]
+async fn a_room_that_was_let_go_remembers_whom_it_banned() {
+    let port = start(&ChatConfig::default());
+    let handle = open(&port, "demo").await.unwrap();
+    for (id, command) in (1..).zip(["/ban ann", "/slow 7"]) {
+        let verdict = asked(&handle, id, "demo", command).await;
+        assert!(matches!(verdict, Verdict::Done(_)), "{verdict:?}");
+    }
+    let before = handle.feed.position().0;
+    drop(handle);
+    tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
+    let handle = open(&port, "demo").await.unwrap();
+    assert_ne!(handle.feed.position().0, before);
+    assert_eq!(handle.feed.settings().slow_s, 7);
+    assert_eq!(
+        refusal(&asked(&handle, 9, "ann", "hello").await),
+        "msg_banned"
+    );
+}
+
 /// Names that strangers make up take no channel's place.
 #[tokio::test]
 async fn rooms_are_bounded_and_those_on_air_have_places_of_their_own() {
