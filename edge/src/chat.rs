@@ -79,7 +79,7 @@ use connection::Connection;
 use drain::{Entry, Open};
 use issue::{Issuer, NoToken};
 use limits::Limits;
-use rooms::{Room, Rooms};
+use rooms::{NoRoom, Room, Rooms};
 use uplink::{Uplink, Wish};
 
 /// A keys file of [`TokenKeys`] is far smaller.
@@ -173,7 +173,9 @@ impl Chat {
         metrics: ChatMetrics,
         shutdown: Shutdown,
     ) -> Result<Self, ChatError> {
-        let rooms = Arc::new(Rooms::default());
+        let directory = upstream.directory().clone();
+        let rooms = Rooms::new(directory, config.max_chat_rooms_per_address);
+        let rooms = Arc::new(rooms);
         let (origins, told) = watch::channel(Vec::new());
         let (uplink, wishes) = Uplink::new(upstream, rooms.clone(), metrics.clone(), origins);
         let chat = Self::with_wishes(config, rooms, wishes, metrics, shutdown, told)?;
@@ -239,7 +241,7 @@ impl Chat {
     pub(crate) fn watched(&self, viewers: &HashMap<ChannelName, u64>) {
         for channel in viewers.keys() {
             // Where there is no place, it is counted here alone.
-            let _ = self.0.open_room(channel);
+            let _ = self.0.open_room(channel, None);
         }
         let of = |name: &ChannelName| viewers.get(name).copied().unwrap_or(0);
         self.0
@@ -261,7 +263,7 @@ impl Chat {
 
     /// The same for a room that is read from now on: waits until a parent told of it.
     pub(crate) async fn present_soon(&self, room: &ChannelName) -> Option<Present> {
-        let room = self.0.open_room(room)?;
+        let room = self.0.open_room(room, None)?;
         let mut totals = room.presence.totals();
         while !room.is_told() {
             totals.changed().await.ok()?;
@@ -415,14 +417,17 @@ impl<S> Drop for Serving<S> {
 }
 
 impl Shared {
-    /// The room, read by this edge from now on; `None` where there is no place.
-    fn open_room(&self, name: &ChannelName) -> Option<Arc<Room>> {
-        let (room, made) = self.rooms.open(name)?;
-        if made && self.wishes.try_send(Wish::Read(room.clone())).is_err() {
-            self.rooms.close(&room);
-            return None;
-        }
-        Some(room)
+    /// The room, read by this edge from now on, for a client at `by` or for nobody in
+    /// particular; `None` where there is no place, which is counted.
+    fn open_room(&self, name: &ChannelName, by: Option<Network>) -> Option<Arc<Room>> {
+        let opened = self.rooms.open(name, by).and_then(|(room, made)| {
+            if made && self.wishes.try_send(Wish::Read(room.clone())).is_err() {
+                self.rooms.close(&room);
+                return Err(NoRoom::Busy);
+            }
+            Ok(room)
+        });
+        opened.inspect_err(|why| self.metrics.no_room(*why)).ok()
     }
 }
 

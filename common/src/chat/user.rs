@@ -265,7 +265,17 @@ pub struct Sender {
     /// By the token; the room's actor may know of more.
     pub roles: Roles,
     pub follows_since: Option<UnixMs>,
+    /// Edges name it for each of their clients. `None` for an operator's tool.
     pub network: Option<Network>,
+}
+
+impl Sender {
+    /// Whether an operator's tool asks it, in the name of somebody who may not even
+    /// chat.
+    #[must_use]
+    pub const fn is_tool(&self) -> bool {
+        self.network.is_none() && self.roles.broadcaster
+    }
 }
 
 /// What a token says of its bearer.
@@ -289,12 +299,15 @@ pub struct RoomClaims {
 impl Claims {
     pub const MAX_ROOMS: usize = 64;
 
-    /// Development mode: whoever says so is that user.
+    /// Development mode: whoever says so is that user, but for [`Login::operator`].
     ///
     /// # Errors
     /// [`ChatNameError::Login`].
     pub fn unsigned(nick: &str) -> Result<Self, ChatNameError> {
         let login = Login::typed(nick)?;
+        if login == Login::operator() {
+            return Err(ChatNameError::Login);
+        }
         let mut user = User::named(login);
         if let Ok(display) = Display::parse(nick) {
             user.display = display;
@@ -362,6 +375,14 @@ mod tests {
         assert!(claims.sender(&own, None).roles.broadcaster);
         assert_eq!(claims.sender(&other, None).roles, Roles::default());
         assert_eq!(claims.user.display.as_str(), "Demo");
+    }
+
+    #[test]
+    fn nobody_is_the_operator_by_saying_so() {
+        for nick in ["operator", "Operator", "@operator"] {
+            assert_eq!(Claims::unsigned(nick), Err(ChatNameError::Login), "{nick}");
+        }
+        assert!(Claims::unsigned("operator_2").is_ok());
     }
 
     #[test]

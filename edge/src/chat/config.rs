@@ -101,6 +101,15 @@ pub struct ChatConfig {
     )]
     pub max_chat_joins_per_address: usize,
 
+    /// Rooms open at once of those that one address was the first to enter here while their channels were off air; more are refused
+    #[arg(
+        long,
+        env = "MILLRACE_MAX_CHAT_ROOMS_PER_ADDRESS",
+        value_name = "N",
+        default_value_t = 256
+    )]
+    pub max_chat_rooms_per_address: usize,
+
     /// Rooms that one connection may be in
     #[arg(
         long,

@@ -3,7 +3,7 @@
 use common::telemetry::metrics::{int_counter, int_counter_vec, int_gauge, int_gauge_vec};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::form::Framing;
+use super::{form::Framing, rooms::NoRoom};
 
 /// Why a stranger's bytes or connection were not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,7 @@ impl Broken {
 pub struct ChatMetrics {
     connections: IntGaugeVec,
     pub(super) rooms: IntGauge,
+    rooms_refused: IntCounterVec,
     pub(super) memberships: IntGauge,
     pub(super) linked: IntGauge,
     pub(super) pending: IntGauge,
@@ -84,6 +85,12 @@ impl ChatMetrics {
                 registry,
                 "millrace_chat_rooms",
                 "Rooms that this edge reads.",
+            ),
+            rooms_refused: int_counter_vec(
+                registry,
+                "millrace_chat_rooms_refused_total",
+                "Rooms that were asked for and not opened, by reason: full, off_air where only channels on air have places left, address where one opened too many, busy.",
+                &["reason"],
             ),
             memberships: int_gauge(
                 registry,
@@ -141,6 +148,15 @@ impl ChatMetrics {
 
     pub(super) fn closed(&self, why: Broken) {
         self.closed.with_label_values(&[why.as_str()]).inc();
+    }
+
+    pub(super) fn no_room(&self, why: NoRoom) {
+        self.rooms_refused.with_label_values(&[why.as_str()]).inc();
+    }
+
+    #[cfg(test)]
+    pub(super) fn no_rooms(&self, why: NoRoom) -> u64 {
+        self.rooms_refused.with_label_values(&[why.as_str()]).get()
     }
 
     #[cfg(test)]

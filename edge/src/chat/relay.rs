@@ -57,7 +57,7 @@ fn open(
     name: &ChannelName,
     given: &mut HashMap<ChannelName, mpsc::WeakSender<Asked>>,
 ) -> Result<RoomHandle, Code> {
-    let room = shared.open_room(name).ok_or(Code::Overloaded)?;
+    let room = shared.open_room(name, None).ok_or(Code::Overloaded)?;
     let (feed, presence) = (room.feed.clone(), room.presence.clone());
     if let Some(asks) = given.get(name).and_then(mpsc::WeakSender::upgrade) {
         return Ok(RoomHandle {

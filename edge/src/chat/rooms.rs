@@ -1,9 +1,11 @@
 //! The rooms that an edge reads, shared by all connections: each a feed and who
 //! is to be woken when it moves. Made by who joins first; let go by the uplink when
-//! nobody has been in one for a while.
+//! nobody has been in one for a while. `table` says which may be made.
+
+mod table;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -28,8 +30,7 @@ use super::{
     pace::{Pace, Turn},
 };
 
-/// Rooms that one edge reads: as many as a parent lets a child have.
-pub const MAX_ROOMS: usize = common::link::chat::MAX_ROOMS;
+pub use table::{MAX_ROOMS, NoRoom, Rooms};
 
 /// Connections of a room are kept in so many lists, so that thousands that come at
 /// once don't queue for one lock.
@@ -330,52 +331,6 @@ impl Drop for Seat {
     }
 }
 
-/// All rooms of this edge.
-#[derive(Debug, Default)]
-pub struct Rooms {
-    rooms: Mutex<HashMap<ChannelName, Arc<Room>>>,
-}
-
-impl Rooms {
-    /// The room, and whether it was made just now; `None` past [`MAX_ROOMS`].
-    #[must_use]
-    pub fn open(&self, name: &ChannelName) -> Option<(Arc<Room>, bool)> {
-        let mut rooms = self.rooms.lock();
-        if let Some(room) = rooms.get(name) {
-            return Some((room.clone(), false));
-        }
-        if rooms.len() >= MAX_ROOMS {
-            return None;
-        }
-        let room = Arc::new(Room::new(name.clone()));
-        rooms.insert(name.clone(), room.clone());
-        Some((room, true))
-    }
-
-    #[must_use]
-    pub fn get(&self, name: &ChannelName) -> Option<Arc<Room>> {
-        self.rooms.lock().get(name).cloned()
-    }
-
-    /// Tells each room how many watch its channel here.
-    pub fn set_viewers(&self, viewers: impl Fn(&ChannelName) -> u32) {
-        for (name, room) in self.rooms.lock().iter() {
-            room.set_viewers(viewers(name));
-        }
-    }
-
-    /// Forgets a room if nobody but the map and the caller hold it.
-    pub fn close(&self, room: &Arc<Room>) -> bool {
-        let mut rooms = self.rooms.lock();
-        // Handles come from the map alone, whose lock is held.
-        let unused = Arc::strong_count(room) <= 2;
-        if unused {
-            rooms.remove(room.name());
-        }
-        unused
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -391,11 +346,15 @@ mod tests {
         ChannelName::parse(name).unwrap()
     }
 
+    fn rooms() -> Rooms {
+        Rooms::new(Arc::default(), 2)
+    }
+
     #[test]
     fn places_are_given_back() {
-        let rooms = Rooms::default();
-        let (demo, made) = rooms.open(&room("demo")).unwrap();
-        assert!(made && !rooms.open(&room("demo")).unwrap().1);
+        let rooms = rooms();
+        let (demo, made) = rooms.open(&room("demo"), None).unwrap();
+        assert!(made && !rooms.open(&room("demo"), None).unwrap().1);
         let login = |name: &str| Some(Login::parse(name).unwrap());
         let mailbox = Arc::new(Mailbox::default());
         let seats: Vec<_> = ["bob", "ann", "ann"]
@@ -423,7 +382,7 @@ mod tests {
     /// Who asks for the past as soon as there is a room would get none of it.
     #[test]
     fn a_room_is_heard_once_its_past_is_here() {
-        let (demo, _) = Rooms::default().open(&room("demo")).unwrap();
+        let (demo, _) = rooms().open(&room("demo"), None).unwrap();
         let said = |offset| Event {
             stamp: Stamp {
                 epoch: RoomEpoch(1),
@@ -480,8 +439,8 @@ mod tests {
 
     #[test]
     fn a_room_that_somebody_holds_is_not_closed() {
-        let rooms = Rooms::default();
-        let (demo, _) = rooms.open(&room("demo")).unwrap();
+        let rooms = rooms();
+        let (demo, _) = rooms.open(&room("demo"), None).unwrap();
         let seat = demo.enter(Arc::default(), None);
         assert!(!rooms.close(&demo));
         drop(seat);
@@ -501,8 +460,8 @@ mod tests {
     /// What is said while a turn is due is read in that turn, by everybody.
     #[tokio::test(start_paused = true)]
     async fn many_readers_are_woken_in_turns() {
-        let rooms = Rooms::default();
-        let (demo, _) = rooms.open(&room("demo")).unwrap();
+        let rooms = rooms();
+        let (demo, _) = rooms.open(&room("demo"), None).unwrap();
         let wakes = Arc::new(Wakes::default());
         let mailbox = Arc::new(Mailbox::default());
         mailbox.register(&wakes.clone().into());
@@ -517,15 +476,5 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(count(), 600);
         drop(seats);
-    }
-
-    #[test]
-    fn rooms_are_bounded() {
-        let rooms = Rooms::default();
-        for number in 0..MAX_ROOMS {
-            assert!(rooms.open(&room(&format!("r{number}"))).is_some());
-        }
-        assert!(rooms.open(&room("one_more")).is_none());
-        assert!(rooms.open(&room("r1")).is_some());
     }
 }

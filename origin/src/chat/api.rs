@@ -194,6 +194,7 @@ async fn asked(
                 ..Roles::default()
             },
             follows_since: None,
+            // Which is what makes it a tool.
             network: None,
         },
         ask: Ask::Do(command),

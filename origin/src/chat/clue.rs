@@ -163,6 +163,8 @@ pub struct Clue {
     /// The operator's word.
     policy: Arc<Policy>,
     speakers: Speakers,
+    /// In whose names operators' tools ask: of no one who speaks here.
+    tools: Speakers,
     recent: VecDeque<Said>,
     all: Taken,
     raids: Taken,
@@ -187,6 +189,7 @@ impl Clue {
             review: Review::default(),
             policy: Arc::default(),
             speakers: Speakers::default(),
+            tools: Speakers::default(),
             recent: VecDeque::new(),
             all: Taken::default(),
             raids: Taken::default(),

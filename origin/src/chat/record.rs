@@ -9,11 +9,13 @@
 //! A line is written by one call before its message is told, and not synced: what
 //! was told survives the process (`kill -9`), not the machine. Bounds: one budget
 //! over all rooms ([`RecordConfig::chat_log_bytes`]), [`MAX_FILES`], and
-//! [`MAX_FILE_BYTES`] a file; the oldest files go first. Calls block on the disk.
+//! [`MAX_FILE_BYTES`] a file; the oldest files go first, and those of broadcasts never
+//! for those of none ([`OFF_AIR_PART`]). Calls block on the disk.
 
 mod line;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
@@ -38,8 +40,13 @@ pub(super) use line::lines;
 /// One file: half a day of a busy room.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Files of all rooms; a stranger that talks in many rooms makes one each.
+/// Files of all rooms.
 const MAX_FILES: usize = 16_384;
+
+/// What is said while a channel is off air has at least one of so many parts of the
+/// bytes and of the files, and whatever recordings of broadcasts leave: a stranger who
+/// talks in many rooms makes a file each, and none of them is worth a recording.
+const OFF_AIR_PART: u8 = 4;
 
 /// What is read of a room's files when it opens.
 const MAX_PAST_BYTES: u64 = 1 << 20;
@@ -51,7 +58,7 @@ pub struct RecordConfig {
     #[arg(long, env = "MILLRACE_CHAT_LOG", value_name = "DIR")]
     pub chat_log: Option<PathBuf>,
 
-    /// Bytes that those files may take in all; the oldest go first
+    /// Bytes that those files may take in all, those of broadcasts three quarters of it; the oldest go first, and those of broadcasts for one another alone
     #[arg(
         long,
         env = "MILLRACE_CHAT_LOG_BYTES",
@@ -71,13 +78,28 @@ impl Default for RecordConfig {
     }
 }
 
-/// A file by when it began: the oldest first.
-type Key = (u64, PathBuf);
+/// A file, by when it began: the oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    began: u64,
+    path: PathBuf,
+    /// 0 where the channel was off air.
+    broadcast: u64,
+}
 
+/// Files that go for one another.
 #[derive(Debug, Default)]
 struct Kept {
     files: BTreeMap<Key, u64>,
     bytes: u64,
+}
+
+/// All files.
+#[derive(Debug)]
+struct Stock {
+    most_bytes: u64,
+    on_air: Kept,
+    off_air: Kept,
 }
 
 #[derive(Debug)]
@@ -85,7 +107,7 @@ struct Shelf {
     dir: PathBuf,
     most_bytes: u64,
     directory: Arc<Directory>,
-    kept: Mutex<Kept>,
+    stock: Mutex<Stock>,
     held: IntGauge,
     dropped: IntCounter,
 }
@@ -105,9 +127,10 @@ pub(super) struct RoomRecord {
 /// The file that grows.
 #[derive(Debug, Clone)]
 struct Open {
-    broadcast: u64,
     key: Key,
     bytes: u64,
+    /// It ends in half a line.
+    is_torn: bool,
 }
 
 impl Recorder {
@@ -124,13 +147,14 @@ impl Recorder {
             return Ok(Self(None));
         };
         fs::create_dir_all(&dir)?;
-        let mut kept = Kept::default();
+        let mut stock = Stock::new(config.chat_log_bytes);
         for room in fs::read_dir(&dir)?.flatten() {
             if ChannelName::parse(&room.file_name().to_string_lossy()).is_err() {
                 continue;
             }
             for file in files(&room.path()) {
-                let bytes = fs::metadata(&file.1).map_or(0, |metadata| metadata.len());
+                let bytes = fs::metadata(&file.path).map_or(0, |metadata| metadata.len());
+                let kept = stock.of(file.broadcast);
                 kept.bytes += bytes;
                 kept.files.insert(file, bytes);
             }
@@ -139,7 +163,7 @@ impl Recorder {
             dir,
             most_bytes: config.chat_log_bytes,
             directory,
-            kept: Mutex::new(kept),
+            stock: Mutex::new(stock),
             held: metrics.log_bytes.clone(),
             dropped: metrics.log_dropped.clone(),
         };
@@ -167,7 +191,7 @@ impl RoomRecord {
         let mut left = MAX_PAST_BYTES;
         let mut past: Vec<Event> = Vec::new();
         let mut unread = 0usize;
-        for (_, path) in newest_first {
+        for Key { path, .. } in newest_first {
             if left == 0 || past.len() >= RECENT {
                 break;
             }
@@ -209,45 +233,62 @@ impl RoomRecord {
         let carried = self.shelf.directory.get(&self.room);
         let broadcast = carried.map_or(0, |channel| channel.announcement.broadcast.0);
         let mut open = self.open.lock();
-        let most = MAX_FILE_BYTES.min(self.shelf.most_bytes / 4);
-        let fits = |open: &Open| open.broadcast == broadcast && open.bytes < most;
-        let mut file = match open.as_ref().filter(|open| fits(open)) {
+        let most = MAX_FILE_BYTES.min(self.shelf.most_bytes / 16);
+        let fits = |open: &&Open| open.key.broadcast == broadcast && open.bytes < most;
+        let opened = open.as_ref().filter(fits).map(|open| {
             // Closed in between: rooms may be more than descriptors.
-            Some(open) => OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(&open.key.1)?,
-            None => {
-                let (begun, file) = self.begin(now, broadcast)?;
-                info!(room = %self.room, path = %begun.key.1.display(), "chat log begun");
-                *open = Some(begun);
-                file
+            let file = OpenOptions::new().append(true).open(&open.key.path)?;
+            Ok::<_, io::Error>((open.clone(), file))
+        });
+        let (mut growing, mut file) = match opened {
+            Some(Ok(opened)) => opened,
+            Some(Err(why)) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+            // Other rooms' words made it the oldest of all, and it went.
+            _ => self.begin(now, broadcast)?,
+        };
+        let text = if growing.is_torn {
+            Cow::Owned(format!("\n{lines}"))
+        } else {
+            Cow::Borrowed(lines)
+        };
+        let written = file.write_all(text.as_bytes());
+        let bytes = match &written {
+            Ok(()) => text.len() as u64,
+            Err(_) => {
+                let length = file.metadata().map_or(0, |metadata| metadata.len());
+                length.saturating_sub(growing.bytes)
             }
         };
-        let written = file.write_all(lines.as_bytes());
-        if let Some(open) = open.as_mut() {
-            open.bytes += lines.len() as u64;
-            self.shelf.grew(&open.key, lines.len() as u64);
-        }
-        if written.is_err() {
-            // The next line is not to continue half of this one.
-            *open = None;
-        }
+        // On a full disk a file a message would be the end of older ones: the same
+        // file goes on, and its next line is not to continue half of this one.
+        growing.is_torn = written.is_err() && (growing.is_torn || bytes > 0);
+        growing.bytes += bytes;
+        self.shelf.grew(&growing.key, bytes);
+        *open = Some(growing);
         written
     }
 
     fn begin(&self, now: UnixMs, broadcast: u64) -> io::Result<(Open, File)> {
         let dir = self.dir();
+        // Held, so that nobody takes the folder away before something is in it.
+        let mut stock = self.shelf.stock.lock();
         fs::create_dir_all(&dir)?;
         let mut began = now.0;
         loop {
             let path = dir.join(format!("{broadcast}-{began}.jsonl"));
             match OpenOptions::new().append(true).create_new(true).open(&path) {
                 Ok(file) => {
-                    let open = Open {
+                    info!(room = %self.room, path = %path.display(), "chat log begun");
+                    let key = Key {
+                        began,
+                        path,
                         broadcast,
-                        key: (began, path),
+                    };
+                    stock.of(broadcast).files.insert(key.clone(), 0);
+                    let open = Open {
+                        key,
                         bytes: 0,
+                        is_torn: false,
                     };
                     return Ok((open, file));
                 }
@@ -265,33 +306,78 @@ impl RoomRecord {
 impl Shelf {
     fn grew(&self, key: &Key, bytes: u64) {
         {
-            let mut kept = self.kept.lock();
-            *kept.files.entry(key.clone()).or_default() += bytes;
-            kept.bytes += bytes;
+            let mut stock = self.stock.lock();
+            let kept = stock.of(key.broadcast);
+            // One that went meanwhile takes nothing any more.
+            if let Some(held) = kept.files.get_mut(key) {
+                *held += bytes;
+                kept.bytes += bytes;
+            }
         }
         self.make_room(Some(key));
     }
 
     /// Deletes the oldest files until the rest fits; never the one that grows.
     fn make_room(&self, growing: Option<&Key>) {
-        let mut kept = self.kept.lock();
-        while kept.bytes > self.most_bytes || kept.files.len() > MAX_FILES {
-            let oldest = kept.files.keys().find(|key| Some(*key) != growing).cloned();
-            let Some(oldest) = oldest else {
-                break;
-            };
-            kept.bytes -= kept.files.remove(&oldest).unwrap_or(0);
-            match fs::remove_file(&oldest.1) {
+        let mut stock = self.stock.lock();
+        while let Some(oldest) = stock.excess(growing) {
+            match fs::remove_file(&oldest.path) {
                 Ok(()) => self.dropped.inc(),
                 Err(why) if why.kind() == io::ErrorKind::NotFound => {}
                 Err(why) => {
-                    error!(path = %oldest.1.display(), %why, "an old chat log can't be deleted")
+                    error!(path = %oldest.path.display(), %why, "an old chat log can't be deleted");
                 }
             }
             // Fails where others are in it.
-            let _ = oldest.1.parent().map(fs::remove_dir);
+            let _ = oldest.path.parent().map(fs::remove_dir);
         }
-        self.held.set(i64::try_from(kept.bytes).unwrap_or(i64::MAX));
+        let bytes = stock.on_air.bytes + stock.off_air.bytes;
+        self.held.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+impl Stock {
+    fn new(most_bytes: u64) -> Self {
+        Self {
+            most_bytes,
+            on_air: Kept::default(),
+            off_air: Kept::default(),
+        }
+    }
+
+    const fn of(&mut self, broadcast: u64) -> &mut Kept {
+        match broadcast {
+            0 => &mut self.off_air,
+            _ => &mut self.on_air,
+        }
+    }
+
+    /// Takes out the oldest file of those that are too many, the one that grows aside.
+    fn excess(&mut self, growing: Option<&Key>) -> Option<Key> {
+        let Self {
+            most_bytes,
+            on_air,
+            off_air,
+        } = self;
+        let files = MAX_FILES - MAX_FILES / usize::from(OFF_AIR_PART);
+        let bytes = *most_bytes - *most_bytes / u64::from(OFF_AIR_PART);
+        on_air.excess(files, bytes, growing).or_else(|| {
+            let files = MAX_FILES.saturating_sub(on_air.files.len());
+            let bytes = most_bytes.saturating_sub(on_air.bytes);
+            off_air.excess(files, bytes, growing)
+        })
+    }
+}
+
+impl Kept {
+    fn excess(&mut self, most_files: usize, most_bytes: u64, growing: Option<&Key>) -> Option<Key> {
+        if self.bytes <= most_bytes && self.files.len() <= most_files {
+            return None;
+        }
+        let mut oldest_first = self.files.keys();
+        let oldest = oldest_first.find(|key| Some(*key) != growing).cloned()?;
+        self.bytes -= self.files.remove(&oldest).unwrap_or(0);
+        Some(oldest)
     }
 }
 
@@ -304,8 +390,12 @@ fn files(dir: &Path) -> Vec<Key> {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let (_, began) = name.strip_suffix(".jsonl")?.split_once('-')?;
-            Some((began.parse().ok()?, entry.path()))
+            let (broadcast, began) = name.strip_suffix(".jsonl")?.split_once('-')?;
+            Some(Key {
+                began: began.parse().ok()?,
+                path: entry.path(),
+                broadcast: broadcast.parse().ok()?,
+            })
         })
         .collect();
     files.sort_unstable();

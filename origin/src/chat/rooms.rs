@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use common::{
     chat::{Asked, Feed, Limits, RoomHandle, home::home},
     link::{ChatPort, Code, OpenRoom},
-    live::{Audience, UnixMs},
+    live::{Audience, Directory, UnixMs},
     names::{ChannelName, NodeId},
 };
 use tokio::{
@@ -27,8 +27,14 @@ use super::{
     waiting::Waiting,
 };
 
-/// Rooms with an actor at once; any stranger can name one.
+/// Rooms with an actor at once.
 pub const MAX_ROOMS: usize = 16_384;
+
+/// Past so many a room is opened only if its channel is on air here, of which there
+/// are at most as many as there are places left: any stranger can name a room, and
+/// none is to find its place taken by names that somebody made up. A channel that is
+/// on air at another origin counts as made up; edges know better, and have the same rule.
+pub const MOST_OFF_AIR: usize = MAX_ROOMS / 4 * 3;
 
 /// Wishes that wait for a room's decision: a second of a busy room. More are
 /// refused at the link.
@@ -77,6 +83,8 @@ pub struct Rooms {
     policy: watch::Receiver<Arc<Policy>>,
     recorder: Recorder,
     audience: Arc<Audience>,
+    /// The channels of this origin.
+    directory: Arc<Directory>,
 }
 
 impl std::fmt::Debug for Rooms {
@@ -135,6 +143,7 @@ impl Rooms {
             policy: watch::channel(Arc::default()).1,
             recorder: Recorder::default(),
             audience: Arc::default(),
+            directory: Arc::default(),
         };
         (rooms, port)
     }
@@ -150,6 +159,13 @@ impl Rooms {
     #[must_use]
     pub fn recorded_by(mut self, recorder: Recorder) -> Self {
         self.recorder = recorder;
+        self
+    }
+
+    /// Rooms of these channels have a place before others.
+    #[must_use]
+    pub fn preferring(mut self, directory: Arc<Directory>) -> Self {
+        self.directory = directory;
         self
     }
 
@@ -180,9 +196,14 @@ impl Rooms {
     }
 
     async fn open(&mut self, room: ChannelName) -> Result<RoomHandle, Code> {
-        if let Some(held) = self.rooms.get_mut(&room) {
-            held.unused_sweeps = 0;
-            return Ok(held.handle.clone());
+        match self.rooms.get_mut(&room) {
+            // Only an actor that panicked drops its mailbox: the room begins anew.
+            Some(held) if held.handle.asks.is_closed() => drop(self.rooms.remove(&room)),
+            Some(held) => {
+                held.unused_sweeps = 0;
+                return Ok(held.handle.clone());
+            }
+            None => {}
         }
         let refuse = |code: Code| {
             let refused = &self.shared.metrics.rooms_refused;
@@ -193,7 +214,11 @@ impl Rooms {
         if elsewhere {
             return refuse(Code::NotHere);
         }
-        if self.rooms.len() >= MAX_ROOMS {
+        let most = match self.directory.get(&room) {
+            Some(_) => MAX_ROOMS,
+            None => MOST_OFF_AIR,
+        };
+        if self.rooms.len() >= most {
             return refuse(Code::Overloaded);
         }
         let (mailbox, asks) = mpsc::channel(MAILBOX);

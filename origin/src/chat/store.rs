@@ -3,7 +3,10 @@
 //! was. Keys are (room, kind, key); SQL would add a C compiler and nothing that a
 //! look-up by key needs.
 //!
-//! Every call blocks on the disk: for a thread that may.
+//! Every call blocks on the disk: for a thread that may. Without a file the facts last
+//! as long as the process, in [`Memory`].
+
+mod memory;
 
 use std::path::Path;
 
@@ -12,6 +15,7 @@ use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{clue::Known, entries::Entry};
+use memory::Memory;
 
 /// By (room, kind, key).
 const FACTS: TableDefinition<'_, (&str, &str, &str), &str> = TableDefinition::new("facts");
@@ -26,14 +30,25 @@ const RESERVED: u64 = 3_600_000;
 
 /// Why the store can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(#[from] redb::Error);
+pub enum StoreError {
+    #[error("{0}")]
+    File(#[from] redb::Error),
+    /// As much is remembered as may be without a file.
+    #[error("no more than this is remembered without --chat-store")]
+    Full,
+}
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct Store {
-    file: Option<Database>,
+    facts: Facts,
     epochs: Mutex<Epochs>,
+}
+
+#[derive(Debug)]
+enum Facts {
+    File(Database),
+    Memory(Mutex<Memory>),
 }
 
 #[derive(Debug, Default)]
@@ -45,41 +60,23 @@ struct Epochs {
 }
 
 impl Store {
-    /// Opens or makes the file; without one, rooms forget when they close.
+    /// Opens or makes the file; without one, it is forgotten with the process.
     ///
     /// # Errors
-    /// [`StoreError`]; another process that has it open is one.
+    /// [`StoreError::File`]; another process that has it open is one.
     pub fn open(path: Option<&Path>) -> Result<Self, StoreError> {
         let Some(path) = path else {
             return Ok(Self {
-                file: None,
+                facts: Facts::Memory(Mutex::default()),
                 epochs: Mutex::default(),
             });
         };
         let file = Database::create(path).map_err(redb::Error::from)?;
-        let store = Self {
-            file: Some(file),
-            epochs: Mutex::default(),
-        };
-        store.with_tables().map_err(StoreError)?;
-        Ok(store)
-    }
-
-    fn with_tables(&self) -> Result<(), redb::Error> {
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        let write = file.begin_write()?;
-        write.open_table(FACTS)?;
-        let below = {
-            let epochs = write.open_table(EPOCHS)?;
-            let below = epochs.get(BELOW)?;
-            below.map_or(0, |below| below.value())
-        };
-        write.commit()?;
-        // What the last process reserved, this one passes over.
-        *self.epochs.lock() = Epochs { last: below, below };
-        Ok(())
+        let epochs = with_tables(&file)?;
+        Ok(Self {
+            facts: Facts::File(file),
+            epochs: Mutex::new(epochs),
+        })
     }
 
     /// Begins a room's next life: what is known of it, and an epoch greater than
@@ -88,29 +85,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn begin(&self, room: &ChannelName, now: UnixMs) -> Result<(RoomEpoch, Known), StoreError> {
-        self.begin_in(room, now).map_err(StoreError)
-    }
-
-    fn begin_in(&self, room: &ChannelName, now: UnixMs) -> Result<(RoomEpoch, Known), redb::Error> {
         let epoch = self.next_epoch(now)?;
         let mut known = Known::default();
-        let Some(file) = &self.file else {
-            return Ok((epoch, known));
+        let learn = |kind: &str, key: &str, value: &str| {
+            known.learn(room, kind, key, Some(value));
         };
-        let name = room.as_str();
-        let read = file.begin_read()?;
-        for fact in read.open_table(FACTS)?.range((name, "", "")..)? {
-            let (at, value) = fact?;
-            let (of, kind, key) = at.value();
-            if of != name {
-                break;
-            }
-            known.learn(room, kind, key, Some(value.value()));
+        match &self.facts {
+            Facts::File(file) => read(file, room, learn)?,
+            Facts::Memory(memory) => memory.lock().read(room, learn),
         }
-        drop(read);
         let past = known.forget_past(now);
         if !past.is_empty() {
-            self.write_in(room, &past)?;
+            self.write(room, &past)?;
         }
         Ok((epoch, known))
     }
@@ -120,7 +106,7 @@ impl Store {
     fn next_epoch(&self, now: UnixMs) -> Result<RoomEpoch, redb::Error> {
         let mut epochs = self.epochs.lock();
         let epoch = now.0.max(epochs.last.saturating_add(1));
-        if let Some(file) = &self.file
+        if let Facts::File(file) = &self.facts
             && epoch >= epochs.below
         {
             let below = epoch.saturating_add(RESERVED);
@@ -133,30 +119,61 @@ impl Store {
         Ok(RoomEpoch(epoch))
     }
 
-    /// Writes facts, all or none; they are on disk when it returns.
+    /// Writes facts, all or none; they are on disk when it returns, where there is one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn write(&self, room: &ChannelName, entries: &[Entry]) -> Result<(), StoreError> {
-        self.write_in(room, entries).map_err(StoreError)
+        match &self.facts {
+            Facts::File(file) => Ok(write(file, room, entries)?),
+            Facts::Memory(memory) => memory.lock().write(room, entries),
+        }
     }
+}
 
-    fn write_in(&self, room: &ChannelName, entries: &[Entry]) -> Result<(), redb::Error> {
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        let write = file.begin_write()?;
-        {
-            let mut facts = write.open_table(FACTS)?;
-            for Entry { kind, key, value } in entries {
-                let at = (room.as_str(), kind.as_str(), key.as_str());
-                match value {
-                    Some(value) => drop(facts.insert(at, value.as_str())?),
-                    None => drop(facts.remove(at)?),
-                }
+fn with_tables(file: &Database) -> Result<Epochs, redb::Error> {
+    let write = file.begin_write()?;
+    write.open_table(FACTS)?;
+    let below = {
+        let epochs = write.open_table(EPOCHS)?;
+        let below = epochs.get(BELOW)?;
+        below.map_or(0, |below| below.value())
+    };
+    write.commit()?;
+    // What the last process reserved, this one passes over.
+    Ok(Epochs { last: below, below })
+}
+
+fn read(
+    file: &Database,
+    room: &ChannelName,
+    mut learn: impl FnMut(&str, &str, &str),
+) -> Result<(), redb::Error> {
+    let name = room.as_str();
+    let read = file.begin_read()?;
+    for fact in read.open_table(FACTS)?.range((name, "", "")..)? {
+        let (at, value) = fact?;
+        let (of, kind, key) = at.value();
+        if of != name {
+            break;
+        }
+        learn(kind, key, value.value());
+    }
+    Ok(())
+}
+
+fn write(file: &Database, room: &ChannelName, entries: &[Entry]) -> Result<(), redb::Error> {
+    let write = file.begin_write()?;
+    {
+        let mut facts = write.open_table(FACTS)?;
+        for Entry { kind, key, value } in entries {
+            let at = (room.as_str(), kind.as_str(), key.as_str());
+            match value {
+                Some(value) => drop(facts.insert(at, value.as_str())?),
+                None => drop(facts.remove(at)?),
             }
         }
-        write.commit()?;
-        Ok(())
     }
+    write.commit()?;
+    Ok(())
 }

@@ -3,7 +3,10 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command as Process, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use common::{
@@ -12,13 +15,13 @@ use common::{
         User, Verdict, request::Ask,
     },
     link::{ChatPort, Code, OpenRoom},
-    live::UnixMs,
-    names::{ChannelName, NodeId},
+    live::{Announcement, Channel, Directory, Phase, Stage, UnixMs},
+    names::{BroadcastId, ChannelName, Epoch, NodeId},
     telemetry::metrics::registry,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::*;
+use super::{rooms::MOST_OFF_AIR, *};
 
 fn node_id(name: &str) -> NodeId {
     NodeId::parse(name).unwrap()
@@ -134,6 +137,89 @@ async fn a_room_that_nobody_holds_is_let_go() {
     drop(handle);
     tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
     assert_eq!(open(&port, "demo").await.unwrap().feed.position().1.0, 0);
+}
+
+/// Without a file, too.
+#[tokio::test(start_paused = true)]
+async fn a_room_that_was_let_go_remembers_whom_it_banned() {
+    let port = start(&ChatConfig::default());
+    let handle = open(&port, "demo").await.unwrap();
+    for (id, command) in (1..).zip(["/ban ann", "/slow 7"]) {
+        let verdict = asked(&handle, id, "demo", command).await;
+        assert!(matches!(verdict, Verdict::Done(_)), "{verdict:?}");
+    }
+    let before = handle.feed.position().0;
+    drop(handle);
+    tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
+    let handle = open(&port, "demo").await.unwrap();
+    assert_ne!(handle.feed.position().0, before);
+    assert_eq!(handle.feed.settings().slow_s, 7);
+    assert_eq!(
+        refusal(&asked(&handle, 9, "ann", "hello").await),
+        "msg_banned"
+    );
+}
+
+/// Names that strangers make up take no channel's place.
+#[tokio::test]
+async fn rooms_are_bounded_and_those_on_air_have_places_of_their_own() {
+    let directory = Arc::new(Directory::default());
+    let metrics = ChatMetrics::register(&registry("origin"));
+    let store = Store::open(None).unwrap();
+    let config = ChatConfig::default();
+    let (rooms, port) = Rooms::new(&config, node_id("origin"), store, metrics);
+    tokio::spawn(rooms.preferring(directory.clone()).run());
+    for number in 0..MOST_OFF_AIR {
+        assert!(open(&port, &format!("room_{number}")).await.is_ok());
+    }
+    let refused = open(&port, "demo").await.map(drop);
+    assert_eq!(refused, Err(Code::Overloaded));
+    directory.put(Channel {
+        announcement: Announcement {
+            channel: room("demo"),
+            broadcast: BroadcastId(1),
+            epoch: Epoch(1),
+            phase: Phase::Starting,
+            grace_ms: 10_000,
+            hops: Vec::new(),
+            cost: 0,
+        },
+        stage: Stage::Starting,
+    });
+    assert!(open(&port, "demo").await.is_ok());
+    assert!(open(&port, "room_7").await.is_ok());
+    let refused = open(&port, "other").await.map(drop);
+    assert_eq!(refused, Err(Code::Overloaded));
+}
+
+#[tokio::test]
+async fn a_room_whose_task_panicked_begins_anew() {
+    static PANICS: AtomicBool = AtomicBool::new(false);
+    fn clock() -> UnixMs {
+        assert!(!PANICS.swap(false, Relaxed), "as the test wants it");
+        UnixMs(1_800_000_000_000)
+    }
+    let metrics = ChatMetrics::register(&registry("origin"));
+    let store = Store::open(None).unwrap();
+    let config = ChatConfig::default();
+    let (rooms, port) = Rooms::with_clock(&config, node_id("origin"), store, metrics, clock);
+    tokio::spawn(rooms.run());
+    let dead = open(&port, "demo").await.unwrap();
+    asked(&dead, 1, "ann", "hello").await;
+    PANICS.store(true, Relaxed);
+    let (reply, told) = oneshot::channel();
+    let look = Asked::Look {
+        bans_after: None,
+        most_bans: 1,
+        reply,
+    };
+    dead.asks.send(look).await.unwrap();
+    assert!(told.await.is_err());
+    dead.asks.closed().await;
+    let handle = open(&port, "demo").await.unwrap();
+    assert!(dead.feed.position().0 < handle.feed.position().0);
+    let verdict = asked(&handle, 2, "ann", "hello").await;
+    assert!(matches!(verdict, Verdict::Said(_)), "{verdict:?}");
 }
 
 #[tokio::test]

@@ -185,7 +185,7 @@ impl Rooms<'_> {
                 let entered = handle.feed.position();
                 let follow = follow(handle.feed.clone(), after, entered, self.events.clone());
                 let follower = self.followers.spawn(follow);
-                let tell = tell_present(room.clone(), handle.presence.clone(), self.events.clone());
+                let tell = tell_of(room.clone(), &handle, self.events.clone());
                 let teller = self.followers.spawn(tell);
                 let entered = Entered {
                     handle,
@@ -336,6 +336,28 @@ async fn follow(
     }
 }
 
+/// Tells one child who is in the room, and when the room is gone.
+fn tell_of(
+    room: ChannelName,
+    handle: &RoomHandle,
+    events: mpsc::Sender<Bytes>,
+) -> impl Future<Output = ()> + use<> {
+    let present = tell_present(room.clone(), handle.presence.clone(), events.clone());
+    let asks = handle.asks.clone();
+    async move {
+        tokio::select! {
+            () = present => {}
+            // Only a task that panicked drops its mailbox. Nothing is said in that room
+            // any more; whoever enters again gets another.
+            () = asks.closed() => {
+                let code = Code::Internal;
+                let closed = Message::Chat(Chat::Closed { room, code }).encode();
+                let _ = events.send(closed).await;
+            }
+        }
+    }
+}
+
 /// Tells one child who is in the room, when that changes and every [`TELL_AGAIN`].
 async fn tell_present(room: ChannelName, presence: Arc<Presence>, events: mpsc::Sender<Bytes>) {
     let mut totals = presence.totals();
@@ -431,5 +453,26 @@ mod tests {
         };
         assert_eq!((next, live), (Offset(3), Offset(3)));
         follower.abort();
+    }
+
+    /// A child that waits for words of a room whose task is dead would wait for ever.
+    #[tokio::test]
+    async fn a_child_is_told_that_its_room_is_gone() {
+        let room = ChannelName::parse("demo").unwrap();
+        let (asks, mailbox) = mpsc::channel(1);
+        let handle = RoomHandle {
+            feed: Arc::new(Feed::new(room.clone(), RoomEpoch(7), 1, Limits::default())),
+            asks,
+            presence: Arc::default(),
+        };
+        let (events, mut told) = mpsc::channel(EVENTS);
+        let teller = tokio::spawn(tell_of(room.clone(), &handle, events));
+        assert!(told.try_recv().is_err());
+        drop(mailbox);
+        let frame = Decoder::default().next(&mut told.recv().await.unwrap());
+        let message = Message::decode(frame.unwrap().unwrap()).unwrap();
+        let code = Code::Internal;
+        assert_eq!(message, Message::Chat(Chat::Closed { room, code }));
+        teller.await.unwrap();
     }
 }

@@ -60,7 +60,7 @@ impl Session {
                 self.numeric(replies, "263", &["JOIN"], "Too many joins, try again later");
                 return;
             }
-            match self.shared.open_room(&room) {
+            match self.shared.open_room(&room, Some(self.network)) {
                 Some(room) => self.joined(&room, replies),
                 None => self.numeric(replies, "437", &[name], "Chat is too busy"),
             }

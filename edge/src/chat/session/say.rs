@@ -79,7 +79,8 @@ impl Session {
             self.notice(Some(&room), &busy(), replies);
             return Answer::Now;
         }
-        if self.shared.open_room(&room).is_none() {
+        let network = Some(self.network);
+        if self.shared.open_room(&room, network).is_none() {
             self.notice(Some(&room), &busy(), replies);
             return Answer::Now;
         }
@@ -191,7 +192,7 @@ impl Session {
             }),
             reply: ReplyTo::Connection(self.mailbox.clone()),
         };
-        let opened = self.shared.open_room(to).is_some();
+        let opened = self.shared.open_room(to, Some(self.network)).is_some();
         if !opened || self.shared.wishes.try_send(wish).is_err() {
             self.notice(Some(&from), &busy(), replies);
             return;

@@ -2,15 +2,20 @@
 
 use std::collections::VecDeque;
 
-use common::chat::{Body, Limits, MessageId};
+use common::{
+    chat::{Body, Limits, MessageId},
+    live::{Announcement, Channel, Phase, Stage},
+    names::{BroadcastId, Epoch},
+};
 use proptest::prelude::*;
 
 use crate::chat::{
     input::Input,
+    rooms::NoRoom,
     session::{MAX_OUT_BYTES, MAX_WISHES},
 };
 
-use super::rig::{Client, NOW, Rig, post};
+use super::rig::{Client, NOW, Rig, channel, post};
 
 fn fed(client: &mut Client, input: &mut Input, bytes: &[u8]) -> Vec<String> {
     input.feed(NOW, &mut bytes.to_vec(), &mut client.0).unwrap();
@@ -121,6 +126,56 @@ fn ten_thousand_joins_end_at_the_limits() {
             "{line}: {lines:?}"
         );
     }
+}
+
+/// Each connection within its limits: what an address opens of rooms that nobody is in
+/// has one too, and is no audience's loss.
+#[test]
+fn one_address_opens_so_many_made_up_rooms() {
+    let rig = Rig::new(&["--max-chat-rooms-per-address", "150"]);
+    on_air(&rig, "demo");
+    let no_room = |lines: &[String]| lines.iter().filter(|line| line.contains(" 437 ")).count();
+    let mut clients = Vec::new();
+    let mut refused = 0;
+    for connection in 0..2 {
+        let mut client = rig.named("justinfan1", "");
+        let rooms: Vec<_> = (0..99).map(|n| format!("#r{connection}_{n}")).collect();
+        client.says(&format!("JOIN {},#demo", rooms.join(",")));
+        refused += no_room(&client.hears());
+        clients.push(client);
+    }
+    assert_eq!(refused, 2 * 99 - 150);
+    let metrics = &rig.chat.0.metrics;
+    assert_eq!(metrics.no_rooms(NoRoom::Address), refused as u64);
+    assert!(rig.chat.0.rooms.get(&channel("demo")).is_some());
+    // Nor by talking there.
+    let mut ann = rig.named("ann", "");
+    ann.says("PRIVMSG #made_up :hello");
+    assert!(ann.hears()[0].ends_with("chat is too busy."));
+    // Others have theirs.
+    let mut other = rig.client_at([10, 0, 0, 1].into());
+    other.says("NICK justinfan1");
+    other.says("JOIN #made_up");
+    assert_eq!(no_room(&other.hears()), 0);
+    // Rooms of channels that are on air are opened by anybody, and count for nobody.
+    on_air(&rig, "live");
+    ann.says("JOIN #live");
+    assert_eq!(no_room(&ann.hears()), 0);
+}
+
+fn on_air(rig: &Rig, name: &str) {
+    rig.directory.put(Channel {
+        announcement: Announcement {
+            channel: channel(name),
+            broadcast: BroadcastId(1),
+            epoch: Epoch(1),
+            phase: Phase::Live,
+            grace_ms: 0,
+            hops: Vec::new(),
+            cost: 0,
+        },
+        stage: Stage::Starting,
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use common::{
         request::Ask,
         token::{Audience, Signer, TokenBody},
     },
-    live::UnixMs,
+    live::{Directory, UnixMs},
     names::ChannelName,
     shutdown::Shutdown,
 };
@@ -38,6 +38,7 @@ struct Cli {
 pub(super) struct Rig {
     pub(super) chat: Chat,
     pub(super) shutdown: Shutdown,
+    pub(super) directory: Arc<Directory>,
     wishes: mpsc::Receiver<Wish>,
     offset: u64,
     _keys: Option<tempfile::TempDir>,
@@ -62,12 +63,15 @@ impl Rig {
         let shutdown = Shutdown::new();
         let origins = watch::channel(Vec::new()).1;
         let metrics = ChatMetrics::register(&Registry::new());
-        let rooms = Arc::new(Rooms::default());
+        let directory = Arc::new(Directory::default());
+        let rooms = Rooms::new(directory.clone(), config.max_chat_rooms_per_address);
+        let rooms = Arc::new(rooms);
         let chat =
             Chat::with_wishes(config, rooms, sender, metrics, shutdown.clone(), origins).unwrap();
         Self {
             chat,
             shutdown,
+            directory,
             wishes,
             offset: 0,
             _keys: keys,
@@ -75,7 +79,7 @@ impl Rig {
     }
 
     pub(super) fn room(&self, name: &str) -> Arc<Room> {
-        self.chat.0.open_room(&channel(name)).unwrap()
+        self.chat.0.open_room(&channel(name), None).unwrap()
     }
 
     /// The home speaks of a room.
@@ -139,8 +143,12 @@ impl Rig {
     }
 
     pub(super) fn client(&self) -> Client {
+        self.client_at(IpAddr::from([127, 0, 0, 1]))
+    }
+
+    pub(super) fn client_at(&self, address: IpAddr) -> Client {
         let mailbox = Arc::new(Mailbox::default());
-        let network = Network::of(IpAddr::from([127, 0, 0, 1]));
+        let network = Network::of(address);
         let shared = self.chat.0.clone();
         Client(Session::new(shared, mailbox, network, Framing::Tcp))
     }

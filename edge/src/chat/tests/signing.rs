@@ -187,6 +187,9 @@ fn names_that_are_none_are_refused() {
     let mut client = rig.client();
     client.says("NICK a-b");
     client.hears_only(&[":tmi.twitch.tv 432 * a-b :Erroneous nickname"]);
+    // Who moderates over the ops port goes by it.
+    client.says("NICK Operator");
+    client.hears_only(&[":tmi.twitch.tv 432 * Operator :Erroneous nickname"]);
     client.says("NICK");
     client.hears_only(&[":tmi.twitch.tv 461 * NICK :Not enough parameters"]);
     client.says("NICK Ann");

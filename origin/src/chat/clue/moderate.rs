@@ -58,8 +58,13 @@ impl Clue {
             C::Mod { .. } | C::Unmod { .. } | C::Vip { .. } | C::Unvip { .. }
         );
         let open = matches!(command, C::Mods | C::Vips);
+        let speakers = if sender.is_tool() {
+            &mut self.tools
+        } else {
+            &mut self.speakers
+        };
         // A room full of speakers is still to be moderated: no place is no refusal.
-        let speaker = self.speakers.of(now, sender, roles);
+        let speaker = speakers.of(now, sender, roles);
         if speaker.is_some_and(|speaker| speaker.commands.take(now.0, COMMANDS).is_err()) {
             let text = "You are sending commands too quickly.";
             return refused(NoticeId::MsgRateLimit, text);
@@ -184,7 +189,7 @@ impl Clue {
 
     fn untouchable(&self, deed: &Deed<'_>, login: &Login, words: &Untouchable) -> Option<Decision> {
         let verb = words.verb;
-        if *login == deed.sender.user.login {
+        if *login == deed.sender.user.login && !deed.sender.is_tool() {
             return Some(refused(words.own, format!("You cannot {verb} yourself.")));
         }
         if login.as_str() == self.room.as_str() {

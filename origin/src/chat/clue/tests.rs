@@ -123,6 +123,51 @@ fn a_request_that_comes_again_is_decided_once() {
     assert_eq!(stamp.id, MessageId(1));
 }
 
+/// An operator's tool asks in somebody's name, who need not be here, nor be what the
+/// tool is.
+#[test]
+fn an_operators_tool_makes_nobody_of_its_name() {
+    let mut rig = Rig::new();
+    let network = |last| Some(Network::of([10, 0, 0, last].into()));
+    let max = Sender {
+        network: network(1),
+        ..moderator("max")
+    };
+    for by in ["operator", "ann"] {
+        let mut tool = sender(by);
+        tool.roles.broadcaster = true;
+        let mut ann = sender(by);
+        ann.user.id = UserId::parse("u-7").unwrap();
+        ann.network = network(2);
+        assert_eq!(told(&rig.say(&ann, &format!("hi from {by}"))), "said");
+        assert_eq!(told(&rig.command(&tool, "/slowoff")), "slow_off");
+        // Whoever has that login is banned as who they are.
+        let ban = rig.command(&max, &format!("/ban --network {by}"));
+        assert_eq!(told(&ban), "ban_success", "{by}");
+        let Change::Ban(_, ban) = &ban.changes[0] else {
+            panic!("{ban:?}");
+        };
+        assert_eq!(
+            (&ban.user, ban.network),
+            (&Some(ann.user.id.clone()), ann.network)
+        );
+        assert_eq!(
+            told(&rig.command(&tool, &format!("/unban {by}"))),
+            "unban_success"
+        );
+        // By the tool as well, for which nobody is itself.
+        assert_eq!(
+            told(&rig.command(&tool, &format!("/ban {by}"))),
+            "ban_success"
+        );
+        assert_eq!(
+            told(&rig.command(&tool, &format!("/unban {by}"))),
+            "unban_success"
+        );
+    }
+    assert_eq!(told(&rig.command(&max, "/ban max")), "bad_ban_self");
+}
+
 #[test]
 fn a_timeout_silences_for_its_time() {
     let mut rig = Rig::new();

@@ -81,9 +81,13 @@ fn say(room: &RoomRecord, now: u64, event: &Event) {
 
 fn names(room: &RoomRecord) -> Vec<String> {
     let files = files(&room.dir());
-    let names = files
-        .iter()
-        .map(|(_, path)| path.file_name().unwrap().to_string_lossy().into_owned());
+    let names = files.iter().map(|file| {
+        file.path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned()
+    });
     names.collect()
 }
 
@@ -120,7 +124,7 @@ fn torn_and_foreign_lines_are_passed_over() {
     let recorder = rig.recorder(1 << 30);
     let room = rig.room(&recorder, "demo");
     say(&room, 1_000, &said(1, 0, "one"));
-    let file = files(&room.dir()).remove(0).1;
+    let file = files(&room.dir()).remove(0).path;
     let mut text = String::new();
     File::open(&file)
         .unwrap()
@@ -163,10 +167,7 @@ fn the_oldest_files_go_when_there_is_too_much() {
     }
     assert!(!old.dir().exists());
     assert!(names(&new).len() > 1);
-    let on_disk: u64 = files(&new.dir())
-        .iter()
-        .map(|(_, path)| fs::metadata(path).unwrap().len())
-        .sum();
+    let on_disk = bytes_on_disk(&new);
     assert!(on_disk <= 1 << 20, "{on_disk}");
     assert_eq!(rig.metrics.log_bytes.get(), i64::try_from(on_disk).unwrap());
     assert!(rig.metrics.log_dropped.get() > 1);
@@ -175,6 +176,106 @@ fn the_oldest_files_go_when_there_is_too_much() {
         new.past(RoomEpoch(2)).last().unwrap().stamp.offset,
         Offset(3_999)
     );
+}
+
+/// The oldest of all files may be one that still grows.
+#[test]
+fn a_room_whose_file_went_begins_another() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1 << 20);
+    let (old, new) = (rig.room(&recorder, "old"), rig.room(&recorder, "new"));
+    say(&old, 1, &said(1, 0, "one"));
+    let text = "x".repeat(400);
+    for n in 0..4_000 {
+        say(&new, 2 + n, &said(1, n, &text));
+    }
+    assert!(!old.dir().exists());
+    say(&old, 9_000, &said(1, 1, "two"));
+    say(&old, 9_001, &said(1, 2, "three"));
+    assert_eq!(names(&old), ["0-9000.jsonl"]);
+    let past = old.past(RoomEpoch(2));
+    assert_eq!(past, [said(1, 1, "two"), said(1, 2, "three")]);
+    let on_disk = [&old, &new].map(bytes_on_disk);
+    assert_eq!(
+        rig.metrics.log_bytes.get(),
+        i64::try_from(on_disk.iter().sum::<u64>()).unwrap()
+    );
+}
+
+/// A stranger may talk in as many rooms as there are names.
+#[test]
+fn what_is_said_off_air_takes_no_recording_away() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1 << 20);
+    let demo = rig.room(&recorder, "demo");
+    rig.goes_live("demo", 77);
+    say(&demo, 1, &said(1, 0, "one"));
+    let text = "x".repeat(400);
+    for n in 0..100 {
+        let made_up = rig.room(&recorder, &format!("made_up_{n}"));
+        let events: Vec<_> = (0..40).map(|offset| said(1, offset, &text)).collect();
+        made_up.append(UnixMs(2 + n), &lines(&events)).unwrap();
+    }
+    assert_eq!(names(&demo), ["77-1.jsonl"]);
+    assert!(!rig.room(&recorder, "made_up_0").dir().exists());
+    let counted = || u64::try_from(rig.metrics.log_bytes.get()).unwrap();
+    assert!(((1 << 19)..=1 << 20).contains(&counted()), "{}", counted());
+    // Nor does a word each, which is a file each.
+    for n in 0..MAX_FILES {
+        let made_up = rig.room(&recorder, &format!("word_{n}"));
+        made_up.append(UnixMs(200 + n as u64), "{}\n").unwrap();
+    }
+    assert!(!rig.room(&recorder, "word_0").dir().exists());
+    let rooms = || fs::read_dir(rig.dir.path().join("log")).unwrap().count();
+    assert_eq!(rooms(), MAX_FILES);
+    assert_eq!(names(&demo), ["77-1.jsonl"]);
+    // A recording goes for another one alone, and before all the rest is gone.
+    let other = rig.room(&recorder, "other");
+    rig.goes_live("other", 78);
+    for n in 0..4_000 {
+        say(&other, 20_000 + n, &said(1, n, &text));
+    }
+    assert!(!demo.dir().exists());
+    let part = (1 << 20) / u64::from(OFF_AIR_PART);
+    assert!(bytes_on_disk(&other) <= 3 * part && counted() <= 1 << 20);
+    assert!(rooms() > MAX_FILES / 2);
+}
+
+#[test]
+fn a_full_disk_makes_no_files_and_counts_what_it_took() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1 << 30);
+    let room = rig.room(&recorder, "demo");
+    let (one, two, three) = (said(1, 0, "one"), said(1, 1, "two"), said(1, 2, "three"));
+    say(&room, 1, &one);
+    let file = files(&room.dir()).remove(0).path;
+    let aside = rig.dir.path().join("aside");
+    fs::rename(&file, &aside).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+    for n in 2..5 {
+        let full = room.append(UnixMs(n), &lines(std::slice::from_ref(&two)));
+        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+    assert_eq!(names(&room), ["0-1.jsonl"]);
+    fs::rename(&aside, &file).unwrap();
+    say(&room, 5, &two);
+    assert_eq!(names(&room), ["0-1.jsonl"]);
+    assert_eq!(room.past(RoomEpoch(2)), [one.clone(), two.clone()]);
+    let counted = |rig: &Rig| u64::try_from(rig.metrics.log_bytes.get()).unwrap();
+    assert_eq!(counted(&rig), bytes_on_disk(&room));
+    // Half a line was written before the disk was full.
+    room.open.lock().as_mut().unwrap().is_torn = true;
+    let mut torn = OpenOptions::new().append(true).open(&file).unwrap();
+    torn.write_all(b"{\"type\":\"mess").unwrap();
+    say(&room, 6, &three);
+    assert_eq!(room.past(RoomEpoch(2)), [one, two, three]);
+}
+
+fn bytes_on_disk(room: &RoomRecord) -> u64 {
+    files(&room.dir())
+        .iter()
+        .map(|file| fs::metadata(&file.path).unwrap().len())
+        .sum()
 }
 
 #[test]
