@@ -67,6 +67,7 @@ pub struct ChatMetrics {
     pub(super) lines: IntCounter,
     pub(super) asks: IntCounter,
     pub(super) unanswered: IntCounter,
+    pub(super) unreadable: IntCounter,
     closed: IntCounterVec,
 }
 
@@ -129,6 +130,11 @@ impl ChatMetrics {
                 registry,
                 "millrace_chat_unanswered_total",
                 "Messages and commands that no room answered in time.",
+            ),
+            unreadable: int_counter(
+                registry,
+                "millrace_chat_unreadable_total",
+                "Messages of parents about chat that made no sense and were passed over.",
             ),
             closed: int_counter_vec(
                 registry,
