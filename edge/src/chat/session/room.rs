@@ -340,16 +340,21 @@ impl Session {
         let room = &joined.seat.room;
         let roles = joined.roles;
         let before = into.len();
-        let mut take = |posted: &Arc<Posted>| {
-            let stamp = posted.event.stamp;
-            if (stamp.epoch, stamp.offset) >= after {
-                into.extend(self.deliver(room, posted, roles));
+        let (fell_at, read) = loop {
+            let at = joined.cursor;
+            let take = |posted: &Arc<Posted>| {
+                let stamp = posted.event.stamp;
+                if (stamp.epoch, stamp.offset) >= after {
+                    into.extend(self.deliver(room, posted, roles));
+                }
+            };
+            let read = room.feed.read(&mut joined.cursor, EVENTS_AT_ONCE, take);
+            // Behind what this client is not shown, history for one, there may be more,
+            // and nothing else would wake it for that.
+            if into.len() > before || read.missed > 0 || read.at_end {
+                break (at, read);
             }
         };
-        let fell_at = joined.cursor;
-        let read = room
-            .feed
-            .read(&mut joined.cursor, EVENTS_AT_ONCE, &mut take);
         if read.missed > 0 {
             if !self.caps.history {
                 let reason = "Too slow to follow the chat";
