@@ -65,6 +65,7 @@ pub struct ChatMetrics {
     pub(super) deliveries: IntCounter,
     pub(super) sent_bytes: IntCounter,
     pub(super) lines: IntCounter,
+    pub(super) held_lines: IntCounter,
     pub(super) asks: IntCounter,
     pub(super) unanswered: IntCounter,
     pub(super) unreadable: IntCounter,
@@ -120,6 +121,11 @@ impl ChatMetrics {
                 registry,
                 "millrace_chat_lines_total",
                 "Lines that clients sent.",
+            ),
+            held_lines: int_counter(
+                registry,
+                "millrace_chat_held_lines_total",
+                "Lines of clients that waited until those had read earlier answers.",
             ),
             asks: int_counter(
                 registry,
