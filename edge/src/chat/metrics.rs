@@ -66,6 +66,9 @@ pub struct ChatMetrics {
     pub(super) sent_bytes: IntCounter,
     pub(super) lines: IntCounter,
     pub(super) held_lines: IntCounter,
+    pub(super) remembered: IntGauge,
+    pub(super) forgotten: IntCounter,
+    limited: IntCounterVec,
     pub(super) asks: IntCounter,
     pub(super) unanswered: IntCounter,
     pub(super) unreadable: IntCounter,
@@ -127,6 +130,22 @@ impl ChatMetrics {
                 "millrace_chat_held_lines_total",
                 "Lines of clients that waited until those had read earlier answers.",
             ),
+            remembered: int_gauge(
+                registry,
+                "millrace_chat_limit_entries",
+                "Users and addresses whose messages, joins and sign-ins are counted.",
+            ),
+            forgotten: int_counter(
+                registry,
+                "millrace_chat_limit_forgotten_total",
+                "Users and addresses that were forgotten early, since more came than are counted at once.",
+            ),
+            limited: int_counter_vec(
+                registry,
+                "millrace_chat_limited_total",
+                "Messages, joins and sign-ins refused by the limits of users and addresses.",
+                &["what"],
+            ),
             asks: int_counter(
                 registry,
                 "millrace_chat_asks_total",
@@ -151,8 +170,17 @@ impl ChatMetrics {
         }
     }
 
+    pub(super) fn limited(&self, what: &str) {
+        self.limited.with_label_values(&[what]).inc();
+    }
+
     pub(super) fn closed(&self, why: Broken) {
         self.closed.with_label_values(&[why.as_str()]).inc();
+    }
+
+    #[cfg(test)]
+    pub(super) fn limits(&self, what: &str) -> u64 {
+        self.limited.with_label_values(&[what]).get()
     }
 
     #[cfg(test)]

@@ -139,8 +139,12 @@ impl Rig {
     }
 
     pub(super) fn client(&self) -> Client {
+        self.client_at(IpAddr::from([127, 0, 0, 1]))
+    }
+
+    pub(super) fn client_at(&self, address: IpAddr) -> Client {
         let mailbox = Arc::new(Mailbox::default());
-        let network = Network::of(IpAddr::from([127, 0, 0, 1]));
+        let network = Network::of(address);
         let shared = self.chat.0.clone();
         Client(Session::new(shared, mailbox, network, Framing::Tcp))
     }
