@@ -217,6 +217,7 @@ impl Chat {
             limits: Limits::new(
                 config.max_chat_messages_per_address,
                 config.max_chat_joins_per_address,
+                metrics.clone(),
             ),
             wishes,
             metrics,

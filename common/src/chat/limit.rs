@@ -57,10 +57,11 @@ impl Taken {
         Err(at.saturating_add(rate.span_ms).saturating_sub(now_ms))
     }
 
-    /// When it was done last.
+    /// Whether [`Self::take`] would take one.
     #[must_use]
-    pub fn last_ms(&self) -> Option<u64> {
-        self.0.back().copied()
+    pub fn has(&self, now_ms: u64, rate: Rate) -> bool {
+        let over = |at: &u64| at.saturating_add(rate.span_ms) <= now_ms;
+        self.0.len() - self.0.partition_point(over) < rate.most
     }
 }
 
@@ -77,10 +78,12 @@ mod tests {
         let mut taken = Taken::default();
         assert_eq!(taken.take(0, rate), Ok(()));
         assert_eq!(taken.take(60, rate), Ok(()));
+        assert!(!taken.has(99, rate));
         assert_eq!(taken.take(99, rate), Err(1));
+        assert!(taken.has(100, rate));
         assert_eq!(taken.take(100, rate), Ok(()));
+        assert!(!taken.has(101, rate));
         assert_eq!(taken.take(101, rate), Err(59));
-        assert_eq!(taken.last_ms(), Some(100));
     }
 
     #[test]

@@ -136,13 +136,15 @@ impl Text {
     pub const MAX_BYTES: usize = 4 * Self::MAX_CHARS;
 
     /// Cuts after [`Self::MAX_CHARS`]; characters that end a line of IRC or frame
-    /// a CTCP become spaces. `None` where nothing is left to read.
+    /// a CTCP become spaces, and none of these stands at an end: what was cut is not
+    /// another when it is cut again. `None` where nothing is left to read.
     #[must_use]
     pub fn cut(text: &str) -> Option<Self> {
         let ends = |c: char| matches!(c, '\r' | '\n' | '\0' | '\u{1}');
-        let text = text.trim_matches(|c: char| c == ' ' || ends(c));
+        let blank = |c: char| c == ' ' || ends(c);
+        let text = text.trim_matches(blank);
         let end = text.char_indices().nth(Self::MAX_CHARS);
-        let text = end.map_or(text, |(at, _)| text.split_at(at).0);
+        let text = end.map_or(text, |(at, _)| text.split_at(at).0.trim_end_matches(blank));
         if text.is_empty() {
             None
         } else if text.contains(ends) {
@@ -260,6 +262,8 @@ impl fmt::Debug for MessageId {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -284,6 +288,26 @@ mod tests {
         assert_eq!(Text::cut("a\r\nb\0c\u{1}").unwrap().as_str(), "a  b c");
         assert_eq!(Text::cut(" \r\n\u{1} "), None);
         assert_eq!(Text::cut(""), None);
+    }
+
+    proptest! {
+        /// Nodes check texts by cutting them: one that changed would be no text there.
+        #[test]
+        fn a_cut_is_final(text in "(?s)[a \r\n\u{0}\u{1}ä😀]{0,3}[a \u{1}ä]{490,510}.{0,3}") {
+            if let Some(cut) = Text::cut(&text) {
+                prop_assert!(cut.as_str().chars().count() <= Text::MAX_CHARS);
+                prop_assert_eq!(Text::cut(cut.as_str()), Some(cut));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_takes_the_blank_before_it_along() {
+        for blank in [" ", "\u{1}", "\r\n \0"] {
+            let kept = "a".repeat(Text::MAX_CHARS - blank.len());
+            let cut = Text::cut(&format!("{kept}{blank}bbb")).unwrap();
+            assert_eq!(cut.as_str(), kept, "{blank:?}");
+        }
     }
 
     #[test]

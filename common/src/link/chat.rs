@@ -12,6 +12,7 @@ use crate::{
     names::{ChannelName, NodeId},
 };
 
+pub use decode::id_of_ask;
 pub use encode::event as encode_event;
 
 use super::message::Code;

@@ -28,7 +28,7 @@
 //! A length is held against the bound of its type before anything is allocated:
 //! CHUNK 8 MiB + 64 KiB (+ 8), INIT 256 KiB (+ 32), INDEX 1 MiB, all others
 //! 16 KiB. Any other change is a new ALPN. A parent closes the connection of a
-//! child that breaks a rule with code 2; a child subscribes again.
+//! child that breaks a rule with code 2, but on CHAT; a child subscribes again.
 //!
 //! Times are ticks of the track's timescale, programme time is milliseconds
 //! since the Unix epoch. Names: channel `[a-z0-9_]{1,32}`, node `[a-z0-9-]{1,63}`,
@@ -210,7 +210,11 @@
 //! its own word, whatever tokens say: after ROOM and whenever it is another. A child that lost its link before the
 //! VERDICT may ASK again with the same `id` for 60 s, and is told the same; the
 //! `id` of a message is that of its ASK. Said things are EVENTs to all, the asker
-//! too. A relay does all this towards the room's home for its own children.
+//! too. A relay does all this towards the room's home for its own children. What is said
+//! in CHAT never ends the link: an ASK without a meaning is refused by VERDICT, any other
+//! message without one is passed over, both ways; where frames can't be told apart any
+//! more, or on a message that is none of CHAT's, the parent ends the stream with ERROR.
+//! Whoever reads a text cuts it: spaces at its ends and what is too long don't matter.
 //! At most 4,096 rooms a stream, 64 origins, 8 badges, 256 names each that came and went; a text has 500 characters.
 //!
 //! **GOAWAY** (bidirectional, parent): this node leaves in `drain_ms` and serves

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::{
-    frame::Decoder,
+    frame::{Decoder, Frame},
     message::{Code, Message},
     wire::WireError,
 };
@@ -73,9 +73,21 @@ impl Reader {
     /// # Errors
     /// [`StreamError`]; nothing can be read after it.
     pub async fn next(&mut self) -> Result<Option<Message>, StreamError> {
+        match self.frame().await? {
+            Some(frame) => Ok(Some(Message::decode(frame)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The next message as it lies on the wire, for who goes on behind one that makes no
+    /// sense; `None` when the peer finished between two. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StreamError`]; nothing can be read after it.
+    pub async fn frame(&mut self) -> Result<Option<Frame>, StreamError> {
         loop {
             if let Some(frame) = self.decoder.next(&mut self.held)? {
-                return Ok(Some(Message::decode(frame)?));
+                return Ok(Some(frame));
             }
             match self.stream.read_chunk(READ_BYTES, true).await? {
                 Some(chunk) => self.held = chunk.bytes,

@@ -66,8 +66,13 @@ pub struct ChatMetrics {
     pub(super) deliveries: IntCounter,
     pub(super) sent_bytes: IntCounter,
     pub(super) lines: IntCounter,
+    pub(super) held_lines: IntCounter,
+    pub(super) remembered: IntGauge,
+    pub(super) forgotten: IntCounter,
+    limited: IntCounterVec,
     pub(super) asks: IntCounter,
     pub(super) unanswered: IntCounter,
+    pub(super) unreadable: IntCounter,
     closed: IntCounterVec,
 }
 
@@ -127,6 +132,27 @@ impl ChatMetrics {
                 "millrace_chat_lines_total",
                 "Lines that clients sent.",
             ),
+            held_lines: int_counter(
+                registry,
+                "millrace_chat_held_lines_total",
+                "Lines of clients that waited until those had read earlier answers.",
+            ),
+            remembered: int_gauge(
+                registry,
+                "millrace_chat_limit_entries",
+                "Users and addresses whose messages, joins and sign-ins are counted.",
+            ),
+            forgotten: int_counter(
+                registry,
+                "millrace_chat_limit_forgotten_total",
+                "Users and addresses that were forgotten early, since more came than are counted at once.",
+            ),
+            limited: int_counter_vec(
+                registry,
+                "millrace_chat_limited_total",
+                "Messages, joins and sign-ins refused by the limits of users and addresses.",
+                &["what"],
+            ),
             asks: int_counter(
                 registry,
                 "millrace_chat_asks_total",
@@ -137,6 +163,11 @@ impl ChatMetrics {
                 "millrace_chat_unanswered_total",
                 "Messages and commands that no room answered in time.",
             ),
+            unreadable: int_counter(
+                registry,
+                "millrace_chat_unreadable_total",
+                "Messages of parents about chat that made no sense and were passed over.",
+            ),
             closed: int_counter_vec(
                 registry,
                 "millrace_chat_closed_total",
@@ -144,6 +175,10 @@ impl ChatMetrics {
                 &["reason"],
             ),
         }
+    }
+
+    pub(super) fn limited(&self, what: &str) {
+        self.limited.with_label_values(&[what]).inc();
     }
 
     pub(super) fn closed(&self, why: Broken) {
@@ -157,6 +192,11 @@ impl ChatMetrics {
     #[cfg(test)]
     pub(super) fn no_rooms(&self, why: NoRoom) -> u64 {
         self.rooms_refused.with_label_values(&[why.as_str()]).get()
+    }
+
+    #[cfg(test)]
+    pub(super) fn limits(&self, what: &str) -> u64 {
+        self.limited.with_label_values(&[what]).get()
     }
 
     #[cfg(test)]

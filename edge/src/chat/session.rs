@@ -4,8 +4,8 @@
 //! the rooms' events that the client has not read, shared, in [`Session::pump`].
 //! Whatever a client sends has an answer, and no line it sends makes this grow past
 //! its bounds: rooms ([`ChatConfig::max_rooms_per_connection`]), wishes without a
-//! verdict ([`MAX_WISHES`]), own lines ([`MAX_OUT_BYTES`], past which nothing more
-//! is read from it).
+//! verdict ([`MAX_WISHES`]), own lines ([`MAX_OUT_BYTES`] and one answer, past which
+//! nothing more is read from it, and what was read waits: [`MAX_WAITING_BYTES`]).
 //!
 //! [`ChatConfig::max_rooms_per_connection`]: super::config::ChatConfig
 
@@ -37,8 +37,12 @@ use super::{
     ws,
 };
 
-/// Own lines that wait to be written before nothing more is read.
+/// Own lines that wait to be written before nothing more is read or answered.
 pub const MAX_OUT_BYTES: usize = 64 * 1024;
+
+/// Lines that came in one piece with one that was answered and wait until the answers
+/// are written: those of one read and of a WebSocket message that it ends.
+pub const MAX_WAITING_BYTES: usize = 16 * 1024;
 
 /// Messages and commands of one connection that wait for their verdicts.
 pub const MAX_WISHES: usize = 16;
@@ -46,6 +50,10 @@ pub const MAX_WISHES: usize = 16;
 /// Lines within [`FLOOD_SPAN_MS`]: a client that joins a hundred rooms at once.
 const FLOOD_LINES: u32 = 1_000;
 const FLOOD_SPAN_MS: u64 = 10_000;
+
+/// What CHATHISTORY and NAMES count for: each looks through all that a room holds. Who
+/// joins a hundred rooms may still ask for the past of each.
+const DEAR_LINES: u32 = 5;
 
 /// A label's length (IRCv3: 64 bytes).
 const MAX_LABEL_BYTES: usize = 64;
@@ -124,6 +132,8 @@ pub struct Session {
     wished: VecDeque<Wished>,
     out: VecDeque<Bytes>,
     out_bytes: usize,
+    /// Lines that were not looked at yet, each with its end.
+    waiting: String,
     /// The span that lines are counted in, and how many came.
     flood: (u64, u32),
     batches: u32,
@@ -149,6 +159,7 @@ impl Session {
             wished: VecDeque::new(),
             out: VecDeque::new(),
             out_bytes: 0,
+            waiting: String::new(),
             flood: (0, 0),
             batches: 0,
             ending: None,
@@ -168,6 +179,10 @@ impl Session {
     /// Whether more may be read from the client.
     #[must_use]
     pub const fn takes_more(&self) -> bool {
+        self.answers() && self.waiting.is_empty()
+    }
+
+    const fn answers(&self) -> bool {
         self.ending.is_none() && self.out_bytes < MAX_OUT_BYTES
     }
 
@@ -178,19 +193,57 @@ impl Session {
         self.out_bytes = 0;
     }
 
-    /// A line that came, without its end.
+    /// A line that came, without its end. It waits where the client has enough to read.
     pub fn line(&mut self, now: UnixMs, text: &str) {
         if self.ending.is_some() || text.is_empty() {
             return;
         }
-        self.shared.metrics.lines.inc();
+        if self.takes_more() {
+            self.act(now, text);
+        } else if self.waiting.len() + text.len() < MAX_WAITING_BYTES {
+            self.shared.metrics.held_lines.inc();
+            self.waiting.push_str(text);
+            self.waiting.push('\n');
+        } else {
+            self.flooded();
+        }
+    }
+
+    /// Looks at lines that wait, as far as there is room for their answers.
+    fn go_on(&mut self, now: UnixMs) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let mut rest = waiting.as_str();
+        while self.answers()
+            && let Some((line, tail)) = rest.split_once('\n')
+        {
+            rest = tail;
+            self.act(now, line);
+        }
+        if self.ending.is_none() && !rest.is_empty() {
+            self.waiting = rest.to_owned();
+        }
+    }
+
+    /// Counts so many lines; `false` where they were too many, and ended it all.
+    fn takes_lines(&mut self, now: UnixMs, lines: u32) -> bool {
         let span = now.0 / FLOOD_SPAN_MS;
         if self.flood.0 != span {
             self.flood = (span, 0);
         }
-        self.flood.1 += 1;
+        self.flood.1 += lines;
         if self.flood.1 > FLOOD_LINES {
-            self.end("Excess flood", ws::code::POLICY, Some(Broken::Flood));
+            self.flooded();
+        }
+        self.flood.1 <= FLOOD_LINES
+    }
+
+    fn flooded(&mut self) {
+        self.end("Excess flood", ws::code::POLICY, Some(Broken::Flood));
+    }
+
+    fn act(&mut self, now: UnixMs, text: &str) {
+        self.shared.metrics.lines.inc();
+        if !self.takes_lines(now, 1) {
             return;
         }
         let line = match Line::parse(text) {
@@ -216,6 +269,9 @@ impl Session {
 
     /// Bytes that are no text.
     pub fn not_utf8(&mut self, now: UnixMs) {
+        if !self.takes_lines(now, 1) {
+            return;
+        }
         let mut replies = Replies::default();
         let server = &self.shared.config.chat_server_name;
         replies.add(|line| {
@@ -229,12 +285,16 @@ impl Session {
 
     /// A line that is longer than any.
     pub fn too_long(&mut self, now: UnixMs) {
-        self.numeric_now(now, "417", "Input line was too long");
+        if self.takes_lines(now, 1) {
+            self.numeric_now(now, "417", "Input line was too long");
+        }
     }
 
     fn unreadable(&mut self, now: UnixMs, error: LineError) {
         match error {
-            LineError::Tags | LineError::Length => self.too_long(now),
+            LineError::Tags | LineError::Length => {
+                self.numeric_now(now, "417", "Input line was too long");
+            }
             LineError::Control | LineError::Command => {
                 self.numeric_now(now, "421", "Unknown command");
             }
@@ -264,6 +324,7 @@ impl Session {
             why,
         });
         self.joined.clear();
+        self.waiting = String::new();
     }
 
     /// Asks the client to come back, to another edge or to this one's next life.
@@ -396,6 +457,7 @@ impl Session {
             "JOIN" => self.join(now, line, replies),
             "PART" => self.part(line, replies),
             "PRIVMSG" => return self.privmsg(now, line, label, replies),
+            "NAMES" | "CHATHISTORY" if !self.takes_lines(now, DEAR_LINES - 1) => {}
             "NAMES" => self.names(line, replies),
             "CHATHISTORY" => self.history(line, replies),
             "MODE" => self.mode(line, replies),
@@ -478,6 +540,10 @@ impl Replies {
         let mut text = String::new();
         write(LineWriter::new(&mut text));
         self.0.push(text);
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().map(String::len).sum()
     }
 }
 

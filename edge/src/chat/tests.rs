@@ -5,3 +5,4 @@ mod signing;
 mod sockets;
 mod talking;
 mod tls;
+mod wishes;

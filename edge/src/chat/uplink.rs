@@ -254,6 +254,11 @@ impl Uplink {
                 self.ways_changed();
             }
             Told::Heard(message) => self.heard(&parent, message),
+            // One room's event must not end the chat of all: its place stays a gap.
+            Told::Unreadable(error) => {
+                self.metrics.unreadable.inc();
+                debug!(%parent, %error, "a message of chat makes no sense");
+            }
             Told::Ended(why) => self.ended(&parent, &why),
         }
     }

@@ -12,7 +12,7 @@ use crate::{
         request::Ask,
     },
     link::{
-        frame::kind,
+        frame::{Frame, MAX_CONTROL_BYTES, kind},
         message::Code,
         wire::{Fields, WireError},
     },
@@ -49,6 +49,17 @@ impl Chat {
             _ => return None,
         })
     }
+}
+
+/// Which wish an ASK is that can't be read as a whole, so that it can be refused.
+#[must_use]
+pub fn id_of_ask(frame: &Frame) -> Option<MessageId> {
+    if frame.kind != kind::ASK {
+        return None;
+    }
+    let mut fields = Fields::new("ASK", frame.body.clone());
+    fields.bytes("channel", MAX_CONTROL_BYTES).ok()?;
+    id(&mut fields).ok()
 }
 
 fn enter(mut fields: Fields) -> Result<Chat, WireError> {
@@ -163,14 +174,11 @@ fn display(fields: &mut Fields) -> Result<Display, WireError> {
     Display::parse(&text).map_err(|_| fields.invalid("display name"))
 }
 
-/// `None` where it is empty.
+/// `None` where it is empty. A node of another version may cut elsewhere: that costs
+/// the difference, not the message.
 fn optional_text(fields: &mut Fields) -> Result<Option<Text>, WireError> {
     let text = fields.text("text", Text::MAX_BYTES)?;
-    match Text::cut(&text) {
-        None if text.is_empty() => Ok(None),
-        Some(cut) if cut.as_str() == text => Ok(Some(cut)),
-        _ => Err(fields.invalid("text")),
-    }
+    Ok(Text::cut(&text))
 }
 
 fn text(fields: &mut Fields) -> Result<Text, WireError> {
@@ -469,4 +477,56 @@ fn user_notice(fields: &mut Fields) -> Result<UserNotice, WireError> {
         system: line(fields, "system text", MAX_NOTICE_BYTES)?,
         text: optional_text(fields)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::encode_event, *};
+    use crate::link::{Decoder, Message};
+
+    /// What an older node cut to end in a blank.
+    #[test]
+    fn a_text_that_was_cut_elsewhere_is_cut_here() {
+        let stamp = Stamp {
+            epoch: RoomEpoch(5),
+            offset: Offset(9),
+            id: MessageId(1),
+            at: UnixMs(70),
+            program: UnixMs(71),
+        };
+        let body = Body::Deleted {
+            message: MessageId(1),
+            login: Login::parse("ann").unwrap(),
+            text: Text::cut("hi?").unwrap(),
+        };
+        let room = ChannelName::parse("demo").unwrap();
+        let mut bytes = encode_event(&room, &Event { stamp, body }).to_vec();
+        assert_eq!(bytes.pop(), Some(b'?'));
+        bytes.push(b' ');
+        let frame = Decoder::default().next(&mut bytes.into()).unwrap();
+        let Message::Chat(Chat::Event { event, .. }) = Message::decode(frame.unwrap()).unwrap()
+        else {
+            panic!("no event");
+        };
+        let Body::Deleted { text, .. } = event.body else {
+            panic!("{event:?}");
+        };
+        assert_eq!(text.as_str(), "hi");
+    }
+
+    /// Whoever wished for something must be told, whatever it was.
+    #[test]
+    fn an_ask_tells_its_id_whatever_follows() {
+        let mut body = b"\x04demo".to_vec();
+        body.extend(7u128.to_be_bytes());
+        let frame = |kind, body: &[u8]| Frame {
+            kind,
+            body: Bytes::copy_from_slice(body),
+        };
+        assert!(Message::decode(frame(kind::ASK, &body)).is_err());
+        assert_eq!(id_of_ask(&frame(kind::ASK, &body)), Some(MessageId(7)));
+        let cut = &body[..body.len() - 1];
+        assert_eq!(id_of_ask(&frame(kind::ASK, cut)), None);
+        assert_eq!(id_of_ask(&frame(kind::VERDICT, &body)), None);
+    }
 }

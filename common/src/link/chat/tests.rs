@@ -249,8 +249,10 @@ fn login() -> impl Strategy<Value = Login> {
     "[a-z0-9_]{1,25}".prop_map(|name| Login::parse(&name).unwrap())
 }
 
+/// As people write it: some of it is cut, wherever the 500th character falls.
 fn text() -> impl Strategy<Value = Text> {
-    "[!-~][ -~ä안😀]{0,80}[!-~]".prop_map(|text| Text::cut(&text).unwrap())
+    let written = prop_oneof![8 => "[ -~ä안😀]{1,80}", 1 => "[a ä😀\r\u{1}]{490,520}"];
+    written.prop_filter_map("nothing to read", |text| Text::cut(&text))
 }
 
 prop_compose! {

@@ -2,9 +2,10 @@
 //! a room that reads its feed at the child's pace, and a writing half for both.
 //!
 //! Nobody waits for a child: a follower that falls off a feed says where it goes
-//! on (ROOM); a wish that a room has no place for is refused at once. Bounds: rooms
-//! of a child ([`MAX_ROOMS`]), verdicts and events on their way ([`VERDICTS`],
-//! [`EVENTS`]).
+//! on (ROOM); a wish that a room has no place for is refused at once. Nothing that is
+//! said in chat ends a link, whose pictures others watch: a message that makes no sense
+//! costs itself, one without an end the stream. Bounds: rooms of a child
+//! ([`MAX_ROOMS`]), verdicts and events on their way ([`VERDICTS`], [`EVENTS`]).
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,6 +15,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::timeout,
 };
+use tracing::debug;
 
 use super::{
     Peer,
@@ -26,10 +28,11 @@ use crate::{
         Roles, RoomEpoch, RoomHandle, Verdict, presence::TELL_AGAIN,
     },
     link::{
-        chat::{Changes, Chat, MAX_ROOMS, ROLES_AT_ONCE, encode_event},
+        chat::{Changes, Chat, MAX_ROOMS, ROLES_AT_ONCE, encode_event, id_of_ask},
+        frame::Frame,
         message::{Code, Message},
         stream::{Reader, StreamError, Writer},
-        wire::VARINT_MAX,
+        wire::{VARINT_MAX, WireError},
     },
     names::{ChannelName, NodeId},
 };
@@ -100,6 +103,14 @@ impl Peer {
     }
 }
 
+/// Without its frames nothing of a stream can be read, and nothing else is lost.
+fn ends_chat(error: StreamError) -> Failure {
+    match error {
+        StreamError::Wire(error) => refused(Code::Protocol, error.to_string()),
+        error => error.into(),
+    }
+}
+
 struct Rooms<'a> {
     peer: &'a Peer,
     port: &'a ChatPort,
@@ -112,33 +123,42 @@ struct Rooms<'a> {
 impl Rooms<'_> {
     async fn read(&mut self, reader: &mut Reader) -> Result<(), Failure> {
         loop {
-            let message = tokio::select! {
-                message = reader.next() => message?,
+            let frame = tokio::select! {
+                frame = reader.frame() => frame.map_err(ends_chat)?,
                 Some(_) = self.followers.join_next(), if !self.followers.is_empty() => continue,
             };
+            let Some(frame) = frame else {
+                return Ok(());
+            };
+            let message = match Message::decode(frame.clone()) {
+                Ok(message) => message,
+                Err(error) => {
+                    self.unreadable(&frame, &error).await;
+                    continue;
+                }
+            };
             match message {
-                None => return Ok(()),
-                Some(Message::Chat(Chat::Enter { room, after })) => self.enter(room, after).await,
-                Some(Message::Chat(Chat::Exit { room })) => {
+                Message::Chat(Chat::Enter { room, after }) => self.enter(room, after).await,
+                Message::Chat(Chat::Exit { room }) => {
                     // Who is cut off may be back in a moment; who leaves says so.
                     if let Some(entered) = self.entered.remove(&room) {
                         entered.handle.presence.gone(&self.peer.identity.node);
                     }
                 }
-                Some(Message::Chat(Chat::Counts { room, counts })) => {
+                Message::Chat(Chat::Counts { room, counts }) => {
                     if let Some(entered) = self.entered.get(&room) {
                         let from = self.peer.identity.node.clone();
                         entered.handle.presence.tell_counts(from, counts);
                     }
                 }
-                Some(Message::Chat(Chat::Members { room, changes })) => {
+                Message::Chat(Chat::Members { room, changes }) => {
                     if let Some(entered) = self.entered.get(&room) {
                         let from = self.peer.identity.node.clone();
                         let Changes { anew, came, went } = changes;
                         entered.handle.presence.tell_names(from, anew, came, &went);
                     }
                 }
-                Some(Message::Chat(Chat::Ask { room, request })) => {
+                Message::Chat(Chat::Ask { room, request }) => {
                     self.peer.shared.metrics.chat_asks.inc();
                     let Ok(reply) = self.verdicts.clone().reserve_owned().await else {
                         return Ok(());
@@ -150,8 +170,23 @@ impl Rooms<'_> {
                     };
                     self.ask(&room, asked);
                 }
-                Some(_) => return Err(refused(Code::Protocol, "not a message of CHAT")),
+                _ => return Err(refused(Code::Protocol, "not a message of CHAT")),
             }
+        }
+    }
+
+    /// Who asked in vain is told; anything else is passed over, as a type that this
+    /// version does not know is.
+    async fn unreadable(&self, frame: &Frame, error: &WireError) {
+        self.peer.shared.metrics.chat_unreadable.inc();
+        debug!(node = %self.peer.identity.node, %error, "a message of chat makes no sense");
+        if let Some(id) = id_of_ask(frame) {
+            let notice = Notice::new(
+                NoticeId::MsgRejected,
+                "Your message was not sent because its room can't read it.",
+            );
+            // Fails where the stream is over.
+            let _ = self.verdicts.send((id, Verdict::Refused(notice))).await;
         }
     }
 

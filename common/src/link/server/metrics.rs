@@ -17,6 +17,7 @@ pub struct LinkServerMetrics {
     pub(super) dropped_segments: IntCounter,
     pub(super) chat_rooms: IntGauge,
     pub(super) chat_asks: IntCounter,
+    pub(super) chat_unreadable: IntCounter,
     refused: IntCounterVec,
 }
 
@@ -58,6 +59,11 @@ impl LinkServerMetrics {
                 registry,
                 "millrace_link_chat_asks_total",
                 "Wishes of users that children passed on to rooms here.",
+            ),
+            chat_unreadable: int_counter(
+                registry,
+                "millrace_link_chat_unreadable_total",
+                "Messages of chat that made no sense, from children: refused or passed over.",
             ),
             refused: int_counter_vec(
                 registry,

@@ -9,7 +9,7 @@ use common::{
     names::ChannelName,
 };
 
-use super::{Identity, Joined, Replies, Session, Stage, with_tag};
+use super::{Identity, Joined, MAX_OUT_BYTES, Replies, Session, Stage, with_tag};
 use crate::chat::{
     form::Tagging,
     metrics::Broken,
@@ -20,6 +20,10 @@ use crate::chat::{
 
 /// Names in one 353.
 const NAMES_PER_LINE: usize = 20;
+
+/// A client that was told so much and has not read it is told of itself alone, as in a
+/// room of more names than any tells: a JOIN may name a hundred rooms.
+const MAX_NAMES_BYTES: usize = 4 * MAX_OUT_BYTES;
 
 /// Events that are taken from one room at a time.
 const EVENTS_AT_ONCE: usize = 64;
@@ -161,7 +165,9 @@ impl Session {
         };
         let nick = &identity.nick;
         let mut names = vec![nick.clone()];
-        if self.caps.membership || self.caps.is_modern() {
+        let answered = self.out_bytes + replies.bytes();
+        let asked = self.caps.membership || self.caps.is_modern();
+        if asked && answered < MAX_NAMES_BYTES {
             let others = room.present().names.unwrap_or_default();
             names.extend(others.iter().filter(|name| *name != nick).cloned());
         }
@@ -317,11 +323,13 @@ impl Session {
     }
 
     /// Hands over what the client has not read of its rooms, in forms that it
-    /// shares with others, at most a batch of each room. Whether there was any.
+    /// shares with others, at most a batch of each room, behind its own lines. Whether
+    /// there was any.
     pub fn pump(&mut self, now: UnixMs, into: &mut VecDeque<Bytes>) -> bool {
+        let before = into.len();
+        self.go_on(now);
         self.tell_due_states(now);
         self.take_out(into);
-        let before = into.len();
         let mut joined = std::mem::take(&mut self.joined);
         for joined in &mut joined {
             self.read(now, joined, into);
@@ -340,16 +348,21 @@ impl Session {
         let room = &joined.seat.room;
         let roles = joined.roles;
         let before = into.len();
-        let mut take = |posted: &Arc<Posted>| {
-            let stamp = posted.event.stamp;
-            if (stamp.epoch, stamp.offset) >= after {
-                into.extend(self.deliver(room, posted, roles));
+        let (fell_at, read) = loop {
+            let at = joined.cursor;
+            let take = |posted: &Arc<Posted>| {
+                let stamp = posted.event.stamp;
+                if (stamp.epoch, stamp.offset) >= after {
+                    into.extend(self.deliver(room, posted, roles));
+                }
+            };
+            let read = room.feed.read(&mut joined.cursor, EVENTS_AT_ONCE, take);
+            // Behind what this client is not shown, history for one, there may be more,
+            // and nothing else would wake it for that.
+            if into.len() > before || read.missed > 0 || read.at_end {
+                break (at, read);
             }
         };
-        let fell_at = joined.cursor;
-        let read = room
-            .feed
-            .read(&mut joined.cursor, EVENTS_AT_ONCE, &mut take);
         if read.missed > 0 {
             if !self.caps.history {
                 let reason = "Too slow to follow the chat";

@@ -1,12 +1,14 @@
 //! Signing in: PASS, NICK, USER and CAP in any order, USER or not.
 
 use common::{
-    chat::{Claims, Login, UserId, irc::Line, irc::LineWriter},
+    chat::{Claims, Login, irc::Line, irc::LineWriter},
     live::UnixMs,
 };
 
 use super::{Identity, Replies, Session, Stage};
 use crate::chat::{metrics::Broken, show::Time, ws};
+
+const TOO_MANY: &str = "Too many sign-ins, try again later";
 
 /// What was said so far.
 #[derive(Debug, Default)]
@@ -68,7 +70,7 @@ impl Session {
             return;
         };
         let typed = Login::typed(&nick);
-        if let Ok(login) = typed.clone()
+        if let Ok(login) = typed
             && login.is_anonymous()
         {
             let identity = Identity {
@@ -95,9 +97,9 @@ impl Session {
             // It may be on its way; the deadline ends the wait.
             return;
         };
-        let user = typed.ok().map(|login| UserId::from(&login));
-        if !self.shared.limits.sign_in(now, user.as_ref(), self.network) {
-            self.denied("Too many sign-ins, try again later");
+        // Until the token is verified nobody is who they say: only the address counts.
+        if !self.shared.limits.sign_in(now, self.network) {
+            self.denied(TOO_MANY);
             return;
         }
         let Some(token) = pass.strip_prefix("oauth:") else {
@@ -105,7 +107,10 @@ impl Session {
             return;
         };
         match keys.verify(token, now) {
-            Ok(claims) => self.signed_in(claims, replies),
+            Ok(claims) if self.shared.limits.signed_in(now, &claims.user.id) => {
+                self.signed_in(claims, replies);
+            }
+            Ok(_) => self.denied(TOO_MANY),
             Err(_) => self.denied("Login authentication failed"),
         }
     }

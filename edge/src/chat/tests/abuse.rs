@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use common::{
-    chat::{Body, Limits, MessageId},
+    chat::{Body, Counts, Limits, Login, MessageId},
+    link::chat::Changes,
     live::{Announcement, Channel, Phase, Stage},
     names::{BroadcastId, Epoch},
 };
@@ -12,7 +13,7 @@ use proptest::prelude::*;
 use crate::chat::{
     input::Input,
     rooms::NoRoom,
-    session::{MAX_OUT_BYTES, MAX_WISHES},
+    session::{MAX_OUT_BYTES, MAX_WAITING_BYTES, MAX_WISHES},
 };
 
 use super::rig::{Client, NOW, Rig, channel, post};
@@ -229,6 +230,126 @@ fn who_does_not_read_is_not_read_from() {
     let bytes: usize = queue.iter().map(bytes::Bytes::len).sum();
     assert!((MAX_OUT_BYTES..MAX_OUT_BYTES + 1_000).contains(&bytes));
     assert!(ann.0.takes_more());
+}
+
+/// A client whose room has so much to tell that an answer is as long as any.
+fn with_history(rig: &mut Rig) -> Client {
+    let client = rig.in_room("justinfan1", "batch draft/chathistory");
+    for id in 0..99 {
+        rig.tell("demo", MessageId(id), post("bob", &"x".repeat(480)));
+    }
+    client
+}
+
+fn taken(client: &mut Client) -> usize {
+    let mut queue = VecDeque::new();
+    client.0.take_out(&mut queue);
+    queue.iter().map(bytes::Bytes::len).sum()
+}
+
+/// What a client asks in one piece is answered as it reads, and all of it.
+#[test]
+fn a_burst_of_questions_is_answered_as_it_is_read() {
+    let mut rig = Rig::new(&[]);
+    let mut client = with_history(&mut rig);
+    client.hears();
+    let mut input = Input::new(crate::chat::Framing::Tcp);
+    let asked = 140;
+    let burst = "CHATHISTORY LATEST #demo * 99\n".repeat(asked) + "PING done\n";
+    let mut burst = burst.into_bytes();
+    input.feed(NOW, &mut burst, &mut client.0).unwrap();
+    assert!(!client.0.takes_more());
+    let own = taken(&mut client);
+    assert!((MAX_OUT_BYTES..2 * MAX_OUT_BYTES).contains(&own), "{own}");
+    assert!(!client.0.takes_more());
+    // One that reads gets the rest, in order.
+    let lines = client.hears();
+    let batches = lines.iter().filter(|line| line.contains(" BATCH +"));
+    assert!(batches.count() > asked - 3);
+    assert!(lines.last().unwrap().ends_with(":done"));
+    assert!(client.0.takes_more());
+}
+
+#[test]
+fn who_says_more_than_waits_is_gone() {
+    let mut rig = Rig::new(&[]);
+    let mut client = with_history(&mut rig);
+    client.hears();
+    let line = format!("PING {}", "x".repeat(494));
+    while client.0.takes_more() {
+        client.says("CHATHISTORY LATEST #demo * 99");
+    }
+    let mut held = 0;
+    while client.0.ending().is_none() {
+        client.says(&line);
+        held += line.len() + 1;
+    }
+    assert!(held <= MAX_WAITING_BYTES + line.len() + 1);
+    assert!(client.hears().last().unwrap().ends_with("Excess flood"));
+}
+
+/// Each looks through all that a room holds.
+#[test]
+fn dear_questions_count_for_several_lines() {
+    let mut rig = Rig::new(&[]);
+    for question in ["CHATHISTORY LATEST #demo * 1", "NAMES #demo"] {
+        let mut client = rig.in_room("justinfan1", "batch draft/chathistory");
+        rig.tell("demo", MessageId(1), post("bob", "x"));
+        let mut asked = 0;
+        while client.0.ending().is_none() && asked < 1_000 {
+            client.says(question);
+            client.hears();
+            asked += 1;
+        }
+        // The cap, the name and the join came first.
+        assert_eq!(asked, 200, "{question}");
+    }
+}
+
+#[test]
+fn lines_that_are_no_text_count_as_lines() {
+    let rig = Rig::new(&[]);
+    let mut ann = rig.named("ann", "");
+    let mut input = Input::new(crate::chat::Framing::Tcp);
+    for _ in 0..2 {
+        input
+            .feed(NOW, &mut b"\xff\n".repeat(1_000), &mut ann.0)
+            .unwrap();
+    }
+    assert!(ann.hears().last().unwrap().ends_with("Excess flood"));
+}
+
+/// A hundred rooms of a thousand names each are three megabytes.
+#[test]
+fn a_join_of_many_rooms_names_as_many_as_have_room() {
+    let rig = Rig::new(&[]);
+    let mut client = rig.named("justinfan1", "twitch.tv/membership");
+    let rooms: Vec<_> = (0..100).map(|number| format!("r{number}")).collect();
+    for room in &rooms {
+        let names = (0..1_000).map(|number| format!("somebody_with_a_name_{number:04}"));
+        let changes = Changes {
+            anew: true,
+            came: names.map(|name| Login::parse(&name).unwrap()).collect(),
+            went: Vec::new(),
+        };
+        rig.stands(room);
+        rig.room(room)
+            .hears_present(Counts::default(), true, changes);
+    }
+    client.says(&format!("JOIN #{}", rooms.join(",#")));
+    let mut queue = VecDeque::new();
+    while client.0.pump(NOW, &mut queue) {}
+    let bytes: usize = queue.iter().map(bytes::Bytes::len).sum();
+    assert!(
+        (4 * MAX_OUT_BYTES..6 * MAX_OUT_BYTES).contains(&bytes),
+        "{bytes}"
+    );
+    let text: Vec<u8> = queue.iter().flatten().copied().collect();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.matches(" 366 ").count(), 100);
+    // Who reads may ask for each.
+    client.says("NAMES #r99");
+    assert!(client.hears().len() > 50);
 }
 
 #[test]

@@ -127,20 +127,49 @@ fn bad_tokens_are_all_told_the_same() {
     assert!(client.hears()[0].ends_with(":Improperly formatted auth"));
 }
 
+/// What somebody is told who comes from this address with a name and a token.
+fn signs_in(rig: &Rig, last: u8, nick: &str, token: &str) -> String {
+    let mut client = rig.client_at([10, 0, 0, last].into());
+    client.says(&format!("PASS oauth:{token}"));
+    client.says(&format!("NICK {nick}"));
+    client.hears().swap_remove(0)
+}
+
+const TOO_MANY: &str = ":tmi.twitch.tv NOTICE * :Too many sign-ins, try again later";
+
 #[test]
-fn sign_ins_are_limited() {
+fn sign_ins_of_a_user_are_limited() {
     let rig = Rig::signed();
-    let mut last = Vec::new();
-    for _ in 0..21 {
-        let mut client = rig.client();
-        client.says("PASS oauth:guess");
-        client.says("NICK ann");
-        last = client.hears();
+    let ann = token("ann", |_| {});
+    for _ in 0..20 {
+        assert!(signs_in(&rig, 1, "ann", &ann).contains(" 001 ann "));
     }
-    assert!(
-        last[0].ends_with(":Too many sign-ins, try again later"),
-        "{last:?}"
-    );
+    // Under another name and from elsewhere it is the same user.
+    assert_eq!(signs_in(&rig, 2, "not_ann", &ann), TOO_MANY);
+    assert!(signs_in(&rig, 1, "bob", &token("bob", |_| {})).contains(" 001 bob "));
+}
+
+/// Who has no token of a user can't keep that user out, nor anybody else, from one
+/// address or from many.
+#[test]
+fn strangers_lock_nobody_out() {
+    let rig = Rig::signed();
+    let failed = ":tmi.twitch.tv NOTICE * :Login authentication failed";
+    for number in 0..2_000 {
+        // The victim's name, and others' for a table to fill with.
+        let name = if number % 2 == 0 {
+            "ann".to_owned()
+        } else {
+            format!("u{number}")
+        };
+        assert_eq!(signs_in(&rig, 1, &name, "guess"), failed);
+    }
+    assert_eq!(signs_in(&rig, 1, "ann", "guess"), TOO_MANY);
+    for last in 2..=255 {
+        assert_eq!(signs_in(&rig, last, "ann", "guess"), failed);
+    }
+    assert!(signs_in(&rig, 2, "ann", &token("ann", |_| {})).contains(" 001 ann "));
+    assert!(signs_in(&rig, 3, "bob", &token("bob", |_| {})).contains(" 001 bob "));
 }
 
 #[test]

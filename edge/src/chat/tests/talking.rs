@@ -104,6 +104,41 @@ fn a_room_that_was_not_heard_yet_tells_its_state_and_no_history_as_news() {
     );
 }
 
+/// The first who joins a room is not woken for its past, only for what is said then.
+#[test]
+fn however_long_the_past_the_first_word_after_it_is_heard_at_once() {
+    let mut rig = Rig::new(&[]);
+    let mut ann = rig.named("ann", ALL);
+    ann.says("JOIN #demo");
+    let room = rig.room("demo");
+    let (next, live) = (common::chat::Offset(0), common::chat::Offset(900));
+    room.stands(common::chat::RoomEpoch(1), next, live, Settings::default());
+    for id in 0..900 {
+        rig.tell("demo", MessageId(id), post("bob", "old"));
+    }
+    let heard = rig.tell("demo", MessageId(900), post("bob", "new"));
+    assert_eq!(heard.offset, live);
+    let lines = ann.hears();
+    let said: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("PRIVMSG"))
+        .collect();
+    assert_eq!(said.len(), 1, "{lines:?}");
+    assert!(said[0].ends_with(":new"), "{lines:?}");
+}
+
+/// Nor is anybody for what is not shown to everybody.
+#[test]
+fn what_stands_behind_hidden_events_is_heard_at_once() {
+    let mut rig = Rig::new(&[]);
+    let mut ann = rig.in_room("ann", "");
+    for id in 0..200 {
+        rig.tell("demo", MessageId(id), Body::Cleared);
+    }
+    rig.tell("demo", MessageId(200), post("bob", "hello"));
+    ann.hears_only(&[":bob!bob@bob.tmi.twitch.tv PRIVMSG #demo :hello"]);
+}
+
 #[test]
 fn a_message_reaches_all_but_its_author_who_is_told_that_it_was_sent() {
     let mut rig = Rig::new(&[]);

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use common::{
-    link::{Code, Message, Reader, StreamError, Writer},
+    link::{Code, Message, Reader, StreamError, WireError, Writer},
     names::NodeId,
 };
 use tokio::sync::mpsc;
@@ -28,6 +28,8 @@ pub(super) struct LineId(pub(super) u64);
 pub(super) enum Told {
     Up,
     Heard(Message),
+    /// A message made no sense; the next one may.
+    Unreadable(WireError),
     Ended(Ended),
 }
 
@@ -120,17 +122,20 @@ async fn talk(
 ) -> Ended {
     let mut write = std::pin::pin!(write(&mut writer, outgoing));
     loop {
-        let message = tokio::select! {
-            message = reader.next() => message,
+        let frame = tokio::select! {
+            frame = reader.frame() => frame,
             ended = write.as_mut() => return ended,
         };
-        let message = match message {
-            Ok(Some(Message::Error(refusal))) => return Ended::Refused(refusal.code),
-            Ok(Some(message)) => message,
+        let heard = match frame {
+            Ok(Some(frame)) => match Message::decode(frame) {
+                Ok(Message::Error(refusal)) => return Ended::Refused(refusal.code),
+                Ok(message) => Told::Heard(message),
+                Err(error) => Told::Unreadable(error),
+            },
             Ok(None) => return Ended::Finished,
             Err(error) => return error.into(),
         };
-        if told.send((id, Told::Heard(message))).await.is_err() {
+        if told.send((id, heard)).await.is_err() {
             return Ended::Finished;
         }
     }

@@ -1,5 +1,7 @@
 //! Rooms over a real link: the test is the room's actor, the edge is whole.
 
+mod unreadable;
+
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
