@@ -1,5 +1,5 @@
 //! Requests for media: parts, segments and init segments, each behind a path
-//! that never names other bytes.
+//! that never names other bytes, and where viewing is signed behind a token.
 
 use std::{
     collections::VecDeque,
@@ -48,6 +48,11 @@ pub(super) async fn resource(
     name: TrackName,
     resource: Resource,
 ) -> Answer {
+    // A path is no secret: it is made of the moment at which the channel went live,
+    // which everybody is told, and of numbers that count on from it.
+    if let Some(answer) = asked.forbidden(channel, asked.token) {
+        return answer;
+    }
     let place = match place(asked, channel, epoch, name).await {
         Ok(place) => place,
         Err(answer) => return answer,

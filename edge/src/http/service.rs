@@ -55,7 +55,7 @@ use crate::{
 pub(super) struct Server {
     pub(super) config: HttpConfig,
     pub(super) upstream: Arc<Upstream>,
-    /// Where playlists need a token.
+    /// Where playlists and media need a token.
     pub(super) viewing: Option<Arc<Viewing>>,
     pub(super) chat: Option<Chat>,
     pub(super) geo: Option<Arc<Geo>>,
@@ -434,8 +434,8 @@ impl Asked<'_> {
         negotiate::gzip(self.fields)
     }
 
-    /// 403 unless a playlist of the channel may be read with `token`. Where viewing
-    /// is not signed, it always may.
+    /// 403 unless playlists and media of the channel may be read with `token`. Where
+    /// viewing is not signed, they always may.
     pub(super) fn forbidden(&self, channel: &ChannelName, token: Option<&str>) -> Option<Answer> {
         let status = self.admitted(channel, token).err()?;
         Some(response::error(status, NO_STORE))
@@ -454,7 +454,7 @@ impl Asked<'_> {
         let connection = self.connection;
         let admitted = viewing.admit(&connection.shown, token, channel, connection.peer);
         match admitted {
-            Ok(left) => Ok(Instant::now().checked_add(left)),
+            Ok(left) => Ok(self.now.checked_add(left)),
             Err(_) => Err(StatusCode::FORBIDDEN),
         }
     }
