@@ -223,11 +223,26 @@ impl Place {
         })
     }
 
+    /// Each broadcast counts its init segments from 0, and the one that is kept here
+    /// may be another than the epoch's: an edge that has yet to hear of the next one
+    /// offers the last. So the epoch has to be known as this broadcast's.
     fn init(&self, asked: &Asked<'_>, id: InitId) -> Answer {
-        match self.track.init(id) {
+        let window = &self.track.window;
+        let its = window.look(|log| log.begins_with(self.epoch, id)) || self.is_announced(asked);
+        match self.track.init(id).filter(|_| its) {
             Some(bytes) => self.bytes(asked, Slices::One(bytes), None),
             None => response::error(StatusCode::NOT_FOUND, BRIEF),
         }
+    }
+
+    /// Whether the origin says that the broadcast is in this epoch now, of which the
+    /// first segment may be on its way here and in another edge's playlist.
+    fn is_announced(&self, asked: &Asked<'_>) -> bool {
+        let known = asked.server.upstream.directory();
+        known.get(&self.broadcast.channel).is_some_and(|known| {
+            let said = &known.announcement;
+            (said.broadcast, said.epoch) == (self.broadcast.id, self.epoch)
+        })
     }
 
     async fn past(&self, asked: &Asked<'_>, msn: Msn) -> Result<Kept, Answer> {
