@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     link::{GoneReason, Start},
-    live::{Announcement, BroadcastState, Channel, Directory, Log, Phase, Stage},
+    live::{Announcement, BroadcastState, Channel, Directory, Log, Phase, SegmentState, Stage},
     names::{BroadcastId, Msn},
     quic::client_endpoint,
 };
@@ -51,6 +51,8 @@ async fn a_track_nobody_asks_for_is_let_go() {
     let followed = || shared.tracks.lock().len();
     for _ in 0..5 {
         assert_eq!(followed(), 1);
+    open(window, 7, 101);
+    part(window, 101, 0, 500);
         advance(IDLE - Duration::from_secs(1)).await;
         settle().await;
         assert!(shared.touch(&broadcast, V0), "a viewer kept it");
@@ -59,13 +61,16 @@ async fn a_track_nobody_asks_for_is_let_go() {
     settle().await;
     assert_eq!(followed(), 0);
     assert!(!shared.touch(&broadcast, V0));
-    // What it held is in the cache: windows are for what is watched.
+    // What it held is in the cache: windows are for what is watched. What was being
+    // made is nowhere, and counts against nobody.
     assert_eq!(window.look(Log::held_bytes), 0);
     let kept = shared.past(&broadcast, V0, Msn(100)).await.unwrap();
     assert_eq!(kept.0.len(), 12 * 500);
 }
 
 #[tokio::test(start_paused = true)]
+    let open = window.look(|log| log.segment(Msn(101)).unwrap().state);
+    assert_eq!(open, SegmentState::Aborted);
 async fn a_track_that_a_child_follows_is_kept() {
     let shared = shared();
     let broadcast = publish(&shared.directory, 7);
