@@ -89,7 +89,8 @@ pub(super) enum Impatience {
     TooMany(Rejected),
 }
 
-/// Fine enough for whoever scrapes, and the table of viewers is walked once.
+/// Fine enough for whoever scrapes, and soon enough for the table of viewers, which is
+/// swept with it.
 const COUNTED_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the channel list is shared between requests.
@@ -112,7 +113,11 @@ impl Server {
     ) -> Arc<Self> {
         Arc::new(Self {
             builders: Builders::new(&config),
-            viewers: Viewers::new(config.max_counted_viewers),
+            viewers: Viewers::new(
+                config.max_counted_viewers,
+                config.max_connections_per_address,
+                metrics.uncounted_viewers.clone(),
+            ),
             config,
             upstream,
             viewing,
@@ -163,7 +168,8 @@ impl Server {
         counts
     }
 
-    /// Keeps the metrics' count of viewers current, whoever asks for the list.
+    /// Keeps the metrics' count of viewers current, and their table swept, whoever asks
+    /// for the list.
     pub(super) async fn count_regularly(&self) {
         loop {
             sleep(COUNTED_EVERY).await;
