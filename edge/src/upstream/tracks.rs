@@ -193,7 +193,7 @@ impl Shared {
             handle.usage.touch();
             return Ok(handle.usage.clone());
         }
-        if self.windows.is_spent(&self.directory) {
+        if self.windows.is_spent() {
             self.metrics.refused_tracks.inc();
             return Err(Unavailable::Full);
         }
