@@ -24,6 +24,7 @@ mod roster;
 mod routes;
 mod session;
 mod tracks;
+mod wanted;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,10 +1,9 @@
-//! Signed viewing: whether a viewer's token lets it read a channel's playlists.
+//! Signed viewing: whether a viewer's token lets it watch a channel.
 //!
 //! In: a token (a JWT, RFC 7519), the channel and the address that asks for it,
-//! and the time. Out: nothing, or why not. Off unless there are keys. Only what
-//! leads to media is checked, playlists and endless streams: media lies behind
-//! paths that playlists alone tell, and is shared by all viewers. A stream ends
-//! when its token does.
+//! and the time. Out: nothing, or why not. Off unless there are keys. Playlists,
+//! endless streams and media are checked alike, each request anew; what they are
+//! answered with is shared by all viewers. A stream ends when its token does.
 //!
 //! Invariants: a token counts for one audience, one channel, a bounded time and,
 //! where it says so, one client's network; it is verified with the key and the
@@ -42,7 +41,7 @@ use token::{Claims, Rules};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Signed viewing")]
 pub struct ViewConfig {
-    /// File of `kid algorithm key` lines, read again whenever it changes; with it, playlists need a token
+    /// File of `kid algorithm key` lines, read again whenever it changes; with it, playlists, streams and media need a token
     #[arg(long, env = "MILLRACE_VIEW_KEYS", value_name = "FILE")]
     pub view_keys: Option<PathBuf>,
 
@@ -89,7 +88,7 @@ impl ViewMetrics {
         let refused = int_counter_vec(
             registry,
             "millrace_view_refused_total",
-            "Requests for playlists that were answered 403, by what was wrong with their token.",
+            "Requests for playlists, streams and media that were answered 403, by what was wrong with their token.",
             &["reason"],
         );
         for reason in Refusal::ALL {
@@ -106,7 +105,7 @@ impl ViewMetrics {
     }
 }
 
-/// What a connection's viewer has shown: verified once, checked at each playlist.
+/// What a connection's viewer has shown: verified once, checked at each request.
 #[derive(Default)]
 pub(crate) struct Shown(Mutex<Option<Verified>>);
 
@@ -168,8 +167,8 @@ impl Viewing {
         self.keys.reload()
     }
 
-    /// Whether who shows `token` may read the playlists of `channel` now, and for
-    /// how long: a stream that begins now ends then.
+    /// Whether who shows `token` may watch `channel` now, and for how long: a stream
+    /// that begins now ends then.
     pub(crate) fn admit(
         &self,
         shown: &Shown,
@@ -212,7 +211,7 @@ impl Viewing {
         let admitted = self.rules.check(&claims, channel, peer, now_s);
         *shown = Some(Verified {
             token: token.into(),
-            by: keys,
+            by: Arc::clone(&keys),
             claims,
         });
         admitted

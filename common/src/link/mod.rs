@@ -255,8 +255,8 @@ pub use frame::{Decoder, Frame, MAX_CHUNK_BYTES};
 pub use message::*;
 pub use seen::LinkSeen;
 pub use server::{
-    ChatPort, Children, Demand, Fetched, LinkServer, LinkServerMetrics, NodeConfig, OpenRoom,
-    config, demands,
+    ChatPort, Children, Demand, Fetched, LinkServer, LinkServerMetrics, MAX_FETCHES, NodeConfig,
+    OpenRoom, config, demands,
 };
 pub use stream::{Reader, StreamError, Writer};
 pub use wire::WireError;

@@ -430,6 +430,14 @@ impl Log {
         self.segments.get(self.position(msn)?)
     }
 
+    /// Whether a segment of this epoch that is known here begins with this init
+    /// segment. Looks at all of them at worst: [`MAX_LISTED_SEGMENTS`] twice.
+    #[must_use]
+    pub fn begins_with(&self, epoch: Epoch, init: InitId) -> bool {
+        let begins = |segment: &Segment| (segment.head.epoch, segment.head.init) == (epoch, init);
+        self.segments.iter().rev().any(begins)
+    }
+
     fn position(&self, msn: Msn) -> Option<usize> {
         let before = |segment: &Segment| segment.head.msn < msn;
         let at = self.segments.partition_point(before);

@@ -44,7 +44,7 @@ pub struct HttpConfig {
     )]
     pub max_connections: usize,
 
-    /// Connections of one IPv4 address or IPv6 /64; more are answered 429, over TLS closed
+    /// Connections of one IPv4 address or IPv6 /64; more are answered 429, over TLS closed. It counts for so many viewers at most, too
     #[arg(
         long,
         env = "MILLRACE_MAX_CONNECTIONS_PER_ADDRESS",

@@ -1,5 +1,5 @@
 //! Requests for media: parts, segments and init segments, each behind a path
-//! that never names other bytes.
+//! that never names other bytes, and where viewing is signed behind a token.
 
 use std::{
     collections::VecDeque,
@@ -48,6 +48,11 @@ pub(super) async fn resource(
     name: TrackName,
     resource: Resource,
 ) -> Answer {
+    // A path is no secret: it is made of the moment at which the channel went live,
+    // which everybody is told, and of numbers that count on from it.
+    if let Some(answer) = asked.forbidden(channel, asked.token) {
+        return answer;
+    }
     let place = match place(asked, channel, epoch, name).await {
         Ok(place) => place,
         Err(answer) => return answer,
@@ -218,11 +223,26 @@ impl Place {
         })
     }
 
+    /// Each broadcast counts its init segments from 0, and the one that is kept here
+    /// may be another than the epoch's: an edge that has yet to hear of the next one
+    /// offers the last. So the epoch has to be known as this broadcast's.
     fn init(&self, asked: &Asked<'_>, id: InitId) -> Answer {
-        match self.track.init(id) {
+        let window = &self.track.window;
+        let its = window.look(|log| log.begins_with(self.epoch, id)) || self.is_announced(asked);
+        match self.track.init(id).filter(|_| its) {
             Some(bytes) => self.bytes(asked, Slices::One(bytes), None),
             None => response::error(StatusCode::NOT_FOUND, BRIEF),
         }
+    }
+
+    /// Whether the origin says that the broadcast is in this epoch now, of which the
+    /// first segment may be on its way here and in another edge's playlist.
+    fn is_announced(&self, asked: &Asked<'_>) -> bool {
+        let known = asked.server.upstream.directory();
+        known.get(&self.broadcast.channel).is_some_and(|known| {
+            let said = &known.announcement;
+            (said.broadcast, said.epoch) == (self.broadcast.id, self.epoch)
+        })
     }
 
     async fn past(&self, asked: &Asked<'_>, msn: Msn) -> Result<Kept, Answer> {

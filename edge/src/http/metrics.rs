@@ -57,6 +57,7 @@ pub struct HttpMetrics {
     pub slow_viewers: IntCounter,
     pub accept_errors: IntCounter,
     pub counted_viewers: IntGauge,
+    pub uncounted_viewers: IntCounter,
     pub streams: IntGauge,
     pub stream_skips: IntCounter,
     pub streams_expired: IntCounter,
@@ -159,6 +160,10 @@ impl HttpMetrics {
             counted_viewers: gauge(
                 "millrace_http_counted_viewers",
                 "Distinct viewers that asked for a playlist within 10 s.",
+            ),
+            uncounted_viewers: counter(
+                "millrace_http_uncounted_viewers_total",
+                "Times that a viewer was not counted because its address, or all together, had as many as are counted.",
             ),
             streams: gauge(
                 "millrace_http_streams",

@@ -177,13 +177,13 @@ async fn reloaded(
     lifetimes: &Lifetimes,
     want: Want,
 ) -> Result<bool, Answer> {
-    let error = || lifetimes.blocking_error.clone();
     match window
         .listing()
         .map(|listing| verdict(&listing, limit, want))
     {
         Some(Verdict::Answer) => return Ok(true),
-        Some(Verdict::TooFar) => return Err(response::error(StatusCode::BAD_REQUEST, error())),
+        // What is too far now is what everybody asks for in a moment.
+        Some(Verdict::TooFar) => return Err(response::error(StatusCode::BAD_REQUEST, NO_STORE)),
         Some(Verdict::Hold) | None if asked.head => return Ok(false),
         Some(Verdict::Hold) | None => {}
     }
@@ -193,7 +193,7 @@ async fn reloaded(
     let wait = Box::pin(asked.patiently(longest, listed(window, answerable)));
     wait.await
         .map(|()| true)
-        .map_err(|impatience| impatience.answer(error()))
+        .map_err(|impatience| impatience.answer(lifetimes.blocking_error.clone()))
 }
 
 /// Waits until the window lists something that `suffices`.

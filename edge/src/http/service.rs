@@ -55,7 +55,7 @@ use crate::{
 pub(super) struct Server {
     pub(super) config: HttpConfig,
     pub(super) upstream: Arc<Upstream>,
-    /// Where playlists need a token.
+    /// Where playlists and media need a token.
     pub(super) viewing: Option<Arc<Viewing>>,
     pub(super) chat: Option<Chat>,
     pub(super) geo: Option<Arc<Geo>>,
@@ -89,7 +89,8 @@ pub(super) enum Impatience {
     TooMany(Rejected),
 }
 
-/// Fine enough for whoever scrapes, and the table of viewers is walked once.
+/// Fine enough for whoever scrapes, and soon enough for the table of viewers, which is
+/// swept with it.
 const COUNTED_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the channel list is shared between requests.
@@ -112,7 +113,11 @@ impl Server {
     ) -> Arc<Self> {
         Arc::new(Self {
             builders: Builders::new(&config),
-            viewers: Viewers::new(config.max_counted_viewers),
+            viewers: Viewers::new(
+                config.max_counted_viewers,
+                config.max_connections_per_address,
+                metrics.uncounted_viewers.clone(),
+            ),
             config,
             upstream,
             viewing,
@@ -163,7 +168,8 @@ impl Server {
         counts
     }
 
-    /// Keeps the metrics' count of viewers current, whoever asks for the list.
+    /// Keeps the metrics' count of viewers current, and their table swept, whoever asks
+    /// for the list.
     pub(super) async fn count_regularly(&self) {
         loop {
             sleep(COUNTED_EVERY).await;
@@ -434,8 +440,8 @@ impl Asked<'_> {
         negotiate::gzip(self.fields)
     }
 
-    /// 403 unless a playlist of the channel may be read with `token`. Where viewing
-    /// is not signed, it always may.
+    /// 403 unless playlists and media of the channel may be read with `token`. Where
+    /// viewing is not signed, they always may.
     pub(super) fn forbidden(&self, channel: &ChannelName, token: Option<&str>) -> Option<Answer> {
         let status = self.admitted(channel, token).err()?;
         Some(response::error(status, NO_STORE))
@@ -454,7 +460,7 @@ impl Asked<'_> {
         let connection = self.connection;
         let admitted = viewing.admit(&connection.shown, token, channel, connection.peer);
         match admitted {
-            Ok(left) => Ok(Instant::now().checked_add(left)),
+            Ok(left) => Ok(self.now.checked_add(left)),
             Err(_) => Err(StatusCode::FORBIDDEN),
         }
     }

@@ -1,16 +1,25 @@
 //! Viewers counted: a viewer is a distinct address, User-Agent and page id that
 //! asked for a playlist of a channel within the last ten seconds.
+//!
+//! In: who asked. Out: how many watch each channel, at any time, without counting
+//! them. Agents and page ids are whatever a stranger likes: so a network counts for no
+//! more viewers than it may have connections. Who was not seen for long is swept out by
+//! [`Viewers::count`], which somebody has to call every few seconds, and by nobody
+//! else: what a request costs does not grow with the table.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher,
+    hash::{BuildHasher, Hash},
     net::IpAddr,
     time::Duration,
 };
 
 use common::names::ChannelName;
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 use tokio::time::Instant;
+
+use super::admission::network;
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -23,28 +32,46 @@ const SHARDS: usize = 16;
 pub(super) struct Viewers {
     seed: RandomState,
     max_per_shard: usize,
-    shards: [Mutex<HashMap<u64, Seen>>; SHARDS],
+    max_per_network: usize,
+    shards: [Mutex<Shard>; SHARDS],
+    /// Viewers of each network. Locked within a shard's lock, for newcomers alone.
+    networks: Mutex<HashMap<IpAddr, usize>>,
+    /// Times that a viewer found no place.
+    uncounted: IntCounter,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    seen: HashMap<u64, Seen>,
+    /// How many of them watch each channel.
+    counts: HashMap<ChannelName, usize>,
 }
 
 /// One viewer of one channel.
 #[derive(Debug)]
 pub(super) struct ViewerKey {
     hash: u64,
+    network: IpAddr,
     channel: ChannelName,
 }
 
 #[derive(Debug)]
 struct Seen {
     channel: ChannelName,
+    network: IpAddr,
     at: Instant,
 }
 
 impl Viewers {
-    pub(super) fn new(max: usize) -> Self {
+    /// For so many viewers, and so many of one IPv4 address or IPv6 /64.
+    pub(super) fn new(max: usize, max_per_network: usize, uncounted: IntCounter) -> Self {
         Self {
             seed: RandomState::new(),
             max_per_shard: max.div_ceil(SHARDS),
+            max_per_network,
             shards: Default::default(),
+            networks: Mutex::default(),
+            uncounted,
         }
     }
 
@@ -57,6 +84,7 @@ impl Viewers {
     ) -> ViewerKey {
         let key = ViewerKey {
             hash: self.seed.hash_one((channel, address, agent, page)),
+            network: network(address),
             channel: channel.clone(),
         };
         self.saw_again(&key);
@@ -65,49 +93,79 @@ impl Viewers {
 
     /// As [`Viewers::saw`], for one that does not ask anew.
     pub(super) fn saw_again(&self, viewer: &ViewerKey) {
-        let (key, channel) = (viewer.hash, &viewer.channel);
-        let Some(shard) = usize::try_from(key % SHARDS as u64)
-            .ok()
-            .and_then(|at| self.shards.get(at))
-        else {
+        let shard = usize::try_from(viewer.hash % SHARDS as u64);
+        let Some(shard) = shard.ok().and_then(|at| self.shards.get(at)) else {
             return;
         };
         let at = Instant::now();
-        let mut seen = shard.lock();
-        if let Some(known) = seen.get_mut(&key) {
+        let mut shard = shard.lock();
+        if let Some(known) = shard.seen.get_mut(&viewer.hash) {
             known.at = at;
             return;
         }
-        if seen.len() >= self.max_per_shard {
-            seen.retain(|_, one| at - one.at < WITHIN);
+        if shard.seen.len() >= self.max_per_shard || !self.admits(viewer.network) {
+            self.uncounted.inc();
+            return;
         }
-        if seen.len() < self.max_per_shard {
-            let channel = channel.clone();
-            seen.insert(key, Seen { channel, at });
-        }
+        let (channel, network) = (viewer.channel.clone(), viewer.network);
+        *shard.counts.entry(channel.clone()).or_default() += 1;
+        let seen = Seen {
+            channel,
+            network,
+            at,
+        };
+        shard.seen.insert(viewer.hash, seen);
     }
 
-    /// Viewers of one channel.
+    /// Takes one of the network's places, if there is one.
+    fn admits(&self, network: IpAddr) -> bool {
+        let mut networks = self.networks.lock();
+        let taken = networks.get(&network).copied().unwrap_or(0);
+        let free = taken < self.max_per_network;
+        if free {
+            networks.insert(network, taken + 1);
+        }
+        free
+    }
+
+    /// Viewers of one channel, those included who left since the last
+    /// [`Self::count`].
     pub(super) fn count_of(&self, channel: &ChannelName) -> u64 {
-        let now = Instant::now();
-        let here = |one: &&Seen| one.channel == *channel && now - one.at < WITHIN;
-        let shards = self.shards.iter();
-        let counts = shards.map(|shard| shard.lock().values().filter(here).count());
+        let of = |shard: &Mutex<Shard>| shard.lock().counts.get(channel).copied();
+        let counts = self.shards.iter().filter_map(of);
         counts.sum::<usize>() as u64
     }
 
     /// Viewers by channel; forgets who has not been seen for too long.
     pub(super) fn count(&self) -> HashMap<ChannelName, u64> {
         let now = Instant::now();
-        let mut counts = HashMap::new();
+        let mut all = HashMap::new();
         for shard in &self.shards {
-            let mut seen = shard.lock();
-            seen.retain(|_, one| now - one.at < WITHIN);
-            for one in seen.values() {
-                *counts.entry(one.channel.clone()).or_insert(0) += 1;
+            let mut shard = shard.lock();
+            let Shard { seen, counts } = &mut *shard;
+            seen.retain(|_, one| {
+                let stays = now - one.at < WITHIN;
+                if !stays {
+                    one_less(counts, &one.channel);
+                    one_less(&mut self.networks.lock(), &one.network);
+                }
+                stays
+            });
+            for (channel, count) in counts {
+                *all.entry(channel.clone()).or_insert(0) += *count as u64;
             }
         }
-        counts
+        all
+    }
+}
+
+/// What counts nothing is no entry.
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: &K) {
+    if let Some(count) = counts.get_mut(of) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(of);
+        }
     }
 }
 
@@ -130,13 +188,19 @@ pub(super) fn sum(parts: [&[u8]; 3]) -> u64 {
 mod tests {
     use super::*;
 
+    fn viewers(max: usize, max_per_network: usize) -> Viewers {
+        let uncounted = IntCounter::new("uncounted", "-").unwrap();
+        Viewers::new(max, max_per_network, uncounted)
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::parse(name).unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn viewers_are_distinct_and_forgotten() {
-        let viewers = Viewers::new(1_000);
-        let (a, b) = (
-            ChannelName::parse("a").unwrap(),
-            ChannelName::parse("b").unwrap(),
-        );
+        let viewers = viewers(1_000, 1_000);
+        let (a, b) = (channel("a"), channel("b"));
         let address = IpAddr::from([10, 0, 0, 1]);
         for _ in 0..3 {
             viewers.saw(&a, address, b"x", None);
@@ -144,16 +208,47 @@ mod tests {
         viewers.saw(&a, address, b"x", Some("page"));
         viewers.saw(&a, address, b"y", None);
         viewers.saw(&b, address, b"x", None);
+        assert_eq!((viewers.count_of(&a), viewers.count_of(&b)), (3, 1));
         tokio::time::advance(Duration::from_secs(9)).await;
         viewers.saw(&b, address, b"x", None);
-        assert_eq!((viewers.count_of(&a), viewers.count_of(&b)), (3, 1));
         assert_eq!(
             viewers.count(),
             HashMap::from([(a.clone(), 3), (b.clone(), 1)])
         );
         tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(viewers.count(), HashMap::from([(b.clone(), 1)]));
         assert_eq!((viewers.count_of(&a), viewers.count_of(&b)), (0, 1));
-        assert_eq!(viewers.count(), HashMap::from([(b, 1)]));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(viewers.count(), HashMap::new());
+        assert!(viewers.networks.lock().is_empty());
+    }
+
+    /// Page ids cost nothing: whoever makes them up is as many as they could be anyway.
+    #[tokio::test(start_paused = true)]
+    async fn a_network_is_no_more_viewers_than_it_may_have_connections() {
+        let viewers = viewers(100_000, 5);
+        let (a, b) = (channel("a"), channel("b"));
+        let forged = |network: u8| {
+            for n in 0..1_000 {
+                let host = [0x2001, 0xdb8, 0, network.into(), 0, 0, 0, n];
+                let page = n.to_string();
+                viewers.saw(&a, IpAddr::from(host), b"x", Some(&page));
+                viewers.saw(&b, IpAddr::from([10, 0, 0, network]), b"x", Some(&page));
+            }
+        };
+        forged(1);
+        assert_eq!((viewers.count_of(&a), viewers.count_of(&b)), (5, 5));
+        assert_eq!(viewers.uncounted.get(), 2 * 995);
+        forged(2);
+        assert_eq!(
+            viewers.count(),
+            HashMap::from([(a.clone(), 10), (b.clone(), 10)])
+        );
+        // Who is counted stays so, and who leaves makes room.
+        tokio::time::advance(WITHIN).await;
+        viewers.count();
+        forged(1);
+        assert_eq!(viewers.count_of(&a), 5);
     }
 
     #[test]
@@ -174,10 +269,11 @@ mod tests {
         assert_eq!(sums.len(), 6);
     }
 
+    /// No request sweeps it: with the table full, each would.
     #[tokio::test(start_paused = true)]
-    async fn the_table_is_bounded_and_makes_room_in_time() {
-        let viewers = Viewers::new(SHARDS * 4);
-        let channel = ChannelName::parse("a").unwrap();
+    async fn the_table_is_bounded_and_who_counts_makes_room() {
+        let viewers = viewers(SHARDS * 4, 1);
+        let channel = channel("a");
         let flood = |from: u32| {
             for n in from..from + 10_000 {
                 viewers.saw(&channel, IpAddr::from(n.to_be_bytes()), b"x", None);
@@ -188,6 +284,9 @@ mod tests {
         assert_eq!(viewers.count()[&channel], most);
         tokio::time::advance(WITHIN).await;
         flood(1 << 20);
-        assert_eq!(viewers.count()[&channel], most);
+        assert_eq!(viewers.count(), HashMap::new());
+        flood(2 << 20);
+        assert_eq!(viewers.count_of(&channel), most);
+        assert_eq!(viewers.networks.lock().len(), SHARDS * 4);
     }
 }

@@ -71,10 +71,13 @@ impl Shared {
                 broadcast,
                 track,
                 msn,
-                found,
+                mut found,
             } => {
-                let fetched = self.fetched(&broadcast, track, msn).await;
-                // The child gave up: the cache has it for the next one.
+                let fetched = tokio::select! {
+                    fetched = self.fetched(&broadcast, track, msn) => fetched,
+                    // The child gave up: what has begun is cached for the next one.
+                    () = found.closed() => return,
+                };
                 let _ = found.send(fetched.map_err(code));
             }
         }

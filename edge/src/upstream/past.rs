@@ -1,6 +1,7 @@
 //! Segments that a window does not hold: those that it let go, moved here, and
-//! those that it knows by index only, fetched whole, once however many ask, and
-//! checked against their END and the index. Kept within a budget of bytes.
+//! those that it knows by index only, fetched whole, once however many ask
+//! ([`super::wanted`]), and checked against their END and the index. Kept within a
+//! budget of bytes.
 
 use std::{
     sync::Arc,
@@ -11,16 +12,21 @@ use bytes::{Bytes, BytesMut};
 use common::{
     link::{Code, Fetch, Fetched, Message, StreamError},
     live::{Broadcast, Place, Segment, SegmentEnd, SegmentState, TrackWindow},
-    names::{BroadcastId, ChannelName, Msn, TrackName},
+    names::{Msn, TrackName},
 };
 use moka::{future::Cache, policy::EvictionPolicy};
 use tokio::time::timeout;
 
-use super::{Shared, Unavailable, session::Session};
+use super::{
+    Shared, Unavailable,
+    session::Session,
+    wanted::{self, Errand, Key, Wanted},
+};
 
 /// A segment is seconds of one track; 20 Mbit/s for twelve of them is 30 MB.
 const MAX_SEGMENT_BYTES: usize = 128 * 1024 * 1024;
 
+/// For the bytes to come, once it was their turn to be asked for.
 const FETCH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A refusal is remembered so that a crowd asking for it costs one request a second.
@@ -31,8 +37,6 @@ const MAX_REFUSALS: u64 = 16_384;
 
 /// What an entry costs beside its bytes.
 const OVERHEAD_BYTES: u32 = 256;
-
-type Key = (ChannelName, BroadcastId, TrackName, Msn);
 
 /// A segment's bytes, and since when they are kept here.
 pub type Kept = (Bytes, Instant);
@@ -49,6 +53,7 @@ pub(super) struct Stored {
 pub(super) struct Past {
     segments: Cache<Key, Arc<Stored>>,
     refusals: Cache<Key, Unavailable>,
+    wanted: Arc<Wanted>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +91,7 @@ impl Past {
                 .max_capacity(MAX_REFUSALS)
                 .time_to_live(REFUSED_FOR)
                 .build(),
+            wanted: Arc::default(),
         }
     }
 }
@@ -115,36 +121,45 @@ impl Shared {
         if let Some(refusal) = self.past.refusals.get(&key).await {
             return Err(refusal);
         }
-        let fetch = Fetch {
-            channel: broadcast.channel.clone(),
-            broadcast: broadcast.id,
-            track,
-            msn,
-            first_chunk: 0,
-        };
-        // A task of its own: that its first asker went away is no reason for
-        // the others to ask again.
-        let shared = self.clone();
-        let told = told(broadcast, track, msn);
-        let entry = self.past.segments.entry(key.clone());
-        let fetched = entry.or_try_insert_with(async move {
-            let task = tokio::spawn(async move { shared.fetch_counted(fetch, told).await });
-            task.await
-                .unwrap_or(Err(Unavailable::Disconnected))
-                .map(Arc::new)
-        });
-        match fetched.await {
-            Ok(entry) => {
-                if entry.is_fresh() {
-                    self.tell_cache().await;
-                }
-                Ok(entry.into_value())
-            }
-            Err(refusal) => {
-                self.past.refusals.insert(key, *refusal).await;
-                Err(*refusal)
-            }
+        if let Some(stored) = self.past.segments.get(&key).await {
+            return Ok(stored);
         }
+        let mut outcome = match self.past.wanted.place(key) {
+            wanted::Place::Joined(outcome) => outcome,
+            wanted::Place::First(outcome, errand) => {
+                let told = told(broadcast, track, msn);
+                tokio::spawn(self.clone().run_errand(errand, told));
+                outcome
+            }
+            wanted::Place::None => {
+                let crowded = self.metrics.fetches.with_label_values(&["crowded"]);
+                crowded.inc();
+                return Err(Unavailable::Full);
+            }
+        };
+        let found = outcome.wait_for(Option::is_some).await;
+        // Its task ends without a word only where it is cut off.
+        let found = found.ok().and_then(|found| found.clone());
+        found.unwrap_or(Err(Unavailable::Disconnected))
+    }
+
+    async fn run_errand(self: Arc<Self>, errand: Errand, told: Option<SegmentEnd>) {
+        // It may have come between its asker's look into the cache and its place.
+        if let Some(stored) = self.past.segments.get(&errand.key).await {
+            return errand.done(Ok(stored));
+        }
+        let Some(found) = self.fetch_counted(&errand, told).await else {
+            return;
+        };
+        let (key, found) = (errand.key.clone(), found.map(Arc::new));
+        match &found {
+            Ok(stored) => {
+                self.past.segments.insert(key, stored.clone()).await;
+                self.tell_cache().await;
+            }
+            Err(refusal) => self.past.refusals.insert(key, *refusal).await,
+        }
+        errand.done(found);
     }
 
     /// Moves what is older than `age_ms` from the window to the cache. At no moment
@@ -175,20 +190,32 @@ impl Shared {
         self.metrics.tell_cache(self.past.bytes());
     }
 
-    /// Asks one parent after the other: what one does not hold a twin may.
+    /// Asks one parent after the other: what one does not hold a twin may. It is gone
+    /// only where all say so. `None` where nobody waits for it any more.
     async fn fetch_counted(
         &self,
-        fetch: Fetch,
+        errand: &Errand,
         told: Option<SegmentEnd>,
-    ) -> Result<Stored, Unavailable> {
-        let mut failed = Unavailable::Disconnected;
-        for session in self.paths(&fetch.channel, fetch.broadcast) {
+    ) -> Option<Result<Stored, Unavailable>> {
+        let (channel, broadcast, track, msn) = errand.key.clone();
+        let paths = self.paths(&channel, broadcast);
+        let fetch = Fetch {
+            channel,
+            broadcast,
+            track,
+            msn,
+            first_chunk: 0,
+        };
+        let mut failed = None;
+        for session in paths {
+            let _turn = errand.turn(&session).await?;
             match self.fetch_from(&session, fetch.clone(), told).await {
-                Ok(stored) => return Ok(stored),
-                Err(why) => failed = why,
+                Ok(stored) => return Some(Ok(stored)),
+                Err(why) if failed != Some(Unavailable::Disconnected) => failed = Some(why),
+                Err(_) => {}
             }
         }
-        Err(failed)
+        Some(Err(failed.unwrap_or(Unavailable::Disconnected)))
     }
 
     async fn fetch_from(
@@ -211,8 +238,11 @@ impl Shared {
         outcome.map_err(|error| {
             tracing::debug!(%error, "segment of the past not fetched");
             match error {
+                // It does not say that there is no such segment.
+                FetchError::Refused(Code::Overloaded | Code::OriginLost | Code::Internal)
+                | FetchError::Late
+                | FetchError::Stream(_) => Unavailable::Disconnected,
                 FetchError::Refused(_) | FetchError::Mismatch => Unavailable::Gone,
-                FetchError::Late | FetchError::Stream(_) => Unavailable::Disconnected,
             }
         })
     }

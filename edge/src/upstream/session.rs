@@ -17,12 +17,12 @@ use common::{
 };
 use parking_lot::Mutex;
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, timeout},
 };
 
-use super::routes::Rank;
+use super::{routes::Rank, wanted::FETCHES_AT_ONCE};
 
 /// Segment streams that wait for their task to look: it takes them at once,
 /// and sets aside those whose turn is not yet.
@@ -45,6 +45,8 @@ pub(super) struct Session {
     pub(super) parent: Identity,
     pub(super) rank: Rank,
     pub(super) since: Instant,
+    /// Turns at fetching from it.
+    pub(super) fetches: Semaphore,
     routes: Mutex<HashMap<u64, mpsc::Sender<Arrival>>>,
     next_subscription: AtomicU64,
 }
@@ -70,6 +72,7 @@ impl Session {
             parent,
             rank,
             since: Instant::now(),
+            fetches: Semaphore::new(FETCHES_AT_ONCE),
             routes: Mutex::default(),
             next_subscription: AtomicU64::new(1),
         }

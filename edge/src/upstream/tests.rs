@@ -5,6 +5,7 @@ mod chat;
 mod dvr;
 mod ingests;
 mod lossy;
+mod past;
 mod played;
 mod stage;
 mod tiers;

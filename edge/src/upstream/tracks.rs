@@ -11,7 +11,7 @@ use std::{
 
 use common::{
     link::Start,
-    live::{Broadcast, Place, TrackWindow},
+    live::{Broadcast, Place, SegmentState, TrackWindow},
     names::{BroadcastId, ChannelName, NodeId, TrackName},
 };
 use parking_lot::Mutex;
@@ -193,7 +193,7 @@ impl Shared {
             handle.usage.touch();
             return Ok(handle.usage.clone());
         }
-        if self.windows.is_spent(&self.directory) {
+        if self.windows.is_spent() {
             self.metrics.refused_tracks.inc();
             return Err(Unavailable::Full);
         }
@@ -224,18 +224,13 @@ impl Shared {
         let idle = IDLE.max(Duration::from_millis(held_for_ms) + IDLE / 3);
         let yields = tokio::select! {
             () = task.run() => false,
-            () = self.ended_when_idle(&key, &usage, idle) => false,
+            () = self.ended_when_idle(&key, &track, &usage, idle) => false,
             () = usage.yields.notified() => true,
         };
         if yields {
             info!(channel = %broadcast.channel, track = %key.2, "no room for this track");
             usage.progress.send_replace(Progress::Full);
-            // Who reads it as it grows is told at once that nothing follows.
-            let open = track.window.look(|log| log.newest().map(|it| it.head.msn));
-            track.window.abort();
-            if let Some(msn) = open {
-                track.window.let_go(msn, Place::Elsewhere);
-            }
+            let_go_open(&track);
         }
         self.keep_past(&broadcast, &track, 0).await;
         if yields {
@@ -246,12 +241,20 @@ impl Shared {
 
     /// Resolves once nobody asked for long, with the handle taken away: whoever
     /// asks from then on starts anew.
-    async fn ended_when_idle(&self, key: &TrackKey, usage: &Use, idle: Duration) {
+    async fn ended_when_idle(
+        &self,
+        key: &TrackKey,
+        track: &TrackWindow,
+        usage: &Use,
+        idle: Duration,
+    ) {
         loop {
             let at = usage.idle_at(idle);
             sleep_until(at).await;
             let mut tracks = self.tracks.lock();
             if usage.idle_at(idle) <= Instant::now() {
+                // As long as nobody else can begin to write the window.
+                let_go_open(track);
                 tracks.remove(key);
                 return;
             }
@@ -283,5 +286,18 @@ impl Shared {
         let tracks = self.tracks.lock();
         let handle = tracks.get(&key);
         handle.map(|handle| handle.usage.touch()).is_some()
+    }
+}
+
+/// Gives up the segment that is being made, and its bytes, which no cache takes: who
+/// reads it as it grows is told at once that nothing follows.
+fn let_go_open(track: &TrackWindow) {
+    let open = track.window.look(|log| {
+        let newest = log.newest().map(|newest| (newest.head.msn, newest.state));
+        newest.filter(|(_, state)| *state == SegmentState::Open)
+    });
+    if let Some((msn, _)) = open {
+        track.window.abort();
+        track.window.let_go(msn, Place::Elsewhere);
     }
 }

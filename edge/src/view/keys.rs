@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use common::{
     key_file::{KeyFile, KeyFileError},
     reload::{self, Files},
@@ -70,8 +70,10 @@ impl ViewKeys {
         Ok(())
     }
 
-    pub(super) fn current(&self) -> Arc<KeyFile> {
-        self.current.load_full()
+    /// To be looked at, not kept: every request for media takes it, and would
+    /// otherwise count one reference up and down that all processors share.
+    pub(super) fn current(&self) -> Guard<Arc<KeyFile>> {
+        self.current.load()
     }
 }
 

@@ -105,8 +105,8 @@ pub(super) fn verified(token: &str, keys: &KeyFile) -> Result<Claims, Refusal> {
 }
 
 impl Rules {
-    /// Until when it is good, in Unix seconds: no playlist is answered and no
-    /// stream goes on from then on.
+    /// Until when it is good, in Unix seconds: nothing is answered and no stream
+    /// goes on from then on.
     pub(super) fn check(
         &self,
         claims: &Claims,

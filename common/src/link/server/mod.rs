@@ -54,9 +54,9 @@ pub use metrics::LinkServerMetrics;
 /// channels, as many as the transport lets it open request streams at most.
 const MAX_SUBSCRIPTIONS: usize = crate::quic::MAX_REQUEST_STREAMS as usize;
 
-/// Fetches of one connection under way; more wait on the child, which shares
-/// one among all its viewers anyway.
-const MAX_FETCHES: usize = 64;
+/// Fetches of one connection under way. A child has fewer at once and lets others
+/// wait for their turn; more are refused.
+pub const MAX_FETCHES: usize = 64;
 
 /// A child needs one WATCH, or one for each prefix it serves.
 const MAX_WATCHES: usize = 8;

@@ -110,6 +110,8 @@ async fn what_is_not_there_is_404() {
         "/live/demo/7/v0/99.m4s",
         "/live/demo/7/v0/107.m4s",
         "/live/demo/7/v0/init-1.mp4",
+        "/live/demo/6/v0/init-0.mp4",
+        "/live/demo/8/v0/init-0.mp4",
         "/live/demo/7/v3/105.m4s",
         "/live/nobody/7/v0/105.m4s",
         "/live/demo/7/v0/105.6.m4s",
@@ -123,6 +125,34 @@ async fn what_is_not_there_is_404() {
         assert_eq!(reply.header("access-control-allow-origin"), "*");
         assert_eq!(reply.header("cache-control"), "max-age=1", "{path}");
     }
+}
+
+/// Numbers of init segments begin anew with each broadcast: an edge that still offers
+/// the last one has none of the next one's.
+#[tokio::test]
+async fn an_init_segment_is_its_epochs() {
+    let mut rig = Rig::live(&[]).await;
+    let (old, next) = ("/live/demo/7/v0/init-0.mp4", "/live/demo/9/v0/init-0.mp4");
+    assert_eq!(rig.get(old).await.text(), "init of v0");
+    assert_eq!(rig.get(next).await.status, 404);
+    // A republish has an epoch of its own, and perhaps a picture.
+    let again = "/live/demo/8/v0/init-1.mp4";
+    let bytes = bytes::Bytes::from_static(b"another size");
+    rig.studio.track(V).add_init(InitId(1), bytes);
+    assert_eq!(rig.get(again).await.status, 404);
+    // The origin's word may be here before the segment, which others list already.
+    rig.studio.epoch = Epoch(8);
+    rig.studio.announce(&rig.directory);
+    assert_eq!(rig.get(again).await.text(), "another size");
+    rig.studio.init = InitId(1);
+    (2..PARTS).for_each(|part| rig.studio.part(V, 106, part));
+    rig.studio.complete(V);
+    rig.studio.open(V, 107);
+    rig.studio.epoch = Epoch(7);
+    rig.studio.announce(&rig.directory);
+    assert_eq!(rig.get(again).await.text(), "another size");
+    assert_eq!(rig.get(old).await.text(), "init of v0");
+    assert_eq!(rig.get(next).await.status, 404);
 }
 
 #[tokio::test]

@@ -58,13 +58,69 @@ async fn playlists_need_a_token_and_share_their_bytes() {
     }
     // One rendering each, whoever asks.
     assert_eq!(rig.metrics.playlist_renders.get(), 3);
-    // What a playlist names is shared, too, and needs no token.
+    // What a playlist names is shared, too.
     for path in ["/7/v0/106.0.m4s", "/7/v0/105.m4s"] {
-        let behind = rig.get(&format!("/s/{one}/live/demo{path}")).await;
-        let plain = rig.get(&format!("/live/demo{path}")).await;
-        assert_eq!((behind.status, plain.status), (200, 200));
-        assert_eq!(behind.body, plain.body);
+        let first = rig.get(&format!("/s/{one}/live/demo{path}")).await;
+        let second = rig.get(&format!("/s/{two}/live/demo{path}")).await;
+        assert_eq!((first.status, second.status), (200, 200));
+        assert_eq!(first.body, second.body);
+        assert_eq!(first.header("etag"), second.header("etag"));
     }
+}
+
+/// A broadcast's id is in the list of channels, and its first segment has the number
+/// of the same second: whoever counts on from there has every path.
+#[tokio::test]
+async fn media_need_a_token_like_the_playlists_that_name_them() {
+    let (mut rig, _dir, keys) = signed().await;
+    let list = rig.get("/api/v1/channels").await;
+    assert!(list.text().contains("\"live_since_ms\":7"));
+    let (good, other) = (token(&keys, "demo", 3_600), token(&keys, "other", 3_600));
+    let mut client = rig.connect().await;
+    for path in [
+        "v0/init-0.mp4",
+        "v0/105.m4s",
+        "v0/106.m4s",
+        "v0/106.0.m4s",
+        "v0/106.2.m4s",
+        "a0/105.0.m4s",
+        "v0/999.m4s",
+        "v3/105.m4s",
+    ] {
+        let path = format!("/live/demo/7/{path}");
+        for bad in [
+            &path,
+            &format!("/s/{other}{path}"),
+            &format!("/s/a.b.c{path}"),
+        ] {
+            assert!(is_refused(&client.get(bad, &[]).await), "{bad}");
+            assert_eq!(client.head(bad).await.status, 403);
+        }
+        assert!(is_refused(
+            &client.get(&path, &["If-None-Match: \"0\""]).await
+        ));
+        assert!(is_refused(&client.get(&path, &["Range: bytes=0-1"]).await));
+        assert!(is_refused(
+            &client.get(&format!("{path}?token={good}"), &[]).await
+        ));
+    }
+    for (path, status) in [
+        ("v0/init-0.mp4", 200),
+        ("v0/105.m4s", 200),
+        ("v0/106.0.m4s", 200),
+        ("v0/999.m4s", 404),
+    ] {
+        let path = format!("/s/{good}/live/demo/7/{path}");
+        assert_eq!(client.get(&path, &[]).await.status, status, "{path}");
+        // Each stands for itself, on one connection too.
+        let unsigned = client.get("/live/demo/7/v0/105.m4s", &[]).await;
+        assert!(is_refused(&unsigned));
+    }
+    let hinted = format!("/s/{good}/live/demo/7/v0/106.2.m4s");
+    client.ask("GET", &hinted, &[]).await;
+    rig.until_held(1).await;
+    rig.studio.part(V, 106, 2);
+    assert_eq!(client.reply(false).await.unwrap().text(), "v0 106.2;");
 }
 
 #[tokio::test]
@@ -158,7 +214,7 @@ async fn to_its_end(client: &mut Client) -> Vec<u8> {
 }
 
 /// What goes on ends with the token that it began under, cleanly; a segment that is
-/// being made is as little checked as one that is complete, and comes whole.
+/// being made is asked for once, and comes whole.
 #[tokio::test]
 async fn an_endless_stream_ends_with_its_token() {
     let (mut rig, _dir, keys) = signed_with(&["--view-leeway", "0"]).await;

@@ -8,7 +8,7 @@ use common::{
     names::{ChannelName, Msn},
 };
 
-use super::{any, stage::*};
+use super::{any, stage::*, timed};
 use crate::upstream::Unavailable;
 
 /// A channel at the origin with its newest segment open.
@@ -60,6 +60,8 @@ async fn no_further_track_is_followed_near_the_limit() {
     part(window, 101, 1, 22_500);
     reaches(&video.window, 101, 2).await;
     assert!((90_000..100_000).contains(&held(&video)));
+    let shared = &edge.upstream.pulled.as_ref().unwrap().shared;
+    until(|| shared.windows.is_spent()).await;
     let refused = edge.upstream.track(&copy, A0).await;
     assert_eq!(refused.unwrap_err(), Unavailable::Full);
     let refused = metric(&edge.registry, "millrace_upstream_tracks_refused_total");
@@ -158,4 +160,29 @@ async fn the_channel_that_came_last_yields() {
     part(of_last, 102, 0, 100);
     reaches(&back.window, 102, 1).await;
     equals(&back.window, of_last).await;
+}
+
+/// A broadcast that another one replaced is still read, and counts for as long.
+#[tokio::test(start_paused = true)]
+async fn what_was_replaced_counts_until_nobody_reads_it() {
+    let shared = timed::shared_holding(100_000);
+    let (old, next) = (
+        source(&shared.directory, "demo", 7),
+        source(&shared.directory, "demo", 9),
+    );
+    let look = || shared.keep_within_budget();
+    let spent = || shared.windows.is_spent();
+    part(&old.track(V0).unwrap().window, 101, 1, 30_000);
+    look().await;
+    assert!(!spent(), "nobody offers the old one");
+    shared.retire(old);
+    look().await;
+    // What is being made is not the cache's, and nobody is there to yield.
+    assert!(spent());
+    let millis = u64::from(next.plan.parts_listed_ms());
+    tokio::time::advance(Duration::from_millis(millis)).await;
+    look().await;
+    assert!(shared.retired.lock().is_empty(), "without a request");
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert!(!spent());
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     link::{GoneReason, Start},
-    live::{Announcement, BroadcastState, Channel, Directory, Log, Phase, Stage},
+    live::{Announcement, BroadcastState, Channel, Directory, Log, Phase, SegmentState, Stage},
     names::{BroadcastId, Msn},
     quic::client_endpoint,
 };
@@ -17,13 +17,18 @@ use crate::upstream::{Shared, Unavailable, UpstreamMetrics, parent::Parents, tra
 const GRACE: Duration = Announcement::LEAST_KEPT_FOR;
 
 fn shared() -> Arc<Shared> {
+    shared_holding(1 << 30)
+}
+
+/// Whose windows may hold so many bytes.
+pub(super) fn shared_holding(window_bytes: u64) -> Arc<Shared> {
     let metrics = UpstreamMetrics::register(&Registry::new());
     Arc::new(Shared::new(
         node("edge-1"),
         Arc::new(Directory::default()),
         metrics,
         1 << 20,
-        1 << 30,
+        window_bytes,
     ))
 }
 
@@ -46,6 +51,8 @@ async fn a_track_nobody_asks_for_is_let_go() {
     let broadcast = publish(&shared.directory, 7);
     let window = &broadcast.track(V0).unwrap().window;
     segment(window, 7, 100, 500);
+    open(window, 7, 101);
+    part(window, 101, 0, 500);
     let ask = shared.followed(&broadcast, V0).await;
     assert_eq!(ask.unwrap_err(), Unavailable::Disconnected);
     let followed = || shared.tracks.lock().len();
@@ -59,8 +66,11 @@ async fn a_track_nobody_asks_for_is_let_go() {
     settle().await;
     assert_eq!(followed(), 0);
     assert!(!shared.touch(&broadcast, V0));
-    // What it held is in the cache: windows are for what is watched.
+    // What it held is in the cache: windows are for what is watched. What was being
+    // made is nowhere, and counts against nobody.
     assert_eq!(window.look(Log::held_bytes), 0);
+    let open = window.look(|log| log.segment(Msn(101)).unwrap().state);
+    assert_eq!(open, SegmentState::Aborted);
     let kept = shared.past(&broadcast, V0, Msn(100)).await.unwrap();
     assert_eq!(kept.0.len(), 12 * 500);
 }
