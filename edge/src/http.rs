@@ -1,8 +1,8 @@
 //! HTTP for viewers. In: requests of strangers. Out: playlists, parts, segments
 //! and the watch page, from windows that [`Upstream`] keeps filled.
 //!
-//! A request over HTTP/1.1 is read by `http1`, any other by hyper. It is parsed
-//! by hand into a [`route::Route`], waits on a window when it asks for
+//! A request over HTTP/1.1 is read by `http1`, one over HTTP/2 by `http2`, any other
+//! by hyper. It is parsed by hand into a [`route::Route`], waits on a window when it asks for
 //! what comes next, and is answered with `Bytes` that all viewers share. A
 //! connection is one task; what a stranger can hold is bounded by
 //! [`HttpConfig`], and each bound has a counter in [`HttpMetrics`].
@@ -18,10 +18,12 @@ mod chat;
 mod chatters;
 mod config;
 mod connection;
+mod date;
 mod elsewhere;
 mod endless;
 mod follow;
 mod http1;
+mod http2;
 mod ingests;
 mod listener;
 mod manifest;

@@ -104,6 +104,17 @@ impl Body {
         }
     }
 
+    /// The same, as one frame, which counts until its last byte has left if it is
+    /// large. A small one counts no more once it is taken.
+    pub(super) fn take_frame(&mut self) -> Option<Data> {
+        let slices = self.take_whole()?;
+        let active = self.active.take();
+        Some(Data {
+            slices,
+            _active: active.filter(Active::is_large),
+        })
+    }
+
     /// `None` while it is not known.
     pub(super) fn len(&self) -> Option<u64> {
         match &self.content {
@@ -158,28 +169,13 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Data>, CutOff>>> {
-        let next = match &mut self.content {
-            Content::Empty | Content::Unknown => None,
-            Content::Whole(_) => match std::mem::replace(&mut self.content, Content::Empty) {
-                Content::Whole(slices) => Some(slices),
-                _ => None,
-            },
-            Content::Live(follow) => {
-                let next = follow.poll_next(cx);
-                let endless = follow.is_endless();
-                return self.live_frame(next, endless);
-            }
-        };
-        let last = self.is_end_stream();
-        let frame = next.map(|slices| {
-            let active = if last { self.active.take() } else { None };
-            let data = |slices| Data {
-                slices,
-                _active: active.filter(Active::is_large),
-            };
-            Ok(Frame::data(data(slices)))
-        });
-        Poll::Ready(frame)
+        if let Content::Live(follow) = &mut self.content {
+            let next = follow.poll_next(cx);
+            let endless = follow.is_endless();
+            return self.live_frame(next, endless);
+        }
+        let frame = self.take_frame().filter(Buf::has_remaining);
+        Poll::Ready(frame.map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -189,6 +185,16 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         self.len()
             .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Data {
+    /// The end of a body, and no bytes of it.
+    pub(super) const fn none() -> Self {
+        Self {
+            slices: Slices::One(Bytes::new()),
+            _active: None,
+        }
     }
 }
 

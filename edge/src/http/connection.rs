@@ -6,6 +6,7 @@ use std::{
     convert::Infallible,
     error::Error,
     future::{Future, poll_fn},
+    io,
     net::IpAddr,
     pin::{Pin, pin},
     sync::{
@@ -19,14 +20,11 @@ use std::{
 use bytes::Bytes;
 use common::shutdown::Shutdown;
 use hyper::{Request, Response, body::Incoming, server::conn, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     task::unconstrained,
     time::{Instant, sleep_until},
 };
@@ -34,6 +32,7 @@ use tokio::{
 use super::{
     config::HttpConfig,
     http1::{self, Rewound},
+    http2::{self, Served},
     metrics::{HttpMetrics, Rejected},
     service,
     service::Server,
@@ -262,8 +261,8 @@ impl Active {
     }
 
     /// A piece of an answer without a length is on its way: it must have left,
-    /// and the next been asked for, by the deadline. As [`Active::must_send`]; hyper
-    /// takes the first piece before it looks for a window.
+    /// and the next been asked for, by the deadline. As [`Active::must_send`]; a
+    /// piece is taken before there is a window for it.
     pub(super) fn sends(&mut self) {
         let connection = &self.connection;
         if !connection.multiplexed.load(Relaxed) {
@@ -305,9 +304,7 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// What a connection speaks, where that is known before hyper reads from it. To
-/// find it out itself costs hyper a buffer of twice the size for as long as the
-/// connection lasts.
+/// What a connection speaks, where that is known before anything is read from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
@@ -338,27 +335,24 @@ impl Protocol {
     }
 }
 
-/// The protocol's limits, set once for all connections. Only HTTP/1.1 has
-/// upgrades, and what waits to learn the protocol takes room for as long as the
-/// connection lives: each protocol that is known is served as itself.
+/// The protocols' limits, set once for all connections.
 #[derive(Debug)]
-pub(super) struct Builders {
+pub(super) struct Limits {
     http1: conn::http1::Builder,
-    http2: auto::Builder<TokioExecutor>,
-    either: auto::Builder<TokioExecutor>,
+    pub(super) http2: h2::server::Builder,
 }
 
-impl Builders {
+impl Limits {
     pub(super) fn new(config: &HttpConfig) -> Self {
-        let either = either(config);
         let mut http1 = conn::http1::Builder::new();
         http1
+            // The deadline on a header's bytes is this module's; hyper's own would
+            // also run while a connection idles, and be set for every request.
             .header_read_timeout(None)
             .max_buf_size(buffer_bytes(config));
         Self {
             http1,
-            http2: either.clone().http2_only(),
-            either,
+            http2: http2::limits(config),
         }
     }
 }
@@ -367,32 +361,6 @@ impl Builders {
 /// that goes on for ever is cut off.
 const fn buffer_bytes(config: &HttpConfig) -> usize {
     2 * config.max_header_bytes as usize
-}
-
-fn either(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    let header_bytes = config.max_header_bytes;
-    builder
-        .http1()
-        // The deadline on a header's bytes is this module's; hyper's own would
-        // also run while a connection idles, and be set for every request.
-        .header_read_timeout(None)
-        .max_buf_size(buffer_bytes(config));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20))
-        .max_concurrent_streams(config.max_streams)
-        // Reset by the peer before they were looked at (rapid reset), and by
-        // this side for what the peer did on them (made-you-reset).
-        .max_pending_accept_reset_streams(config.max_resets)
-        .max_local_error_reset_streams(config.max_resets)
-        .max_header_list_size(header_bytes)
-        // Requests have no bodies: the smallest windows that HTTP/2 knows.
-        .initial_stream_window_size(65_535)
-        .initial_connection_window_size(65_535);
-    builder
 }
 
 /// Whether HTTP/2's own limits ended the connection, on resets or on frames that
@@ -408,8 +376,8 @@ fn is_sent_away(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Serves a connection until its peer, a deadline or the drain ends it: over
-/// HTTP/1.1 by [`http1`], and by hyper whatever else it speaks.
+/// Serves a connection until its peer, a deadline or the drain ends it: by [`http1`]
+/// and [`http2`], and by hyper what on HTTP/1 is not plainly a viewer's.
 pub(super) async fn run<I>(
     server: Arc<Server>,
     connection: Arc<Connection>,
@@ -419,28 +387,68 @@ pub(super) async fn run<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let io = match protocol {
+    let on = (&*server, &*connection, &shutdown);
+    let (protocol, io) = match protocol {
         Protocol::Http1 => {
             let max = buffer_bytes(&server.config);
             let served = pin!(http1::serve(&server, &connection, io, max));
-            let on = (&*server, &*connection, &shutdown);
             match drive(served, |_| (), on).await {
-                Some(Some(io)) => io,
+                Some(Some(io)) => (protocol, io),
                 Some(None) | None => return,
             }
         }
-        Protocol::Http2 | Protocol::Unknown => Rewound::new(io, Bytes::new()),
+        Protocol::Http2 => (protocol, Rewound::new(io, Bytes::new())),
+        Protocol::Unknown => match drive(pin!(told(&connection, io)), |_| (), on).await {
+            Some(Some(told)) => told,
+            Some(None) | None => return,
+        },
     };
-    // Apart, so that a connection of the hot path is not the size of one of hyper's.
-    Box::pin(run_hyper(server, connection, protocol, io, shutdown)).await;
+    // Apart, so that a connection of the hot path is not the size of one of theirs.
+    if protocol == Protocol::Http2 {
+        Box::pin(async {
+            let served = pin!(Served::new(&server, &connection, io));
+            drive(served, Served::finish, on).await
+        })
+        .await;
+    } else {
+        Box::pin(run_hyper(&server, &connection, io, &shutdown)).await;
+    }
+}
+
+/// Reads until it is clear what the client speaks: a few bytes, by who sends them one
+/// by one. `None` where it says nothing more, or too late.
+async fn told<I>(connection: &Connection, mut io: I) -> io::Result<Option<(Protocol, Rewound<I>)>>
+where
+    I: AsyncRead + Unpin,
+{
+    let (mut bytes, mut count) = ([0; 4], 0);
+    loop {
+        let so_far = bytes.get(..count).unwrap_or_default();
+        match Protocol::of_first_bytes(so_far) {
+            Protocol::Unknown => {}
+            known => {
+                let so_far = Bytes::copy_from_slice(so_far);
+                return Ok(Some((known, Rewound::new(io, so_far))));
+            }
+        }
+        let mut space = ReadBuf::new(bytes.get_mut(count..).unwrap_or_default());
+        poll_fn(|cx| match Pin::new(&mut io).poll_read(cx, &mut space) {
+            Poll::Pending if connection.hangs_up() => Poll::Ready(Ok(())),
+            read => read,
+        })
+        .await?;
+        match space.filled().len() {
+            0 => return Ok(None),
+            more => count += more,
+        }
+    }
 }
 
 async fn run_hyper<I>(
-    server: Arc<Server>,
-    connection: Arc<Connection>,
-    protocol: Protocol,
+    server: &Arc<Server>,
+    connection: &Arc<Connection>,
     io: Rewound<I>,
-    shutdown: Shutdown,
+    shutdown: &Shutdown,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -451,24 +459,13 @@ async fn run_hyper<I>(
             Ok::<_, Infallible>(Response::from(answer))
         }
     });
-    let io = TokioIo::new(io);
-    let builders = &server.builders;
-    let on = (&*server, &*connection, &shutdown);
-    match protocol {
-        Protocol::Http1 => {
-            let served = builders.http1.serve_connection(io, service);
-            let finish = conn::http1::UpgradeableConnection::graceful_shutdown;
-            drive(pin!(served.with_upgrades()), finish, on).await;
-        }
-        Protocol::Http2 => {
-            let served = pin!(builders.http2.serve_connection(io, service));
-            drive(served, auto::Connection::graceful_shutdown, on).await;
-        }
-        Protocol::Unknown => {
-            let served = pin!(builders.either.serve_connection_with_upgrades(io, service));
-            drive(served, auto::UpgradeableConnection::graceful_shutdown, on).await;
-        }
-    }
+    let served = server
+        .limits
+        .http1
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let finish = conn::http1::UpgradeableConnection::graceful_shutdown;
+    drive(pin!(served), finish, (server, connection, shutdown)).await;
 }
 
 /// Until the connection ends by itself or is made to; `finish` asks it to end

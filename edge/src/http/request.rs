@@ -1,7 +1,7 @@
-//! A request's head as the handlers see it, whoever read it: hyper, or
-//! [`super::http1`]. It borrows from the bytes that came and allocates nothing.
+//! A request's head as the handlers see it, whoever read it: [`super::http1`], h2 or
+//! hyper. It borrows from what came and allocates nothing.
 
-use hyper::HeaderMap;
+use hyper::{HeaderMap, Uri};
 
 /// What is asked for, and how.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,26 @@ pub(super) struct Fields<'a> {
     count: usize,
 }
 
-impl Head<'_> {
+impl<'a> Head<'a> {
+    /// Of a request that others have taken apart.
+    pub(super) fn new(method: &hyper::Method, uri: &'a Uri, headers: &'a HeaderMap) -> Self {
+        let mut head = Self {
+            method: Method::of(method.as_str()),
+            path: uri.path(),
+            query: uri.query(),
+            fields: Fields::none(),
+            header_bytes: 0,
+        };
+        for (name, value) in headers {
+            let name = name.as_str();
+            head.header_bytes += name.len() + value.len();
+            if let Some(field) = Field::of(name) {
+                head.fields.add(field, value.as_bytes());
+            }
+        }
+        head
+    }
+
     /// Of path and query.
     pub(super) fn target_bytes(&self) -> usize {
         self.path.len() + self.query.map_or(0, |query| 1 + query.len())
@@ -102,18 +121,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'a> From<&'a HeaderMap> for Fields<'a> {
-    fn from(headers: &'a HeaderMap) -> Self {
-        let mut fields = Self::none();
-        for (name, value) in headers {
-            if let Some(field) = Field::of(name.as_str()) {
-                fields.add(field, value.as_bytes());
-            }
-        }
-        fields
-    }
-}
-
 /// Whether this may be the one host that a request names: RFC 9112, 3.2. Which
 /// host it is matters to nobody here.
 pub(super) fn is_host(value: &[u8]) -> bool {
@@ -151,7 +158,11 @@ mod tests {
             let value = HeaderValue::from_bytes(&[b'a' + n]).unwrap();
             headers.append(HeaderName::from_static("accept-encoding"), value);
         }
-        let fields = Fields::from(&headers);
+        let uri = Uri::from_static("/a?b");
+        let head = Head::new(&hyper::Method::GET, &uri, &headers);
+        let fields = head.fields;
+        assert_eq!((head.method, head.target_bytes()), (Method::Get, 4));
+        assert_eq!(head.header_bytes, 20 * ("accept-encoding".len() + 1));
         let kept: Vec<_> = fields.all(Field::AcceptEncoding).collect();
         assert_eq!(kept.concat(), b"abcdefgh");
         assert_eq!(fields.first(Field::Range), None);

@@ -7,8 +7,8 @@ use hyper::{
     HeaderMap, Response, StatusCode,
     header::{
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, AGE, ALLOW, CACHE_CONTROL,
-        CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
-        RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+        CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName,
+        HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
     },
 };
 
@@ -36,6 +36,8 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct SharedHead {
     headers: HeaderMap,
+    /// With places for those three, so that a copy need not grow for them.
+    spaced: HeaderMap,
     lines: Vec<u8>,
 }
 
@@ -84,6 +86,23 @@ impl Answer {
         }
     }
 
+    /// Takes the header fields as HTTP/2 has them: with the date and, where it is
+    /// given and not told already, the length of the body.
+    pub(super) fn take_fields(&mut self, len: Option<u64>, date: HeaderValue) -> HeaderMap {
+        if let (Some(shared), Some(len)) = (&self.shared, len) {
+            return shared.head.filled(date, len, shared.age_seconds);
+        }
+        let mut fields = std::mem::take(self.headers_mut());
+        fields.insert(DATE, date);
+        if let Some(len) = len {
+            let told = fields.entry(CONTENT_LENGTH);
+            told.or_insert_with(|| HeaderValue::from(len));
+        }
+        // RFC 9113, 8.2.2.
+        fields.remove(CONNECTION);
+        fields
+    }
+
     /// Whether a header field says so; not those that are shared.
     pub(super) fn names(&self, field: &HeaderName) -> bool {
         let own = self.headers.as_ref();
@@ -96,6 +115,10 @@ impl Answer {
 
     pub(super) const fn body_mut(&mut self) -> &mut Body {
         &mut self.body
+    }
+
+    pub(super) fn into_body(self) -> Body {
+        self.body
     }
 }
 
@@ -113,7 +136,26 @@ impl SharedHead {
     pub(super) fn new(headers: HeaderMap) -> Arc<Self> {
         let mut lines = Vec::new();
         write_lines(&headers, &mut lines);
-        Arc::new(Self { headers, lines })
+        let mut spaced = headers.clone();
+        for place in [DATE, CONTENT_LENGTH, AGE] {
+            spaced.insert(place, HeaderValue::from_static("0"));
+        }
+        Arc::new(Self {
+            headers,
+            spaced,
+            lines,
+        })
+    }
+
+    fn filled(&self, date: HeaderValue, len: u64, age_seconds: Option<u64>) -> HeaderMap {
+        let mut fields = self.spaced.clone();
+        fields.insert(DATE, date);
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(len));
+        match age_seconds {
+            Some(age) => fields.insert(AGE, HeaderValue::from(age)),
+            None => fields.remove(AGE),
+        };
+        fields
     }
 }
 
@@ -334,16 +376,48 @@ mod tests {
     #[test]
     fn a_shared_head_says_what_a_made_one_does() {
         let etag = HeaderValue::from_static("\"7\"");
-        let mut made = found(Body::empty(), VIDEO, IMMUTABLE, etag.clone());
-        let shared = SharedHead::new(head(VIDEO, IMMUTABLE, etag));
-        let mut lines = Vec::new();
-        write_lines(made.headers_mut(), &mut lines);
-        assert_eq!(shared.lines, lines);
-        assert!(
-            lines.starts_with(b"access-control-allow-origin: *\r\n") && lines.ends_with(b"\r\n")
-        );
-        let mut answer = with_head(shared, None, Body::empty());
-        assert_eq!(answer.headers_mut(), made.headers_mut());
-        assert_eq!(answer.status(), made.status());
+        let shared = SharedHead::new(head(VIDEO, IMMUTABLE, etag.clone()));
+        for age in [None, Some(7_u64)] {
+            let from_shared = || {
+                let age = age.map(Duration::from_secs);
+                with_head(shared.clone(), age, Body::empty())
+            };
+            let made = || {
+                let mut answer = found(Body::empty(), VIDEO, IMMUTABLE, etag.clone());
+                if let Some(age) = age {
+                    answer.headers_mut().insert(AGE, age.into());
+                }
+                answer
+            };
+            assert_eq!(from_shared().status(), made().status());
+            assert_eq!(from_shared().headers_mut(), made().headers_mut());
+            let (mut shared_lines, mut made_lines) = (Vec::new(), Vec::new());
+            from_shared().write_fields(&mut shared_lines);
+            made().write_fields(&mut made_lines);
+            assert_eq!(shared_lines, made_lines);
+            assert!(
+                made_lines.starts_with(b"access-control-allow-origin: *\r\n")
+                    && made_lines.ends_with(b"\r\n")
+            );
+            let date = HeaderValue::from_static("now");
+            let fields = made().take_fields(Some(5), date.clone());
+            assert_eq!(fields.len(), made().headers_mut().len() + 2);
+            assert_eq!(
+                (&fields[CONTENT_LENGTH], &fields[DATE]),
+                (&"5".parse().unwrap(), &date)
+            );
+            assert_eq!(from_shared().take_fields(Some(5), date), fields);
+        }
+    }
+
+    #[test]
+    fn http2_has_no_connection_field_and_tells_a_length_once() {
+        let date = HeaderValue::from_static("now");
+        let refused = error(StatusCode::BAD_REQUEST, NO_STORE);
+        let fields = closing(refused).take_fields(Some(5), date.clone());
+        assert!(!fields.contains_key(CONNECTION));
+        assert_eq!(fields[CONTENT_LENGTH], "0");
+        let empty = found(Body::empty(), VIDEO, IMMUTABLE, NO_STORE).take_fields(None, date);
+        assert!(!empty.contains_key(CONTENT_LENGTH));
     }
 }

@@ -34,7 +34,7 @@ use super::{
     channels::{self, Listed},
     chat, chatters,
     config::HttpConfig,
-    connection::{Active, Builders, Connection},
+    connection::{Active, Connection, Limits},
     elsewhere, endless, ingests, manifest, media,
     metrics::{HttpMetrics, Rejected, RouteClass},
     negotiate, playlists,
@@ -62,7 +62,7 @@ pub(super) struct Server {
     pub(super) metrics: HttpMetrics,
     pub(super) cache: Cache,
     pub(super) viewers: Viewers,
-    pub(super) builders: Builders,
+    pub(super) limits: Limits,
     held: AtomicUsize,
     pub(super) streams: AtomicUsize,
     listed: Mutex<Option<(Instant, Arc<Listed>)>>,
@@ -112,7 +112,7 @@ impl Server {
         metrics: HttpMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
-            builders: Builders::new(&config),
+            limits: Limits::new(&config),
             viewers: Viewers::new(
                 config.max_counted_viewers,
                 config.max_connections_per_address,
@@ -181,14 +181,14 @@ impl Server {
     }
 }
 
-/// Answers one request that hyper read. Never fails: whatever a stranger sends
-/// has a status.
+/// Answers one request that hyper read, on HTTP/1. Never fails: whatever a stranger
+/// sends has a status.
 pub(super) async fn serve(
     server: Arc<Server>,
     connection: Arc<Connection>,
     mut request: Request<Incoming>,
 ) -> Answer {
-    let active = connection.begin(request.version() == Version::HTTP_2, &server.config);
+    let active = connection.begin(false, &server.config);
     if let Some(chat) = &server.chat
         && asks_for_websocket(&request)
     {
@@ -196,25 +196,13 @@ pub(super) async fn serve(
         server.metrics.answered(RouteClass::Other, answer.status());
         return answer;
     }
-    let (uri, headers) = (request.uri(), request.headers());
-    let lengths = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len());
-    let head = Head {
-        method: Method::of(request.method().as_str()),
-        path: uri.path(),
-        query: uri.query(),
-        fields: Fields::from(headers),
-        header_bytes: lengths.sum(),
-    };
+    let head = Head::new(request.method(), request.uri(), request.headers());
     // On the heap while it lasts: hyper keeps the room for this future for as long
     // as the connection lives, and ten thousand of them idle.
     Box::pin(async {
         match unfit(&request) {
-            Some((why, answer)) => {
-                server.metrics.rejected(why);
-                counted(&server, active, &head, (RouteClass::Other, answer))
-            }
+            // What follows may be read as a request, so the connection ends.
+            Some(why) => response::closing(unserved(&server, active, &head, why)),
             None => answered(&server, &connection, active, &head, Instant::now()).await,
         }
     })
@@ -222,22 +210,21 @@ pub(super) async fn serve(
 }
 
 /// What is wrong with a request before its resource matters.
-fn unfit(request: &Request<Incoming>) -> Option<(Rejected, Answer)> {
-    let refused = response::error(StatusCode::BAD_REQUEST, NO_STORE);
-    // No resource takes a body. What follows an unread one on HTTP/1.1 could be
-    // read as a request, so the connection ends.
+fn unfit(request: &Request<Incoming>) -> Option<Rejected> {
     if !request.body().is_end_stream() {
-        let answer = match request.version() {
-            Version::HTTP_2 => refused,
-            _ => response::closing(refused),
-        };
-        return Some((Rejected::RequestBody, answer));
+        return Some(Rejected::RequestBody);
     }
     // RFC 9112, 3.2.
     let mut hosts = request.headers().get_all(HOST).iter();
     let one = hosts.next().is_some_and(|host| is_host(host.as_bytes())) && hosts.next().is_none();
-    (request.version() == Version::HTTP_11 && !one)
-        .then(|| (Rejected::Host, response::closing(refused)))
+    (request.version() == Version::HTTP_11 && !one).then_some(Rejected::Host)
+}
+
+/// 400: the answer to a request that no resource would serve.
+pub(super) fn unserved(server: &Server, active: Active, head: &Head<'_>, why: Rejected) -> Answer {
+    server.metrics.rejected(why);
+    let refused = response::error(StatusCode::BAD_REQUEST, NO_STORE);
+    counted(server, active, head, (RouteClass::Other, refused))
 }
 
 /// Answers a request whose head has been read, and which has no body.

@@ -5,6 +5,7 @@ mod chat;
 mod flow;
 mod h2;
 mod http1;
+mod http2;
 mod ingests;
 mod limits;
 mod media;

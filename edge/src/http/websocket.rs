@@ -8,7 +8,7 @@ use hyper::{
     header::{HeaderValue, SEC_WEBSOCKET_VERSION},
     upgrade::Upgraded,
 };
-use hyper_util::{rt::TokioIo, server::conn::auto};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
@@ -74,19 +74,12 @@ fn serve(chat: &Chat, upgraded: Upgraded, admitted: Admitted, framing: Framing) 
     }
 }
 
-/// The socket and what was read ahead of it, whether its connection was known to
-/// be HTTP/1.1 or found to be.
+/// The socket and what was read ahead of it.
 fn taken<I>(upgraded: Upgraded) -> Result<(I, Bytes), Upgraded>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (io, read) = match upgraded.downcast::<TokioIo<Rewound<I>>>() {
-        Ok(parts) => (parts.io, parts.read_buf),
-        Err(upgraded) => {
-            let parts = auto::upgrade::downcast::<TokioIo<Rewound<I>>>(upgraded)?;
-            (parts.io, parts.read_buf)
-        }
-    };
-    let (io, unread) = io.into_inner().into_parts();
-    Ok((io, Bytes::from([read, unread].concat())))
+    let parts = upgraded.downcast::<TokioIo<Rewound<I>>>()?;
+    let (io, unread) = parts.io.into_inner().into_parts();
+    Ok((io, Bytes::from([parts.read_buf, unread].concat())))
 }

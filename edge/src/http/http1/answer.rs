@@ -1,16 +1,13 @@
 //! The bytes of an answer's head (RFC 9112, 4 to 6).
 
-use std::{
-    cell::Cell,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::Instant;
 
 use hyper::{
     StatusCode,
     header::{CONNECTION, CONTENT_LENGTH},
 };
 
-use super::super::response::Answer;
+use super::super::{date, response::Answer};
 
 /// What an answer's bytes depend on beside the answer.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +50,7 @@ pub(super) fn write_head(answer: &Answer, terms: Terms, into: &mut Vec<u8>) -> b
         into.extend_from_slice(b"connection: close\r\n");
     }
     into.extend_from_slice(b"date: ");
-    write_date(terms.now, into);
+    date::write(terms.now, into);
     into.extend_from_slice(b"\r\n\r\n");
     terms.close || told
 }
@@ -72,46 +69,6 @@ pub(crate) fn write_decimal(number: u64, into: &mut Vec<u8>) {
     into.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
-/// A date in the form of RFC 9110, 5.6.7, and how long it is right.
-#[derive(Clone, Copy)]
-struct Date {
-    text: [u8; 29],
-    until: Option<Instant>,
-}
-
-thread_local! {
-    static DATE: Cell<Date> = const {
-        Cell::new(Date { text: [0; 29], until: None })
-    };
-}
-
-/// Made once a second for all connections of a thread.
-fn write_date(now: Instant, into: &mut Vec<u8>) {
-    let mut date = DATE.get();
-    if date.until.is_none_or(|until| until <= now) {
-        date = Date::at(SystemTime::now(), now);
-        DATE.set(date);
-    }
-    into.extend_from_slice(&date.text);
-}
-
-impl Date {
-    fn at(time: SystemTime, now: Instant) -> Self {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut text = [b' '; 29];
-        // Of this length in the years that there are until 9999.
-        let made = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(since.as_secs()));
-        for (place, byte) in text.iter_mut().zip(made.bytes()) {
-            *place = byte;
-        }
-        let left = Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into());
-        Self {
-            text,
-            until: Some(now + left),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,14 +80,5 @@ mod tests {
             write_decimal(number, &mut text);
             assert_eq!(text, number.to_string().as_bytes());
         }
-    }
-
-    #[test]
-    fn a_date_is_right_until_its_second_is_over() {
-        let now = Instant::now();
-        let time = UNIX_EPOCH + Duration::from_millis(784_111_777_250);
-        let date = Date::at(time, now);
-        assert_eq!(&date.text, b"Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(date.until, Some(now + Duration::from_millis(750)));
     }
 }
