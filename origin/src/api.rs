@@ -15,20 +15,16 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
-    api::{ChannelList, NodeApi, Problem, Seen, problem},
+    api::{ChannelList, NodeApi, Problem, Renewed, Seen, problem},
     chat::home::home,
     live::{Abouts, Audience, Directory},
     names::{ChannelName, NodeId},
     telemetry::{Api, ApiAnswer, ApiRequest, metrics::int_counter_vec},
 };
 use http::StatusCode;
-use parking_lot::Mutex;
 use prometheus::{IntCounterVec, Registry};
 use serde::Serialize;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     broadcast::{Control, TitleError, Titles},
@@ -36,8 +32,8 @@ use crate::{
 };
 use wanted::{KeyPage, Wanted, wanted};
 
-/// How long the channel list is shared between requests.
-const LIST_FOR: Duration = Duration::from_secs(1);
+/// How long a channel list is told before the next is made.
+const LISTED_FOR: Duration = Duration::from_secs(1);
 
 /// A deed takes this long at most, as far as who asked is concerned; the ops port's
 /// connections end a little later.
@@ -88,9 +84,6 @@ struct KeyList<'a> {
     next: Option<String>,
 }
 
-/// The list and when it was made.
-type Made = Mutex<Option<(Instant, Arc<ChannelList>)>>;
-
 impl WebApi {
     /// What the ops port answers by.
     #[must_use]
@@ -101,27 +94,27 @@ impl WebApi {
             "Requests to the web API on the ops port but for moderation, by status.",
             &["status"],
         );
-        let (api, made) = (Arc::new(self), Arc::new(Made::default()));
+        let (api, lists) = (Arc::new(self), Renewed::every(LISTED_FOR));
         Arc::new(move |request| {
-            let (api, made, counted) = (api.clone(), made.clone(), counted.clone());
+            let (api, lists, counted) = (api.clone(), lists.clone(), counted.clone());
             Box::pin(async move {
                 if let Some(chat) = &api.chat
                     && request.path.starts_with("/api/v1/chat/")
                 {
                     return chat(request).await;
                 }
-                api.counted(&request, &made, &counted).await
+                api.counted(&request, &lists, &counted).await
             })
         })
     }
 
     async fn counted(
-        &self,
+        self: &Arc<Self>,
         request: &ApiRequest,
-        made: &Made,
+        lists: &Renewed<ChannelList>,
         counted: &IntCounterVec,
     ) -> ApiAnswer {
-        let answer = timeout(PATIENCE, self.answer(request, made)).await;
+        let answer = timeout(PATIENCE, self.answer(request, lists)).await;
         let answer = answer.unwrap_or_else(|_| {
             let text = "this took too long; what was asked may be done";
             Err(problem(StatusCode::GATEWAY_TIMEOUT, "timeout", text))
@@ -132,13 +125,20 @@ impl WebApi {
         (status, body)
     }
 
-    async fn answer(&self, request: &ApiRequest, made: &Made) -> Result<ApiAnswer, Problem> {
+    async fn answer(
+        self: &Arc<Self>,
+        request: &ApiRequest,
+        lists: &Renewed<ChannelList>,
+    ) -> Result<ApiAnswer, Problem> {
         if let Some(answer) = self.common.answer(request)? {
             return Ok(answer);
         }
         let ok = |body: Bytes| Ok((StatusCode::OK, body));
         match wanted(request, || self.common.admit(request))? {
-            Wanted::Channels(page) => ok(self.list(made).page(&page)),
+            Wanted::Channels(page) => {
+                let api = self.clone();
+                ok(lists.get(move || api.list()).await.joined(&page))
+            }
             Wanted::Channel(name) => ok(self.channel(&name)?),
             Wanted::Title { name, title, tags } => {
                 let titles = self.titles.clone();
@@ -194,13 +194,7 @@ impl WebApi {
         (!elsewhere).then(|| (crowd.viewers.into(), crowd.chatters.into()))
     }
 
-    fn list(&self, made: &Made) -> Arc<ChannelList> {
-        let mut made = made.lock();
-        if let Some((at, list)) = &*made
-            && at.elapsed() < LIST_FOR
-        {
-            return list.clone();
-        }
+    fn list(&self) -> ChannelList {
         let (known, abouts) = (self.directory.snapshot(), self.abouts.snapshot());
         let seen = known.iter().map(|channel| {
             let name = &channel.announcement.channel;
@@ -212,9 +206,7 @@ impl WebApi {
                 chatters: counts.map(|(_, chatters)| chatters),
             }
         });
-        let list = Arc::new(ChannelList::of(seen));
-        *made = Some((Instant::now(), list.clone()));
-        list
+        ChannelList::of(seen)
     }
 
     fn channel(&self, name: &ChannelName) -> Result<Bytes, Problem> {

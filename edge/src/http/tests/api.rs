@@ -1,6 +1,6 @@
 //! The API on the viewers' port: its pages, and the document that describes it.
 
-use std::{collections::BTreeSet, io::Read};
+use std::{collections::BTreeSet, io::Read, time::Instant};
 
 use common::{
     live::{About, Crowd, Health, Phase, Stage},
@@ -141,6 +141,25 @@ async fn the_list_comes_in_pages_and_compressed() {
     );
     assert_eq!(unzipped(&gzip.body), plain.text());
     assert!(gzip.body.len() * 5 < plain.body.len());
+}
+
+/// Whatever pages a crowd asks for, the list is made once a second.
+#[tokio::test]
+async fn a_crowd_is_told_one_list() {
+    let rig = Rig::live(&[]).await;
+    let began = Instant::now();
+    let mut client = rig.connect().await;
+    for n in 0..200 {
+        let path = format!("/api/v1/channels?limit={}&after=9.{n}", n + 1);
+        let list = client.get(&path, &["Accept-Encoding: gzip"]).await;
+        assert_eq!((list.status, list.header("content-encoding")), (200, ""));
+        assert_eq!(json(&list)["channels"][0]["name"], "demo");
+    }
+    let made = rig.metrics.channel_lists.get();
+    assert!(
+        (1..=1 + began.elapsed().as_secs()).contains(&made),
+        "{made}"
+    );
 }
 
 #[tokio::test]
