@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use clap::Parser;
 use common::{
     api::{Links, TokenFile},
+    ingest::{Ingest, IngestState, Place, list},
     live::{Announcement, ArchiveMetrics, Channel, Crowd, Phase, Stage},
     names::{BroadcastId, Epoch},
     shutdown::Shutdown,
@@ -280,7 +281,7 @@ async fn there_is_nothing_to_end_where_nothing_is_on() {
 #[tokio::test]
 async fn who_has_no_token_changes_nothing() {
     let rig = Rig::start();
-    for operation in Document::load().served_by("origin-ops") {
+    for operation in operations(&Document::load()) {
         if ["document", "channels", "channel"].contains(&operation.id.as_str()) {
             continue;
         }
@@ -296,6 +297,57 @@ async fn who_has_no_token_changes_nothing() {
     assert!(!Path::new(&rig.dir.path().join("journal/about/demo.json")).exists());
 }
 
+/// What this interface answers: `/ingests` is the ops port's own.
+fn operations(document: &Document) -> BTreeSet<Operation> {
+    let mut all = document.served_by("origin-ops");
+    all.retain(|of| of.path.starts_with("/api/"));
+    all
+}
+
+#[test]
+fn an_origins_own_entry_is_as_the_document_says() {
+    let document = Document::load();
+    let operations = document.served_by("origin-ops");
+    let own = operations.iter().find(|of| of.path == "/ingests").unwrap();
+    let ingest = Ingest {
+        hops: vec![NodeId::parse("ams").unwrap()],
+        region: "eu-ams".into(),
+        city: "Amsterdam".into(),
+        place: Place::new(52.37, 4.9),
+        rtmp: "rtmp://ams.example.net/live".into(),
+        rtmps: Some("rtmps://ams.example.net/live".into()),
+        publishers: 1,
+        capacity: 10,
+        state: IngestState::Available,
+    };
+    for asker in [None, Place::new(41.88, -87.63)] {
+        let list = list::json(std::slice::from_ref(&ingest), asker);
+        document.check(own, 200, list.as_bytes());
+    }
+}
+
+        "timeOut" => r#"{"login":"bob","seconds":60}"#,
+        "addTerm" => r#"{"term":"bad","action":"hold"}"#,
+        "addRole" => r#"{"login":"kim","role":"vip"}"#,
+        _ => "",
+    }
+}
+
+/// Makes first, then looks, then takes away.
+#[tokio::test]
+async fn every_answer_is_as_the_document_says() {
+    let rig = Rig::start();
+    rig.announce("demo", 3);
+    let (document, mut good) = (Document::load(), BTreeSet::new());
+    let operations = operations(&document);
+    let order = |of: &&Operation| match of.method.as_str() {
+        "POST" | "PATCH" => 0,
+        "GET" => 1,
+        _ => 2,
+    };
+    let mut ordered: Vec<_> = operations.iter().collect();
+    ordered.sort_by_key(order);
+    for operation in ordered {
 fn example_path(operation: &Operation) -> String {
     let id = match operation.id.as_str() {
         "revokeKey" => "0123456789abcdef",
@@ -318,28 +370,6 @@ fn example_body(id: &str) -> &'static str {
         "addKey" => r#"{"channel":"demo"}"#,
         "setSettings" => r#"{"slow_s":3,"followers_min":null}"#,
         "ban" => r#"{"login":"ann","reason":"so"}"#,
-        "timeOut" => r#"{"login":"bob","seconds":60}"#,
-        "addTerm" => r#"{"term":"bad","action":"hold"}"#,
-        "addRole" => r#"{"login":"kim","role":"vip"}"#,
-        _ => "",
-    }
-}
-
-/// Makes first, then looks, then takes away.
-#[tokio::test]
-async fn every_answer_is_as_the_document_says() {
-    let rig = Rig::start();
-    rig.announce("demo", 3);
-    let (document, mut good) = (Document::load(), BTreeSet::new());
-    let operations = document.served_by("origin-ops");
-    let order = |of: &&Operation| match of.method.as_str() {
-        "POST" | "PATCH" => 0,
-        "GET" => 1,
-        _ => 2,
-    };
-    let mut ordered: Vec<_> = operations.iter().collect();
-    ordered.sort_by_key(order);
-    for operation in ordered {
         let (path, body) = (example_path(operation), example_body(&operation.id));
         for (query, body) in [("", body), ("?limit=x&after=A", "{}"), ("", "nonsense")] {
             let target = format!("{path}{query}");
@@ -374,7 +404,7 @@ async fn every_answer_is_as_the_document_says() {
 #[tokio::test]
 async fn the_document_has_every_path_and_method() {
     let rig = Rig::start();
-    let operations = Document::load().served_by("origin-ops");
+    let operations = operations(&Document::load());
     let mut paths: BTreeSet<String> = operations.iter().map(example_path).collect();
     for part in [
         "settings", "bans", "timeouts", "terms", "held", "roles", "messages", "log",

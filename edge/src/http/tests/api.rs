@@ -196,13 +196,12 @@ fn documented(route: &Route<'_>) -> Option<&'static str> {
         Route::ChatToken => Some("/api/v1/chat/token"),
         Route::Time => Some("/api/v1/time"),
         Route::OpenApi => Some("/api/v1/openapi.json"),
+        Route::Ingests => Some("/ingests"),
         Route::Multivariant { .. }
         | Route::Manifest { .. }
         | Route::Stream { .. }
         | Route::Media { .. }
         | Route::Resource { .. }
-        // OBS's form, not ours.
-        | Route::Ingests
         | Route::Other { .. } => None,
     }
 }
@@ -221,6 +220,7 @@ fn the_document_has_every_path_and_no_other() {
         Route::ChatToken,
         Route::Time,
         Route::OpenApi,
+        Route::Ingests,
     ];
     let served: BTreeSet<_> = routes.iter().filter_map(documented).collect();
     let operations = Document::load().served_by("edge");
@@ -242,12 +242,13 @@ async fn every_answer_is_as_the_document_says() {
     let mut chatting = Rig::chatting(&["--chat-keys", keys, "--chat-sign-in-key", keys]).await;
     chatting.fill();
     told(&chatting);
+    super::ingests::fill(&chatting);
     let bare = Rig::live(&[]).await;
     let document = Document::load();
     for operation in document.served_by("edge") {
         for rig in [&chatting, &bare] {
             for channel in ["demo", "nobody", "No"] {
-                for query in ["", "?limit=3&login=ann", "?limit=x&after=&login="] {
+                for query in ["", "?limit=3&login=ann", "?limit=x&after=&login=&lat="] {
                     let path = filled(&operation.path, &[("channel", channel)]);
                     let reply = rig.get(&format!("{path}{query}")).await;
                     document.check(&operation, reply.status, &reply.body);
