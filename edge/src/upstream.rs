@@ -16,6 +16,7 @@ mod dial;
 mod feed;
 mod follow;
 mod ingests;
+mod hearsay;
 mod metrics;
 mod parent;
 mod past;

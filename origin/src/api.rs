@@ -17,7 +17,7 @@ use bytes::Bytes;
 use common::{
     api::{ChannelList, NodeApi, Problem, Renewed, Seen, problem},
     chat::home::home,
-    live::{Abouts, Audience, Directory},
+    live::{Abouts, Audience, Crowd, Directory, Hearsay},
     names::{ChannelName, NodeId},
     telemetry::{Api, ApiAnswer, ApiRequest, metrics::int_counter_vec},
 };
@@ -48,6 +48,8 @@ pub struct WebApi {
     pub directory: Arc<Directory>,
     pub abouts: Arc<Abouts>,
     pub audience: Arc<Audience>,
+    /// What edges say that other origins count.
+    pub hearsay: Arc<Hearsay>,
     /// The nodes over which rooms are spread; none where each has every room.
     pub origins: watch::Receiver<Vec<NodeId>>,
     pub titles: Arc<Titles>,
@@ -183,15 +185,14 @@ impl WebApi {
         }
     }
 
-    /// Everybody over all edges, as far as this origin is told: rooms whose home is
-    /// another origin are counted there.
-    fn counts(&self, channel: &ChannelName) -> Option<(u64, u64)> {
-        let elsewhere = {
-            let origins = self.origins.borrow();
-            home(channel, &origins).is_some_and(|home| *home != self.node)
-        };
-        let crowd = self.audience.get(channel);
-        (!elsewhere).then(|| (crowd.viewers.into(), crowd.chatters.into()))
+    /// Everybody over all edges. Rooms whose home is another origin are counted there,
+    /// and known here where an edge is linked to both.
+    fn counts(&self, channel: &ChannelName) -> Option<Crowd> {
+        let origins = self.origins.borrow();
+        match home(channel, &origins) {
+            Some(home) if *home != self.node => self.hearsay.get(home, channel),
+            _ => Some(self.audience.get(channel)),
+        }
     }
 
     fn list(&self) -> ChannelList {
@@ -202,8 +203,8 @@ impl WebApi {
             Seen {
                 channel,
                 about: abouts.get(name).map(|about| &**about),
-                viewers: counts.map(|(viewers, _)| viewers),
-                chatters: counts.map(|(_, chatters)| chatters),
+                viewers: counts.map(|crowd| crowd.viewers.into()),
+                chatters: counts.map(|crowd| crowd.chatters.into()),
             }
         });
         ChannelList::of(seen)
@@ -215,8 +216,8 @@ impl WebApi {
         let seen = Seen {
             channel: &channel,
             about: about.as_deref(),
-            viewers: counts.map(|(viewers, _)| viewers),
-            chatters: counts.map(|(_, chatters)| chatters),
+            viewers: counts.map(|crowd| crowd.viewers.into()),
+            chatters: counts.map(|crowd| crowd.chatters.into()),
         };
         Ok(seen.detailed())
     }

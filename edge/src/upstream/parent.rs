@@ -23,7 +23,7 @@ use common::{
     live::{Announcement, BroadcastState, Channel, Crowd, Phase, Stage},
     names::{BroadcastId, ChannelName},
     quic::Dialer,
-    tls::Identity,
+    tls::{Identity, Role},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -31,6 +31,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tracing::{debug, info, warn};
+    hearsay,
 
 use super::{
     Shared,
@@ -261,6 +262,10 @@ impl Parents {
         // What is due now and can't be done yet is looked at with the next event.
         candidates
             .filter(|at| *at > now)
+        if session.parent.role == Role::Origin {
+            let telling = hearsay::tell(self.shared.clone(), session.clone());
+            self.links.spawn(telling);
+        }
             .chain(leaving)
             .chain(routes)
             .chain(self.heard_ingests.next_change())

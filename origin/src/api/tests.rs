@@ -36,6 +36,7 @@ struct Rig {
     api: Api,
     directory: Arc<Directory>,
     audience: Arc<Audience>,
+    hearsay: Arc<Hearsay>,
     keys: Arc<KeyRing>,
     node: NodeId,
     dir: tempfile::TempDir,
@@ -60,6 +61,7 @@ impl Rig {
         let keys = keys.unwrap();
         let directory = Arc::<Directory>::default();
         let (abouts, audience) = (Arc::<Abouts>::default(), Arc::<Audience>::default());
+        let hearsay = Arc::<Hearsay>::default();
         let journal = dir.path().join("journal");
         let config = Cli::parse_from(["origin", "--journal", journal.to_str().unwrap()]).broadcast;
         let archive = config.dvr.open(ArchiveMetrics::register(&registry));
@@ -106,6 +108,7 @@ impl Rig {
             directory: directory.clone(),
             abouts,
             audience: audience.clone(),
+            hearsay: hearsay.clone(),
             titles: Arc::new(titles.unwrap()),
             keys: keys.clone(),
             control,
@@ -114,6 +117,7 @@ impl Rig {
             api: api.serve(&registry),
             directory,
             audience,
+            hearsay,
             keys,
             node,
             dir,
@@ -202,11 +206,29 @@ async fn channels_are_told_to_anybody() {
     );
 }
 
-/// Another origin counts them.
+/// Another origin counts them: known as long as an edge hears both.
 #[tokio::test]
-async fn who_is_counted_elsewhere_is_not_known_here() {
+async fn who_is_counted_elsewhere_is_known_by_hearsay() {
     let rig = Rig::with(&["elsewhere"]);
     rig.announce("demo", 3);
+    let teller = rig.hearsay.teller();
+    let crowd = Crowd {
+        viewers: 9,
+        chatters: 2,
+    };
+    let demo = ChannelName::parse("demo").unwrap();
+    let elsewhere = NodeId::parse("elsewhere").unwrap();
+    teller.tell(elsewhere, [(demo, crowd)]);
+    for path in ["/api/v1/channels/demo", "/api/v1/channels"] {
+        let (_, body) = rig.call("GET", path, "").await;
+        let channel = body.get("channels").map_or(&body, |all| &all[0]);
+        assert_eq!(
+            (&channel["viewers"], &channel["chatters"]),
+            (&json!(9), &json!(2)),
+            "{path}"
+        );
+    }
+    drop(teller);
     let (_, channel) = rig.call("GET", "/api/v1/channels/demo", "").await;
     assert_eq!(
         (&channel["viewers"], &channel["chatters"]),
@@ -326,28 +348,6 @@ fn an_origins_own_entry_is_as_the_document_says() {
     }
 }
 
-        "timeOut" => r#"{"login":"bob","seconds":60}"#,
-        "addTerm" => r#"{"term":"bad","action":"hold"}"#,
-        "addRole" => r#"{"login":"kim","role":"vip"}"#,
-        _ => "",
-    }
-}
-
-/// Makes first, then looks, then takes away.
-#[tokio::test]
-async fn every_answer_is_as_the_document_says() {
-    let rig = Rig::start();
-    rig.announce("demo", 3);
-    let (document, mut good) = (Document::load(), BTreeSet::new());
-    let operations = operations(&document);
-    let order = |of: &&Operation| match of.method.as_str() {
-        "POST" | "PATCH" => 0,
-        "GET" => 1,
-        _ => 2,
-    };
-    let mut ordered: Vec<_> = operations.iter().collect();
-    ordered.sort_by_key(order);
-    for operation in ordered {
 fn example_path(operation: &Operation) -> String {
     let id = match operation.id.as_str() {
         "revokeKey" => "0123456789abcdef",
@@ -370,6 +370,28 @@ fn example_body(id: &str) -> &'static str {
         "addKey" => r#"{"channel":"demo"}"#,
         "setSettings" => r#"{"slow_s":3,"followers_min":null}"#,
         "ban" => r#"{"login":"ann","reason":"so"}"#,
+        "timeOut" => r#"{"login":"bob","seconds":60}"#,
+        "addTerm" => r#"{"term":"bad","action":"hold"}"#,
+        "addRole" => r#"{"login":"kim","role":"vip"}"#,
+        _ => "",
+    }
+}
+
+/// Makes first, then looks, then takes away.
+#[tokio::test]
+async fn every_answer_is_as_the_document_says() {
+    let rig = Rig::start();
+    rig.announce("demo", 3);
+    let (document, mut good) = (Document::load(), BTreeSet::new());
+    let operations = operations(&document);
+    let order = |of: &&Operation| match of.method.as_str() {
+        "POST" | "PATCH" => 0,
+        "GET" => 1,
+        _ => 2,
+    };
+    let mut ordered: Vec<_> = operations.iter().collect();
+    ordered.sort_by_key(order);
+    for operation in ordered {
         let (path, body) = (example_path(operation), example_body(&operation.id));
         for (query, body) in [("", body), ("?limit=x&after=A", "{}"), ("", "nonsense")] {
             let target = format!("{path}{query}");

@@ -12,6 +12,7 @@ mod chat;
 mod children;
 pub mod config;
 mod demand;
+mod hearsay;
 mod ingests;
 mod metrics;
 mod past;
@@ -36,7 +37,7 @@ use super::{
 };
 use crate::{
     ingest::Ingests,
-    live::{Abouts, Audience, Directory},
+    live::{Abouts, Audience, Directory, Hearsay},
     quic::{Connection, Handshake, Listener, RecvStream, RequestLimit},
     shutdown::Shutdown,
     tls::{Identity, Role},
@@ -60,6 +61,9 @@ const MAX_FETCHES: usize = 64;
 
 /// A child needs one WATCH, or one for each prefix it serves.
 const MAX_WATCHES: usize = 8;
+
+/// A child says what it hears in one place.
+const MAX_HEARSAYS: usize = 1;
 
 /// A request's first message follows the stream's opening at once.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
@@ -100,6 +104,7 @@ struct Shared {
     playable_within: Duration,
     abouts: Arc<Abouts>,
     audience: Arc<Audience>,
+    hearsay: Arc<Hearsay>,
     children: Children,
 }
 
@@ -118,6 +123,7 @@ struct Peer {
     subscriptions: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    hearsays: Arc<Semaphore>,
 }
 
 impl LinkServer {
@@ -137,6 +143,7 @@ impl LinkServer {
                 playable_within: PLAYABLE_WITHIN,
                 abouts: Arc::default(),
                 audience: Arc::default(),
+                hearsay: Arc::default(),
                 children: Children::default(),
             },
         }
@@ -179,6 +186,13 @@ impl LinkServer {
     pub fn telling(mut self, abouts: Arc<Abouts>, audience: Arc<Audience>) -> Self {
         self.shared.abouts = abouts;
         self.shared.audience = audience;
+        self
+    }
+
+    /// Hears from children how many watch what is counted at other origins.
+    #[must_use]
+    pub fn hearing(mut self, hearsay: Arc<Hearsay>) -> Self {
+        self.shared.hearsay = hearsay;
         self
     }
 
@@ -251,6 +265,7 @@ impl Shared {
             subscriptions: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+            hearsays: Arc::new(Semaphore::new(MAX_HEARSAYS)),
         };
         peer.serve(shutdown).await;
     }

@@ -92,6 +92,10 @@ impl Peer {
             Message::Watch { prefix } => {
                 let _place = place(&self.watches)?;
                 Ok(self.watch(&prefix, writer, reader).await?)
+            Message::Hearsay(first) => {
+                let _place = place(&self.hearsays)?;
+                self.hearsay(first, reader).await
+            }
             }
             Message::Subscribe(subscribe) => self.subscribe(subscribe, writer, reader).await,
             Message::Fetch(fetch) => self.fetch(&fetch, writer).await,
