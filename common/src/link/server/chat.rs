@@ -17,7 +17,6 @@ use tokio::{
 
 use super::{
     Peer,
-    metrics::Counted,
     request::{Failure, refused},
 };
 use crate::{
@@ -32,6 +31,7 @@ use crate::{
         wire::VARINT_MAX,
     },
     names::{ChannelName, NodeId},
+    telemetry::metrics::Share,
 };
 
 /// Wishes of one child that are being decided; more wait in its stream.
@@ -64,7 +64,7 @@ struct Entered {
     handle: RoomHandle,
     follower: AbortHandle,
     teller: AbortHandle,
-    _counted: Counted,
+    _counted: Share,
 }
 
 impl Drop for Entered {
@@ -191,7 +191,7 @@ impl Rooms<'_> {
                     handle,
                     follower,
                     teller,
-                    _counted: Counted::new(&self.peer.shared.metrics.chat_rooms),
+                    _counted: Share::one(&self.peer.shared.metrics.chat_rooms),
                 };
                 self.entered.insert(room, entered);
             }

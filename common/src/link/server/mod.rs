@@ -40,6 +40,7 @@ use crate::{
     live::{Abouts, Audience, Directory, Hearsay},
     quic::{Connection, Handshake, Listener, RecvStream, RequestLimit},
     shutdown::Shutdown,
+    telemetry::metrics::Share,
     tls::{Identity, Role},
 };
 
@@ -48,7 +49,6 @@ pub use children::Children;
 pub use config::NodeConfig;
 use demand::Node;
 pub use demand::{Demand, Fetched, demands};
-use metrics::Counted;
 pub use metrics::LinkServerMetrics;
 
 /// Subscriptions of one connection: manifest and four tracks of eight hundred
@@ -273,7 +273,7 @@ impl Shared {
 
 impl Peer {
     async fn serve(self, shutdown: Shutdown) {
-        let _counted = Counted::new(&self.shared.metrics.connections);
+        let _counted = Share::one(&self.shared.metrics.connections);
         let _entered = self.shared.children.enter(&self.connection, &self.identity);
         let address = self.connection.remote_address();
         info!(node = %self.identity.node, peer = %address, "child connected");
