@@ -86,7 +86,7 @@ fn main() -> anyhow::Result<()> {
             };
             let request =
                 format!("GET /api/v1/channels{query} HTTP/1.1\r\nHost: edge\r\n{encoding}\r\n");
-            let plan = Arc::new(Plan {
+            let plan = Arc::new(Asking {
                 address,
                 request: request.into_bytes(),
                 // A moment to connect in.
@@ -181,7 +181,7 @@ fn made_up(name: &ChannelName, n: u64) -> Channel {
 }
 
 /// What all connections ask.
-struct Plan {
+struct Asking {
     address: SocketAddr,
     request: Vec<u8>,
     begin: Instant,
@@ -201,7 +201,7 @@ struct Seen {
     bytes: usize,
 }
 
-fn ask(plan: &Arc<Plan>, connections: usize) -> anyhow::Result<()> {
+fn ask(plan: &Arc<Asking>, connections: usize) -> anyhow::Result<()> {
     let asking = (0..connections).map(|_| {
         let plan = plan.clone();
         thread::spawn(move || plan.run())
@@ -255,7 +255,7 @@ fn cpu_seconds() -> Option<f64> {
     Some(ticks.sum::<f64>() / TICKS_A_SECOND)
 }
 
-impl Plan {
+impl Asking {
     fn run(&self) -> anyhow::Result<Seen> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_nodelay(true)?;
