@@ -8,6 +8,7 @@ mod arrivals;
 mod audience;
 mod broadcast;
 mod directory;
+mod hearsay;
 mod log;
 mod metrics;
 mod plan;
@@ -23,6 +24,7 @@ pub use archive::{
 pub use audience::{Audience, Crowd, MAX_CROWDS};
 pub use broadcast::{Broadcast, BroadcastState, TrackWindow};
 pub use directory::{Announcement, Channel, Directory, Phase, Stage};
+pub use hearsay::{Hearsay, Teller};
 pub use log::{
     Aged, Gone, ListedPart, ListedSegment, Listing, Log, LogError, MAX_LISTED_SEGMENTS, PartLookup,
     Version,

@@ -181,6 +181,7 @@ impl Msn {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InitId(pub u32);
 
+/// Newtypes that are shown, to people and in logs, as what is in them.
 macro_rules! shown_as_its_content {
     ($($name:ident)*) => {$(
         impl fmt::Display for $name {
@@ -195,6 +196,7 @@ macro_rules! shown_as_its_content {
         }
     )*};
 }
+pub(crate) use shown_as_its_content;
 shown_as_its_content!(NodeId Epoch BroadcastId Msn InitId);
 
 impl fmt::Debug for TrackName {

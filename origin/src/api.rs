@@ -15,20 +15,16 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
-    api::{ChannelList, NodeApi, Problem, Seen, problem},
+    api::{ChannelList, NodeApi, Problem, Renewed, Seen, problem},
     chat::home::home,
-    live::{Abouts, Audience, Directory},
+    live::{Abouts, Audience, Crowd, Directory, Hearsay},
     names::{ChannelName, NodeId},
     telemetry::{Api, ApiAnswer, ApiRequest, metrics::int_counter_vec},
 };
 use http::StatusCode;
-use parking_lot::Mutex;
 use prometheus::{IntCounterVec, Registry};
 use serde::Serialize;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     broadcast::{Control, TitleError, Titles},
@@ -36,8 +32,8 @@ use crate::{
 };
 use wanted::{KeyPage, Wanted, wanted};
 
-/// How long the channel list is shared between requests.
-const LIST_FOR: Duration = Duration::from_secs(1);
+/// How long a channel list is told before the next is made.
+const LISTED_FOR: Duration = Duration::from_secs(1);
 
 /// A deed takes this long at most, as far as who asked is concerned; the ops port's
 /// connections end a little later.
@@ -52,6 +48,8 @@ pub struct WebApi {
     pub directory: Arc<Directory>,
     pub abouts: Arc<Abouts>,
     pub audience: Arc<Audience>,
+    /// What edges say that other origins count.
+    pub hearsay: Arc<Hearsay>,
     /// The nodes over which rooms are spread; none where each has every room.
     pub origins: watch::Receiver<Vec<NodeId>>,
     pub titles: Arc<Titles>,
@@ -88,9 +86,6 @@ struct KeyList<'a> {
     next: Option<String>,
 }
 
-/// The list and when it was made.
-type Made = Mutex<Option<(Instant, Arc<ChannelList>)>>;
-
 impl WebApi {
     /// What the ops port answers by.
     #[must_use]
@@ -101,27 +96,27 @@ impl WebApi {
             "Requests to the web API on the ops port but for moderation, by status.",
             &["status"],
         );
-        let (api, made) = (Arc::new(self), Arc::new(Made::default()));
+        let (api, lists) = (Arc::new(self), Renewed::every(LISTED_FOR));
         Arc::new(move |request| {
-            let (api, made, counted) = (api.clone(), made.clone(), counted.clone());
+            let (api, lists, counted) = (api.clone(), lists.clone(), counted.clone());
             Box::pin(async move {
                 if let Some(chat) = &api.chat
                     && request.path.starts_with("/api/v1/chat/")
                 {
                     return chat(request).await;
                 }
-                api.counted(&request, &made, &counted).await
+                api.counted(&request, &lists, &counted).await
             })
         })
     }
 
     async fn counted(
-        &self,
+        self: &Arc<Self>,
         request: &ApiRequest,
-        made: &Made,
+        lists: &Renewed<ChannelList>,
         counted: &IntCounterVec,
     ) -> ApiAnswer {
-        let answer = timeout(PATIENCE, self.answer(request, made)).await;
+        let answer = timeout(PATIENCE, self.answer(request, lists)).await;
         let answer = answer.unwrap_or_else(|_| {
             let text = "this took too long; what was asked may be done";
             Err(problem(StatusCode::GATEWAY_TIMEOUT, "timeout", text))
@@ -132,13 +127,20 @@ impl WebApi {
         (status, body)
     }
 
-    async fn answer(&self, request: &ApiRequest, made: &Made) -> Result<ApiAnswer, Problem> {
+    async fn answer(
+        self: &Arc<Self>,
+        request: &ApiRequest,
+        lists: &Renewed<ChannelList>,
+    ) -> Result<ApiAnswer, Problem> {
         if let Some(answer) = self.common.answer(request)? {
             return Ok(answer);
         }
         let ok = |body: Bytes| Ok((StatusCode::OK, body));
         match wanted(request, || self.common.admit(request))? {
-            Wanted::Channels(page) => ok(self.list(made).page(&page)),
+            Wanted::Channels(page) => {
+                let api = self.clone();
+                ok(lists.get(move || api.list()).await.joined(&page))
+            }
             Wanted::Channel(name) => ok(self.channel(&name)?),
             Wanted::Title { name, title, tags } => {
                 let titles = self.titles.clone();
@@ -183,24 +185,17 @@ impl WebApi {
         }
     }
 
-    /// Everybody over all edges, as far as this origin is told: rooms whose home is
-    /// another origin are counted there.
-    fn counts(&self, channel: &ChannelName) -> Option<(u64, u64)> {
-        let elsewhere = {
-            let origins = self.origins.borrow();
-            home(channel, &origins).is_some_and(|home| *home != self.node)
-        };
-        let crowd = self.audience.get(channel);
-        (!elsewhere).then(|| (crowd.viewers.into(), crowd.chatters.into()))
+    /// Everybody over all edges. Rooms whose home is another origin are counted there,
+    /// and known here where an edge is linked to both.
+    fn counts(&self, channel: &ChannelName) -> Option<Crowd> {
+        let origins = self.origins.borrow();
+        match home(channel, &origins) {
+            Some(home) if *home != self.node => self.hearsay.get(home, channel),
+            _ => Some(self.audience.get(channel)),
+        }
     }
 
-    fn list(&self, made: &Made) -> Arc<ChannelList> {
-        let mut made = made.lock();
-        if let Some((at, list)) = &*made
-            && at.elapsed() < LIST_FOR
-        {
-            return list.clone();
-        }
+    fn list(&self) -> ChannelList {
         let (known, abouts) = (self.directory.snapshot(), self.abouts.snapshot());
         let seen = known.iter().map(|channel| {
             let name = &channel.announcement.channel;
@@ -208,13 +203,11 @@ impl WebApi {
             Seen {
                 channel,
                 about: abouts.get(name).map(|about| &**about),
-                viewers: counts.map(|(viewers, _)| viewers),
-                chatters: counts.map(|(_, chatters)| chatters),
+                viewers: counts.map(|crowd| crowd.viewers.into()),
+                chatters: counts.map(|crowd| crowd.chatters.into()),
             }
         });
-        let list = Arc::new(ChannelList::of(seen));
-        *made = Some((Instant::now(), list.clone()));
-        list
+        ChannelList::of(seen)
     }
 
     fn channel(&self, name: &ChannelName) -> Result<Bytes, Problem> {
@@ -223,8 +216,8 @@ impl WebApi {
         let seen = Seen {
             channel: &channel,
             about: about.as_deref(),
-            viewers: counts.map(|(viewers, _)| viewers),
-            chatters: counts.map(|(_, chatters)| chatters),
+            viewers: counts.map(|crowd| crowd.viewers.into()),
+            chatters: counts.map(|crowd| crowd.chatters.into()),
         };
         Ok(seen.detailed())
     }

@@ -9,7 +9,7 @@ use common::{
     certs::{self, CertsArgs},
     ingest::Ingests,
     link::{LinkServer, LinkServerMetrics, NodeConfig},
-    live::{Abouts, ArchiveMetrics, Audience, Directory},
+    live::{Abouts, ArchiveMetrics, Audience, Directory, Hearsay},
     quic::{self, LinkConfig, LinkListenConfig, Port, Renewal},
     reload::Reloads,
     service::{Inherited, Manager},
@@ -159,6 +159,7 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
     let directory = Arc::new(Directory::default());
     let ingests = Arc::new(Ingests::default());
     let (abouts, audience) = (Arc::<Abouts>::default(), Arc::<Audience>::default());
+    let hearsay = Arc::<Hearsay>::default();
 
     // Every port is bound before any of them serves: a taken one ends the start
     // with one line and nothing half alive.
@@ -246,6 +247,7 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
     )
     .telling_of(ingests.clone())
     .telling(abouts.clone(), audience.clone())
+    .hearing(hearsay.clone())
     .leaving_to(serve.node.alternatives())
     .playable_within(playable_within)
     .with_chat(chat.clone());
@@ -262,6 +264,7 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
         directory: directory.clone(),
         abouts,
         audience,
+        hearsay,
         titles,
         keys,
         control: broadcasts.control(),

@@ -20,6 +20,7 @@ mod connection;
 mod hand_over;
 mod metrics;
 mod queue;
+mod right;
 mod server;
 
 #[cfg(test)]

@@ -3,16 +3,19 @@
 //!
 //! Open loop: each request has its time, whether the one before was answered or not,
 //! and its latency counts from then on, so that a server that stalls is not spared
-//! (coordinated omission).
+//! (coordinated omission). A thread a connection, so that the kernel's timers alone
+//! say when a request leaves; how late they did is told, and what the asking costs.
 
 use std::{
-    io::Write,
-    net::SocketAddr,
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
@@ -29,13 +32,6 @@ use edge::{
     http::{self, HttpConfig, HttpMetrics},
     upstream::Upstream,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
-
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -72,10 +68,9 @@ struct Flags {
     http: HttpConfig,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
-        What::Serve { channels } => serve(channels).await,
+        What::Serve { channels } => tokio::runtime::Runtime::new()?.block_on(serve(channels)),
         What::Ask {
             address,
             rate,
@@ -91,14 +86,16 @@ async fn main() -> anyhow::Result<()> {
             };
             let request =
                 format!("GET /api/v1/channels{query} HTTP/1.1\r\nHost: edge\r\n{encoding}\r\n");
-            ask(
+            let plan = Arc::new(Asking {
                 address,
-                request.into_bytes().into(),
+                request: request.into_bytes(),
+                // A moment to connect in.
+                begin: Instant::now() + Duration::from_millis(200),
                 rate,
-                rate * seconds,
-                connections,
-            )
-            .await
+                count: rate * seconds,
+                next: AtomicU32::new(0),
+            });
+            ask(&plan, connections)
         }
     }
 }
@@ -183,66 +180,117 @@ fn made_up(name: &ChannelName, n: u64) -> Channel {
     }
 }
 
-async fn ask(
+/// What all connections ask.
+struct Asking {
     address: SocketAddr,
-    request: Arc<[u8]>,
+    request: Vec<u8>,
+    begin: Instant,
     rate: u32,
     count: u32,
-    connections: usize,
-) -> anyhow::Result<()> {
-    let next = Arc::new(AtomicUsize::new(0));
-    // A moment to connect in.
-    let begin = Instant::now() + Duration::from_millis(200);
-    let mut askers = JoinSet::new();
-    for _ in 0..connections {
-        let (next, request) = (next.clone(), request.clone());
-        askers.spawn(async move {
-            let mut stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let mut buffer = vec![0; 1 << 16];
-            let (mut took_us, mut bytes) = (Vec::new(), 0);
-            loop {
-                let n = u32::try_from(next.fetch_add(1, Relaxed))?;
-                if n >= count {
-                    return anyhow::Ok((took_us, bytes));
-                }
-                let at = begin + Duration::from_secs(1) * n / rate;
-                sleep_until(at).await;
-                stream.write_all(&request).await?;
-                bytes = answered(&mut stream, &mut buffer).await?;
-                took_us.push(u32::try_from(at.elapsed().as_micros())?);
-            }
-        });
+    next: AtomicU32,
+}
+
+/// What one connection met, microseconds.
+#[derive(Default)]
+struct Seen {
+    took: Vec<u32>,
+    /// By how much it woke behind a request's time that it had waited for.
+    late: Vec<u32>,
+    /// Requests whose time had passed before the connection was free.
+    behind: u32,
+    bytes: usize,
+}
+
+fn ask(plan: &Arc<Asking>, connections: usize) -> anyhow::Result<()> {
+    let asking = (0..connections).map(|_| {
+        let plan = plan.clone();
+        thread::spawn(move || plan.run())
+    });
+    let asking: Vec<_> = asking.collect();
+    let mut all = Seen::default();
+    for thread in asking {
+        let seen = thread.join().expect("it does not panic")?;
+        all.took.extend(seen.took);
+        all.late.extend(seen.late);
+        all.behind += seen.behind;
+        all.bytes = all.bytes.max(seen.bytes);
     }
-    let (mut all, mut bytes) = (Vec::new(), 0);
-    while let Some(asked) = askers.join_next().await {
-        let (took_us, len) = asked??;
-        all.extend(took_us);
-        bytes = bytes.max(len);
-    }
-    let seconds = begin.elapsed().as_secs_f64();
-    all.sort_unstable();
-    let at = |per_mille: usize| {
-        let us = all.get((all.len() * per_mille / 1_000).min(all.len() - 1));
-        f64::from(*us.unwrap_or(&0)) / 1_000.0
-    };
-    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-    let rate = all.len() as f64 / seconds;
+    let seconds = plan.begin.elapsed().as_secs_f64();
+    all.took.sort_unstable();
+    all.late.sort_unstable();
+    #[expect(clippy::cast_precision_loss, reason = "some ten thousands")]
+    let rate = all.took.len() as f64 / seconds;
     println!(
-        "{rate:.0} requests a second, {bytes} bytes each: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, most {:.2} ms",
-        at(500),
-        at(990),
-        at(999),
-        at(1_000),
+        "{rate:.0} requests a second, {} bytes each: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, most {:.2} ms; \
+         asked late by p99 {:.2} ms, {} times for want of a connection, with {:.0} % of a core",
+        all.bytes,
+        at(&all.took, 500),
+        at(&all.took, 990),
+        at(&all.took, 999),
+        at(&all.took, 1_000),
+        at(&all.late, 990),
+        all.behind,
+        cpu_seconds().unwrap_or(f64::NAN) / seconds * 100.0,
     );
     Ok(())
 }
 
+/// Milliseconds, of sorted microseconds.
+fn at(sorted: &[u32], per_mille: usize) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    let us = sorted.get((sorted.len() * per_mille / 1_000).min(last));
+    us.map_or(f64::NAN, |us| f64::from(*us) / 1_000.0)
+}
+
+/// Of /proc/self/stat, whatever the machine: `sysconf(_SC_CLK_TCK)` is 100 on Linux.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// What this process has used of processors, threads that ended included.
+fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name may hold anything; behind it `utime` and `stime` are the 12th and 13th.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks = fields.split(' ').skip(11).take(2);
+    let ticks = ticks.map(|ticks| ticks.parse::<f64>().unwrap_or(f64::NAN));
+    Some(ticks.sum::<f64>() / TICKS_A_SECOND)
+}
+
+impl Asking {
+    fn run(&self) -> anyhow::Result<Seen> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut buffer = vec![0; 1 << 16];
+        let mut seen = Seen::default();
+        loop {
+            let n = self.next.fetch_add(1, Relaxed);
+            if n >= self.count {
+                return Ok(seen);
+            }
+            let at = self.begin + Duration::from_secs(1) * n / self.rate;
+            match at.checked_duration_since(Instant::now()) {
+                Some(left) => {
+                    thread::sleep(left);
+                    seen.late.push(us(at.elapsed()));
+                }
+                None => seen.behind += 1,
+            }
+            stream.write_all(&self.request)?;
+            seen.bytes = answered(&mut stream, &mut buffer)?;
+            seen.took.push(us(at.elapsed()));
+        }
+    }
+}
+
+fn us(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
 /// Reads one answer; its body's length.
-async fn answered(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<usize> {
+fn answered(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<usize> {
     let mut head = Vec::new();
     let (status, len, mut have) = loop {
-        let count = stream.read(buffer).await?;
+        let count = stream.read(buffer)?;
         ensure!(count > 0, "the server hung up");
         head.extend_from_slice(buffer.get(..count).unwrap_or_default());
         if let Some(at) = head.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -256,7 +304,7 @@ async fn answered(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<u
     };
     ensure!(status.starts_with("http/1.1 200"), "answered {status}");
     while have < len {
-        let count = stream.read(buffer).await?;
+        let count = stream.read(buffer)?;
         ensure!(count > 0, "the server hung up");
         have += count;
     }

@@ -2,13 +2,13 @@
 //! node. Pure: what a node knows in, text out.
 //!
 //! The list is rendered once for all who ask ([`ChannelList`]); a page of it is a piece
-//! of that text. It is in the order of viewers, the most first, then of names. A
+//! of that text, which nobody copies. It is in the order of viewers, the most first, then of names. A
 //! cursor is the place of the last channel of a page, its count included, so that the
 //! next page goes on there though counts have changed meanwhile.
 
 use std::{cmp::Reverse, fmt::Write};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Serialize;
 
@@ -184,10 +184,7 @@ impl Page {
     /// # Errors
     /// 400 for what is no page.
     pub fn parse(query: Option<&str>) -> Result<Self, Problem> {
-        let mut page = Self {
-            after: None,
-            limit: USUAL,
-        };
+        let mut page = Self::first();
         for pair in query.unwrap_or_default().split('&') {
             match pair.split_once('=') {
                 Some(("after", cursor)) => page.after = Some(place(cursor)?),
@@ -198,10 +195,25 @@ impl Page {
         Ok(page)
     }
 
-    /// Whether it is what is asked for without parameters.
+    /// The one that is asked for without parameters.
     #[must_use]
-    pub fn is_first(&self) -> bool {
-        self.after.is_none() && self.limit == USUAL
+    pub const fn first() -> Self {
+        Self::first_of(USUAL)
+    }
+
+    /// The most watched channels, `limit` of them.
+    #[must_use]
+    pub const fn first_of(limit: usize) -> Self {
+        Self { after: None, limit }
+    }
+
+    /// Of how many channels it is, where it is the most watched ones.
+    #[must_use]
+    pub const fn is_first_of(&self) -> Option<usize> {
+        match self.after {
+            None => Some(self.limit),
+            Some(_) => None,
+        }
     }
 }
 
@@ -228,7 +240,6 @@ pub struct ChannelList {
     places: Vec<(Place, usize)>,
     /// The channels' JSON with commas between; each ends where `places` says.
     text: Bytes,
-    first: Bytes,
 }
 
 impl ChannelList {
@@ -240,7 +251,7 @@ impl ChannelList {
         };
         let mut seen: Vec<_> = seen.into_iter().map(|seen| (place(&seen), seen)).collect();
         seen.sort_by(|one, other| one.0.cmp(&other.0));
-        let mut text = Vec::with_capacity(seen.len() * 384);
+        let mut text = Vec::with_capacity(seen.len() * 512);
         let mut places = Vec::with_capacity(seen.len());
         for (place, seen) in seen {
             if !text.is_empty() {
@@ -250,35 +261,20 @@ impl ChannelList {
             let _ = serde_json::to_writer(&mut text, &seen.listed());
             places.push((place, text.len()));
         }
-        let mut list = Self {
+        Self {
             places,
             text: text.into(),
-            first: Bytes::new(),
-        };
-        list.first = list.cut(None, USUAL);
-        list
-    }
-
-    /// `{"channels": [...], "total", "next"}`; `next` is missing on the last page.
-    #[must_use]
-    pub fn page(&self, page: &Page) -> Bytes {
-        if page.is_first() {
-            return self.first.clone();
         }
-        self.cut(page.after.as_ref(), page.limit)
     }
 
-    /// What is asked for without parameters, made already.
+    /// `{"channels": [...], "total", "next"}` in three pieces, of which the middle one
+    /// is shared; `next` is missing on the last page.
     #[must_use]
-    pub const fn first(&self) -> &Bytes {
-        &self.first
-    }
-
-    fn cut(&self, after: Option<&Place>, limit: usize) -> Bytes {
-        let from = after.map_or(0, |after| {
+    pub fn page(&self, page: &Page) -> [Bytes; 3] {
+        let from = page.after.as_ref().map_or(0, |after| {
             self.places.partition_point(|(place, _)| place <= after)
         });
-        let end = from.saturating_add(limit).min(self.places.len());
+        let end = from.saturating_add(page.limit).min(self.places.len());
         let ends_at = |count: usize| {
             let last = count.checked_sub(1).and_then(|at| self.places.get(at));
             last.map_or(0, |(_, ends_at)| *ends_at)
@@ -288,21 +284,30 @@ impl ChannelList {
             0 => 0,
             at => at + 1,
         };
-        let channels = self.text.get(begins_at..ends_at(end)).unwrap_or_default();
+        let ends_at = ends_at(end);
+        let channels = match begins_at < ends_at {
+            true => self.text.slice(begins_at..ends_at),
+            false => Bytes::new(),
+        };
         let last = self.places.get(end.saturating_sub(1));
         let next = last.filter(|_| end < self.places.len());
         let mut tail = format!("],\"total\":{}", self.places.len());
-        if let Some(((Reverse(viewers), name), _)) = next {
+        if let Some((Reverse(viewers), name)) = next.map(|(place, _)| place) {
             // Writing to a string does not fail.
             let _ = write!(tail, ",\"next\":\"{viewers}.{name}\"");
         }
         tail.push('}');
-        const HEAD: &[u8] = b"{\"channels\":[";
-        let mut out = BytesMut::with_capacity(HEAD.len() + channels.len() + tail.len());
-        out.extend_from_slice(HEAD);
-        out.extend_from_slice(channels);
-        out.extend_from_slice(tail.as_bytes());
-        out.freeze()
+        [
+            Bytes::from_static(b"{\"channels\":["),
+            channels,
+            tail.into(),
+        ]
+    }
+
+    /// The same in one piece.
+    #[must_use]
+    pub fn joined(&self, page: &Page) -> Bytes {
+        self.page(page).concat().into()
     }
 }
 
@@ -344,7 +349,7 @@ mod tests {
     }
 
     fn names(list: &ChannelList, query: &str) -> (Vec<String>, Option<String>) {
-        let page = list.page(&Page::parse(Some(query)).unwrap());
+        let page = list.joined(&Page::parse(Some(query)).unwrap());
         let page: Value = serde_json::from_slice(&page).unwrap();
         let named = |channel: &Value| channel["name"].as_str().unwrap().to_owned();
         let names = page["channels"].as_array().unwrap().iter().map(named);
@@ -372,7 +377,10 @@ mod tests {
         assert_eq!(names(&list, "after=4.zzz").0, ["a", "c", "e", "d"]);
         assert_eq!(names(&list, "after=0.zzz"), (Vec::new(), None));
         let none = ChannelList::of([]);
-        assert_eq!(&none.first()[..], br#"{"channels":[],"total":0}"#);
+        assert_eq!(
+            &none.joined(&Page::first())[..],
+            br#"{"channels":[],"total":0}"#
+        );
     }
 
     #[test]
@@ -391,8 +399,11 @@ mod tests {
             assert_eq!(Page::parse(Some(bad)).unwrap_err().status, 400, "{bad}");
         }
         for first in [None, Some(""), Some("x=1&y"), Some("limit=100")] {
-            assert!(Page::parse(first).unwrap().is_first(), "{first:?}");
+            assert_eq!(Page::parse(first), Ok(Page::first()), "{first:?}");
         }
+        let first_of = |query| Page::parse(Some(query)).unwrap().is_first_of();
+        assert_eq!(first_of("limit=7"), Some(7));
+        assert_eq!(first_of("limit=7&after=0.a"), None);
     }
 
     #[test]

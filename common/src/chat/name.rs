@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::names::shown_as_its_content;
+
 /// Why a text is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChatNameError {
@@ -238,20 +240,6 @@ impl fmt::Display for MessageId {
     }
 }
 
-macro_rules! shown_as_its_content {
-    ($($name:ident)*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
-            }
-        }
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
-            }
-        }
-    )*};
-}
 shown_as_its_content!(Login UserId Display Text EmoteSpans);
 
 impl fmt::Debug for MessageId {

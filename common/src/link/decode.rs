@@ -10,7 +10,7 @@ use super::{
     frame::{Frame, MAX_CHUNK_BYTES, MAX_INIT_BYTES, kind},
     ingest,
     message::{
-        Accepted, Code, Fetch, GoneReason, Hello, Index, IndexedPart, IndexedSegment, List,
+        Accepted, Code, Fetch, GoneReason, Heard, Hello, Index, IndexedPart, IndexedSegment, List,
         Message, Refusal, SegmentStart, Start, Subscribe, Tail, Target, Update,
     },
     wire::{Fields, WireError},
@@ -35,7 +35,7 @@ pub const MAX_HOPS: usize = 16;
 /// Other parents that a node may name.
 pub const MAX_ALTERNATIVES: usize = 16;
 
-/// Channels of one AUDIENCE: as many as fit whatever their names are.
+/// Channels of one AUDIENCE or HEARSAY: as many as fit whatever their names are.
 pub const MAX_AUDIENCE: usize = 256;
 
 /// UTF-8 takes so many bytes a character at most.
@@ -86,7 +86,15 @@ impl Message {
                 Ok(Self::IngestGone { node })
             }
             kind::ABOUT => about(body),
-            kind::AUDIENCE => audience(body).map(Self::Audience),
+            kind::AUDIENCE => crowds(&mut Fields::new("AUDIENCE", body)).map(Self::Audience),
+            kind::HEARSAY => {
+                let mut fields = Fields::new("HEARSAY", body);
+                Ok(Self::Hearsay(Heard {
+                    origin: fields.node("origin")?,
+                    linked: fields.int("linked")? != 0,
+                    crowds: crowds(&mut fields)?,
+                }))
+            }
             kind::SUBSCRIBE => subscribe(body).map(Self::Subscribe),
             kind::OK => accepted(body).map(Self::Ok),
             kind::TRACK => track(body).map(Self::Track),
@@ -225,8 +233,7 @@ fn about(body: Bytes) -> Result<Message, WireError> {
     })
 }
 
-fn audience(body: Bytes) -> Result<Vec<(ChannelName, Crowd)>, WireError> {
-    let mut fields = Fields::new("AUDIENCE", body);
+fn crowds(fields: &mut Fields) -> Result<Vec<(ChannelName, Crowd)>, WireError> {
     let count = fields.count("channels", MAX_AUDIENCE, 4)?;
     let crowd = |_| {
         let channel = fields.channel()?;

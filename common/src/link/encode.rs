@@ -74,7 +74,16 @@ impl Message {
                 put_int(out, broadcast.0);
                 put_about(out, about)
             }
-            Self::Audience(crowds) => put_audience(out, crowds),
+            Self::Audience(crowds) => {
+                put_crowds(out, crowds);
+                kind::AUDIENCE
+            }
+            Self::Hearsay(heard) => {
+                put_str(out, heard.origin.as_str());
+                put_int(out, heard.linked.into());
+                put_crowds(out, &heard.crowds);
+                kind::HEARSAY
+            }
             Self::Subscribe(subscribe) => put_subscribe(out, subscribe),
             Self::Ok(accepted) => put_accepted(out, accepted),
             Self::Track(track) => put_track(out, track),
@@ -190,14 +199,13 @@ fn put_about(out: &mut BytesMut, about: &About) -> u64 {
     kind::ABOUT
 }
 
-fn put_audience(out: &mut BytesMut, crowds: &[(ChannelName, Crowd)]) -> u64 {
+fn put_crowds(out: &mut BytesMut, crowds: &[(ChannelName, Crowd)]) {
     put_int(out, crowds.len() as u64);
     for (channel, crowd) in crowds {
         put_str(out, channel.as_str());
         put_int(out, crowd.viewers.into());
         put_int(out, crowd.chatters.into());
     }
-    kind::AUDIENCE
 }
 
 fn put_subscribe(out: &mut BytesMut, subscribe: &Subscribe) -> u64 {

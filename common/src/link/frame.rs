@@ -42,6 +42,7 @@ pub mod kind {
     pub const INGEST_GONE: u64 = 0x08;
     pub const ABOUT: u64 = 0x0a;
     pub const AUDIENCE: u64 = 0x0b;
+    pub const HEARSAY: u64 = 0x0c;
     pub const SUBSCRIBE: u64 = 0x10;
     pub const OK: u64 = 0x11;
     pub const TRACK: u64 = 0x12;
@@ -101,7 +102,7 @@ const fn most_bytes(kind: u64) -> Option<usize> {
         kind::INIT => Some(MAX_INIT_BYTES + 32),
         kind::INDEX => Some(MAX_INDEX_BYTES),
         kind::ERROR..=kind::INGEST_GONE
-        | kind::ABOUT..=kind::AUDIENCE
+        | kind::ABOUT..=kind::HEARSAY
         | kind::SUBSCRIBE..=kind::STATE
         | kind::SEGMENT
         | kind::PART

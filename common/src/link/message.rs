@@ -130,6 +130,15 @@ pub struct Hello {
     pub max_chunk_bytes: u32,
 }
 
+/// HEARSAY: what a child is told by another origin of channels of this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub origin: NodeId,
+    /// Whether the child hears that origin; if not, nothing of it holds any more.
+    pub linked: bool,
+    pub crowds: Vec<(ChannelName, Crowd)>,
+}
+
 /// GONE's reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GoneReason {
@@ -403,6 +412,7 @@ pub enum Message {
         about: Arc<About>,
     },
     Audience(Vec<(ChannelName, Crowd)>),
+    Hearsay(Heard),
     Subscribe(Subscribe),
     Ok(Accepted),
     Track(Track),

@@ -50,6 +50,7 @@
 //! 0a ABOUT     channel(s) broadcast(i) title(s) tags(s*)
 //!              health(i: 0 none, 1: fps_tenths(o) gop_ms(o) dropped(i) jitter_ms(i) follow)
 //! 0b AUDIENCE  { channel(s) viewers(i) chatters(i) }*
+//! 0c HEARSAY   origin(s) linked(i: 0 no, else yes) { channel(s) viewers(i) chatters(i) }*
 //! 10 SUBSCRIBE subscription(i) channel(s) broadcast(o) track(s) msn(o) chunk(i) priority(i) max_age_ms(i) hops(s*)
 //! 11 OK        broadcast(i) epoch(i) target_duration_s(i) part_hold_back_ms(i) window_ms(i)
 //!              first_msn(i) first_chunk(i) live_msn(i) live_chunk(i)
@@ -105,7 +106,7 @@
 //!            user roles system(s) text(s)
 //! ```
 //! Types are hexadecimal. At most 64 tracks and siblings, 16 hops, 16
-//! alternatives, 1,024 segments of an index, 256 channels of an AUDIENCE; texts 256 bytes,
+//! alternatives, 1,024 segments of an index, 256 channels of an AUDIENCE or HEARSAY; texts 256 bytes,
 //! codecs 128, titles 140 characters, 10 tags of 25.
 //! A size or rate of 0, 0 is unknown.
 //!
@@ -131,6 +132,13 @@
 //! may chat over all edges, channel by channel, live or not, as the homes of their
 //! rooms add it up, and again where it is another; 0 and 0 is nobody. Both come
 //! every two seconds at most.
+//!
+//! **HEARSAY** (bidirectional, child of an origin, once a link) says what AUDIENCE of
+//! `origin`, another one that the child is linked to, tells of channels of this one; nothing
+//! is answered. It comes again where that is another, at most every two seconds; 0 and 0 is
+//! nobody, and not linked takes back all that was said of that origin. What a stream said is
+//! forgotten with it. An origin tells nobody on: it is for who asks how many watch a
+//! channel whose room's home is elsewhere.
 //!
 //! **INGEST** comes on WATCH streams too, whatever their prefix: an origin as a place to publish
 //! to. `hops` are as in LIVE, the first names the origin. All that the parent knows come before
@@ -263,5 +271,7 @@ pub use wire::WireError;
 
 #[cfg(test)]
 mod index_tests;
+#[cfg(test)]
+mod wire_property_tests;
 #[cfg(test)]
 mod wire_tests;

@@ -33,7 +33,7 @@ impl Crowd {
         self.viewers == 0 && self.chatters == 0
     }
 
-    fn larger(self, other: Self) -> Self {
+    pub(super) fn larger(self, other: Self) -> Self {
         Self {
             viewers: self.viewers.max(other.viewers),
             chatters: self.chatters.max(other.chatters),
@@ -134,6 +134,22 @@ impl Audience {
             .unwrap_or_default()
     }
 
+    /// What one node says of these channels, of those that have somebody.
+    #[must_use]
+    pub fn told_by<'a>(
+        &self,
+        node: &NodeId,
+        channels: impl IntoIterator<Item = &'a ChannelName>,
+    ) -> HashMap<ChannelName, Crowd> {
+        let tellers = self.tellers.read();
+        let Some(teller) = tellers.get(node) else {
+            return HashMap::new();
+        };
+        let channels = channels.into_iter();
+        let said = channels.filter_map(|of| Some((of.clone(), *teller.crowds.get(of)?)));
+        said.collect()
+    }
+
     /// Ticks with every change.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -174,6 +190,9 @@ mod tests {
         assert_eq!(audience.get(&demo), crowd(5));
         let both = HashMap::from([(demo.clone(), crowd(5)), (news.clone(), crowd(2))]);
         assert_eq!(audience.snapshot(), both);
+        let told_by = |name| audience.told_by(&node(name), [&demo]);
+        assert_eq!(told_by("o-1"), HashMap::from([(demo.clone(), crowd(5))]));
+        assert!(told_by("o-2").is_empty() && told_by("o-3").is_empty());
         changes.mark_unchanged();
         audience.tell(&node("o-1"), Role::Origin, said(5));
         assert!(!changes.has_changed().unwrap());

@@ -13,6 +13,41 @@ use prometheus::{
 
 use super::process::ProcessCollector;
 
+/// A share of a gauge that goes when its owner goes.
+#[derive(Debug)]
+pub struct Share {
+    gauge: IntGauge,
+    held: i64,
+}
+
+impl Share {
+    #[must_use]
+    pub fn new(gauge: &IntGauge, held: i64) -> Self {
+        gauge.add(held);
+        Self {
+            gauge: gauge.clone(),
+            held,
+        }
+    }
+
+    /// One more for as long as it lives.
+    #[must_use]
+    pub fn one(gauge: &IntGauge) -> Self {
+        Self::new(gauge, 1)
+    }
+
+    pub fn set(&mut self, held: i64) {
+        self.gauge.add(held - self.held);
+        self.held = held;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.gauge.sub(self.held);
+    }
+}
+
 /// A registry with the process's own metrics and `millrace_build_info`.
 ///
 /// `role` is the binary's: `origin` or `edge`.

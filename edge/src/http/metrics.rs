@@ -54,6 +54,7 @@ pub struct HttpMetrics {
     pub held: IntGauge,
     pub queued_bytes: IntGauge,
     pub playlist_renders: IntCounter,
+    pub channel_lists: IntCounter,
     pub slow_viewers: IntCounter,
     pub accept_errors: IntCounter,
     pub counted_viewers: IntGauge,
@@ -148,6 +149,10 @@ impl HttpMetrics {
             playlist_renders: counter(
                 "millrace_http_playlist_renders_total",
                 "Playlists rendered; each serves all viewers of its version.",
+            ),
+            channel_lists: counter(
+                "millrace_http_channel_lists_total",
+                "Times that the list of channels was made, once a second at most; each serves all who ask.",
             ),
             slow_viewers: counter(
                 "millrace_http_slow_viewers_total",

@@ -24,14 +24,13 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{HOST, VARY},
 };
-use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     assets,
     body::Body,
     cache::Cache,
-    channels::{self, Listed},
+    channels::{self, Lists},
     chat, chatters,
     config::HttpConfig,
     connection::{Active, Connection, Limits},
@@ -65,7 +64,7 @@ pub(super) struct Server {
     pub(super) limits: Limits,
     held: AtomicUsize,
     pub(super) streams: AtomicUsize,
-    listed: Mutex<Option<(Instant, Arc<Listed>)>>,
+    pub(super) lists: Lists,
 }
 
 /// A request as its handler sees it.
@@ -92,9 +91,6 @@ pub(super) enum Impatience {
 /// Fine enough for whoever scrapes, and soon enough for the table of viewers, which is
 /// swept with it.
 const COUNTED_EVERY: Duration = Duration::from_secs(2);
-
-/// How long the channel list is shared between requests.
-const CHANNELS_FOR: Duration = Duration::from_secs(1);
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,21 +123,8 @@ impl Server {
             cache: Cache::default(),
             held: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
-            listed: Mutex::default(),
+            lists: Lists::default(),
         })
-    }
-
-    /// The channel list, made by `make` at most once a second.
-    pub(super) fn listed(&self, make: impl FnOnce(&Self) -> Listed) -> Arc<Listed> {
-        let mut made = self.listed.lock();
-        if let Some((at, listed)) = &*made
-            && at.elapsed() < CHANNELS_FOR
-        {
-            return listed.clone();
-        }
-        let listed = Arc::new(make(self));
-        *made = Some((Instant::now(), listed.clone()));
-        listed
     }
 
     /// Who is there over all edges, as the room's home told this edge, which reads
@@ -371,7 +354,7 @@ async fn answer(asked: &Asked<'_>, path: &str) -> (RouteClass, Answer) {
             };
             (RouteClass::Stream, answer)
         }
-        Route::Channels => (RouteClass::Api, channels::list(asked)),
+        Route::Channels => (RouteClass::Api, Box::pin(channels::list(asked)).await),
         Route::Channel { channel } => {
             let answer = match ChannelName::parse(channel) {
                 Ok(channel) => Box::pin(channels::channel(asked, &channel)).await,

@@ -125,20 +125,3 @@ impl UpstreamMetrics {
         self.cache_bytes.set(bytes);
     }
 }
-
-/// One more for as long as it lives.
-#[derive(Debug)]
-pub(super) struct Counted(IntGauge);
-
-impl Counted {
-    pub(super) fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}

@@ -11,19 +11,14 @@
 //! GONE{ended} or a STATE ends one. What parents tell of places to publish to
 //! ([`super::ingests`]) it writes beside.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
     link::{Code, GoneReason, Hello, Message, stream::close},
     live::{Announcement, BroadcastState, Channel, Crowd, Phase, Stage},
     names::{BroadcastId, ChannelName},
     quic::Dialer,
-    tls::Identity,
+    tls::{Identity, Role},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -34,15 +29,13 @@ use tracing::{debug, info, warn};
 
 use super::{
     Shared,
+    candidate::{Candidate, Claim, FIRST_PAUSE, LAST_PAUSE, State, jittered},
     dial::{Event, Link},
+    hearsay,
     ingests::Heard,
     routes::{MAX_CHANNELS, Rank},
     session::Session,
 };
-
-/// Pauses between attempts grow from the first to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Before a parent that is the same node as another one, or that told to leave,
 /// is tried again.
@@ -76,63 +69,6 @@ pub(super) struct Parents {
     /// Channels that go unless they come back: when, and which broadcast.
     leaving: HashMap<ChannelName, (Instant, BroadcastId)>,
     heard_ingests: Heard,
-}
-
-/// A parent that may be dialled. Its place in the list is its rank.
-#[derive(Debug)]
-struct Candidate {
-    address: String,
-    claim: Claim,
-    state: State,
-    pause: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Claim {
-    Given,
-    /// Named by a parent that drains: forgotten once its link is lost.
-    Borrowed,
-    /// Taken off the list: not dialled any more, and its place is free.
-    Removed,
-}
-
-#[derive(Debug)]
-enum State {
-    Idle {
-        not_before: Instant,
-    },
-    Dialling,
-    Connected(Arc<Session>),
-    /// It drains, or is one too many; its tracks move, and at the latest then it is closed.
-    Leaving(Arc<Session>, Instant),
-}
-
-impl State {
-    const fn stays(&self) -> bool {
-        matches!(self, Self::Dialling | Self::Connected(_))
-    }
-}
-
-impl Candidate {
-    fn new(address: String, claim: Claim) -> Self {
-        Self {
-            address,
-            claim,
-            state: State::Idle {
-                not_before: Instant::now(),
-            },
-            pause: FIRST_PAUSE,
-        }
-    }
-
-    /// Whether another may have its place in the list.
-    fn is_free(&self, now: Instant) -> bool {
-        match (self.claim, &self.state) {
-            (Claim::Removed, State::Idle { .. }) => true,
-            (Claim::Borrowed, State::Idle { not_before }) => *not_before > now,
-            _ => false,
-        }
-    }
 }
 
 impl Parents {
@@ -326,6 +262,10 @@ impl Parents {
             removed = candidate.claim == Claim::Removed;
         }
         self.shared.connected(rank, session);
+        if session.parent.role == Role::Origin {
+            let telling = hearsay::tell(self.shared.clone(), session.clone());
+            self.links.spawn(telling);
+        }
         if removed {
             self.leaves(rank, Duration::ZERO);
         }
@@ -622,12 +562,4 @@ async fn wait_until(at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Between half of `pause` and all of it, so that a parent's children don't
-/// all come back in one moment.
-fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0u8) % 1024;
-    let half = pause / 2;
-    half + half.mul_f64(f64::from(u16::try_from(random).unwrap_or(0)) / 1024.0)
 }

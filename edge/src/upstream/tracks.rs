@@ -13,6 +13,7 @@ use common::{
     link::Start,
     live::{Broadcast, Place, SegmentState, TrackWindow},
     names::{BroadcastId, ChannelName, NodeId, TrackName},
+    telemetry::metrics::Share,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -23,7 +24,7 @@ use tokio::{
 
 use tracing::info;
 
-use super::{Shared, Unavailable, follow::TrackTask, metrics::Counted};
+use super::{Shared, Unavailable, follow::TrackTask};
 
 /// A page asks again within a held request; a track that nobody asked for
 /// that long, and one held request more, has no viewers.
@@ -217,7 +218,7 @@ impl Shared {
     /// Runs a track's task until nobody wants it, or until it has to yield; then
     /// what its window holds is put away.
     async fn keep(self: Arc<Self>, key: TrackKey, task: TrackTask) {
-        let _counted = Counted::new(&self.metrics.subscriptions);
+        let _counted = Share::one(&self.metrics.subscriptions);
         let (usage, broadcast) = (task.usage.clone(), task.broadcast.clone());
         let track = task.track.clone();
         let held_for_ms = u64::from(broadcast.plan.parts_listed_ms());

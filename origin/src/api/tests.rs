@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use clap::Parser;
 use common::{
     api::{Links, TokenFile},
+    ingest::{Ingest, IngestState, Place, list},
     live::{Announcement, ArchiveMetrics, Channel, Crowd, Phase, Stage},
     names::{BroadcastId, Epoch},
     shutdown::Shutdown,
@@ -35,6 +36,7 @@ struct Rig {
     api: Api,
     directory: Arc<Directory>,
     audience: Arc<Audience>,
+    hearsay: Arc<Hearsay>,
     keys: Arc<KeyRing>,
     node: NodeId,
     dir: tempfile::TempDir,
@@ -59,6 +61,7 @@ impl Rig {
         let keys = keys.unwrap();
         let directory = Arc::<Directory>::default();
         let (abouts, audience) = (Arc::<Abouts>::default(), Arc::<Audience>::default());
+        let hearsay = Arc::<Hearsay>::default();
         let journal = dir.path().join("journal");
         let config = Cli::parse_from(["origin", "--journal", journal.to_str().unwrap()]).broadcast;
         let archive = config.dvr.open(ArchiveMetrics::register(&registry));
@@ -105,6 +108,7 @@ impl Rig {
             directory: directory.clone(),
             abouts,
             audience: audience.clone(),
+            hearsay: hearsay.clone(),
             titles: Arc::new(titles.unwrap()),
             keys: keys.clone(),
             control,
@@ -113,6 +117,7 @@ impl Rig {
             api: api.serve(&registry),
             directory,
             audience,
+            hearsay,
             keys,
             node,
             dir,
@@ -201,11 +206,29 @@ async fn channels_are_told_to_anybody() {
     );
 }
 
-/// Another origin counts them.
+/// Another origin counts them: known as long as an edge hears both.
 #[tokio::test]
-async fn who_is_counted_elsewhere_is_not_known_here() {
+async fn who_is_counted_elsewhere_is_known_by_hearsay() {
     let rig = Rig::with(&["elsewhere"]);
     rig.announce("demo", 3);
+    let teller = rig.hearsay.teller();
+    let crowd = Crowd {
+        viewers: 9,
+        chatters: 2,
+    };
+    let demo = ChannelName::parse("demo").unwrap();
+    let elsewhere = NodeId::parse("elsewhere").unwrap();
+    teller.tell(elsewhere, [(demo, crowd)]);
+    for path in ["/api/v1/channels/demo", "/api/v1/channels"] {
+        let (_, body) = rig.call("GET", path, "").await;
+        let channel = body.get("channels").map_or(&body, |all| &all[0]);
+        assert_eq!(
+            (&channel["viewers"], &channel["chatters"]),
+            (&json!(9), &json!(2)),
+            "{path}"
+        );
+    }
+    drop(teller);
     let (_, channel) = rig.call("GET", "/api/v1/channels/demo", "").await;
     assert_eq!(
         (&channel["viewers"], &channel["chatters"]),
@@ -280,7 +303,7 @@ async fn there_is_nothing_to_end_where_nothing_is_on() {
 #[tokio::test]
 async fn who_has_no_token_changes_nothing() {
     let rig = Rig::start();
-    for operation in Document::load().served_by("origin-ops") {
+    for operation in operations(&Document::load()) {
         if ["document", "channels", "channel"].contains(&operation.id.as_str()) {
             continue;
         }
@@ -294,6 +317,35 @@ async fn who_has_no_token_changes_nothing() {
     }
     assert_eq!(rig.keys_file(), format!("{KEY} news\n"));
     assert!(!Path::new(&rig.dir.path().join("journal/about/demo.json")).exists());
+}
+
+/// What this interface answers: `/ingests` is the ops port's own.
+fn operations(document: &Document) -> BTreeSet<Operation> {
+    let mut all = document.served_by("origin-ops");
+    all.retain(|of| of.path.starts_with("/api/"));
+    all
+}
+
+#[test]
+fn an_origins_own_entry_is_as_the_document_says() {
+    let document = Document::load();
+    let operations = document.served_by("origin-ops");
+    let own = operations.iter().find(|of| of.path == "/ingests").unwrap();
+    let ingest = Ingest {
+        hops: vec![NodeId::parse("ams").unwrap()],
+        region: "eu-ams".into(),
+        city: "Amsterdam".into(),
+        place: Place::new(52.37, 4.9),
+        rtmp: "rtmp://ams.example.net/live".into(),
+        rtmps: Some("rtmps://ams.example.net/live".into()),
+        publishers: 1,
+        capacity: 10,
+        state: IngestState::Available,
+    };
+    for asker in [None, Place::new(41.88, -87.63)] {
+        let list = list::json(std::slice::from_ref(&ingest), asker);
+        document.check(own, 200, list.as_bytes());
+    }
 }
 
 fn example_path(operation: &Operation) -> String {
@@ -331,7 +383,7 @@ async fn every_answer_is_as_the_document_says() {
     let rig = Rig::start();
     rig.announce("demo", 3);
     let (document, mut good) = (Document::load(), BTreeSet::new());
-    let operations = document.served_by("origin-ops");
+    let operations = operations(&document);
     let order = |of: &&Operation| match of.method.as_str() {
         "POST" | "PATCH" => 0,
         "GET" => 1,
@@ -374,7 +426,7 @@ async fn every_answer_is_as_the_document_says() {
 #[tokio::test]
 async fn the_document_has_every_path_and_method() {
     let rig = Rig::start();
-    let operations = Document::load().served_by("origin-ops");
+    let operations = operations(&Document::load());
     let mut paths: BTreeSet<String> = operations.iter().map(example_path).collect();
     for part in [
         "settings", "bans", "timeouts", "terms", "held", "roles", "messages", "log",

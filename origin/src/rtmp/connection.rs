@@ -15,10 +15,10 @@ use common::names::ChannelName;
 use common::rtmp::enhanced::Capabilities;
 use common::rtmp::{MediaMessage, PublishRequest, RtmpError, ServerEvent, ServerSession};
 use common::shutdown::Shutdown;
-use prometheus::IntGauge;
+use common::telemetry::metrics::Share;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
@@ -26,8 +26,9 @@ use super::admission::Admission;
 use super::hand_over::{HandOver, Kept, Leaver, Opening, Place};
 use super::metrics::RtmpMetrics;
 use super::queue::{EventSender, Refused, queue};
+use super::right::{REVOKED, Right};
 use super::{CloseHandle, EndReason, Publish, PublishEvent};
-use crate::keys::{Grant, KeyRing};
+use crate::keys::KeyRing;
 
 /// The application that publishers name: `rtmp://host/live/{key}`.
 const APP: &str = "live";
@@ -99,8 +100,6 @@ impl From<RtmpError> for Stop {
     }
 }
 
-const REVOKED: &str = "this stream key was revoked";
-
 /// The running publish of a connection.
 struct Live {
     channel: ChannelName,
@@ -110,66 +109,6 @@ struct Live {
     since: Instant,
     from_byte: u64,
     opening: Opening,
-}
-
-/// By which it publishes, for as long as the key is in force.
-struct Right {
-    grant: Grant,
-    keys: Arc<KeyRing>,
-    changes: watch::Receiver<u64>,
-}
-
-impl Right {
-    /// Changes are looked at from before the key is.
-    fn of(keys: &Arc<KeyRing>, grant: impl Fn(&KeyRing) -> Option<Grant>) -> Option<Self> {
-        let (keys, changes) = (keys.clone(), keys.changes());
-        let grant = grant(&keys)?;
-        Some(Self {
-            grant,
-            keys,
-            changes,
-        })
-    }
-
-    /// Resolves once the key does not open its channel any more. Cancel-safe.
-    async fn lost(&mut self) {
-        loop {
-            if self.changes.changed().await.is_err() {
-                // The ring lives here: this can't be.
-                return std::future::pending().await;
-            }
-            if !self.keys.holds(&self.grant) {
-                return;
-            }
-        }
-    }
-}
-
-/// A share of a gauge that goes when its owner goes.
-pub(super) struct Share {
-    gauge: IntGauge,
-    held: i64,
-}
-
-impl Share {
-    pub(super) fn new(gauge: &IntGauge, held: i64) -> Self {
-        gauge.add(held);
-        Self {
-            gauge: gauge.clone(),
-            held,
-        }
-    }
-
-    fn set(&mut self, held: i64) {
-        self.gauge.add(held - self.held);
-        self.held = held;
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.gauge.sub(self.held);
-    }
 }
 
 struct Connection<S> {

@@ -13,6 +13,7 @@ use common::rtmp::enhanced::Capabilities;
 use common::rtmp::limits::HANDSHAKE_DEADLINE;
 use common::service::Inherited;
 use common::shutdown::Shutdown;
+use common::telemetry::metrics::Share;
 use common::tls::{TlsError, WebCertificate, web_server_config};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -22,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, debug, error, info, info_span};
 
 use super::admission::{Admission, Slot};
-use super::connection::{self, Context, Share};
+use super::connection::{self, Context};
 use super::hand_over::{HandOver, Handed};
 use super::{Publish, RtmpConfig, RtmpMetrics};
 use crate::keys::KeyRing;
@@ -169,7 +170,7 @@ impl RtmpServer {
             };
             let (context, shutdown) = (context.clone(), shutdown.clone());
             let going_on = async move {
-                let _open = Share::new(&context.metrics.connections, 1);
+                let _open = Share::one(&context.metrics.connections);
                 connection::go_on(stream, peer, place, context, shutdown).await;
                 drop(slot);
             };
@@ -251,7 +252,7 @@ async fn serve(
     slot: Slot,
 ) {
     // Its place is free before the gauge says so: `slot` goes first.
-    let _open = Share::new(&context.metrics.connections, 1);
+    let _open = Share::one(&context.metrics.connections);
     // Answers are small and the publisher waits for each.
     let _ = socket.set_nodelay(true);
     match tls {

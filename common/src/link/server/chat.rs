@@ -19,7 +19,6 @@ use tracing::debug;
 
 use super::{
     Peer,
-    metrics::Counted,
     request::{Failure, refused},
 };
 use crate::{
@@ -35,6 +34,7 @@ use crate::{
         wire::{VARINT_MAX, WireError},
     },
     names::{ChannelName, NodeId},
+    telemetry::metrics::Share,
 };
 
 /// Wishes of one child that are being decided; more wait in its stream.
@@ -67,7 +67,7 @@ struct Entered {
     handle: RoomHandle,
     follower: AbortHandle,
     teller: AbortHandle,
-    _counted: Counted,
+    _counted: Share,
 }
 
 impl Drop for Entered {
@@ -226,7 +226,7 @@ impl Rooms<'_> {
                     handle,
                     follower,
                     teller,
-                    _counted: Counted::new(&self.peer.shared.metrics.chat_rooms),
+                    _counted: Share::one(&self.peer.shared.metrics.chat_rooms),
                 };
                 self.entered.insert(room, entered);
             }

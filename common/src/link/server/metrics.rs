@@ -78,20 +78,3 @@ impl LinkServerMetrics {
         self.refused.with_label_values(&[code.as_str()]).inc();
     }
 }
-
-/// One more for as long as it lives.
-#[derive(Debug)]
-pub(super) struct Counted(IntGauge);
-
-impl Counted {
-    pub(super) fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}

@@ -12,6 +12,7 @@ mod chat;
 mod children;
 pub mod config;
 mod demand;
+mod hearsay;
 mod ingests;
 mod metrics;
 mod past;
@@ -36,9 +37,10 @@ use super::{
 };
 use crate::{
     ingest::Ingests,
-    live::{Abouts, Audience, Directory},
+    live::{Abouts, Audience, Directory, Hearsay},
     quic::{Connection, Handshake, Listener, RecvStream, RequestLimit},
     shutdown::Shutdown,
+    telemetry::metrics::Share,
     tls::{Identity, Role},
 };
 
@@ -47,7 +49,6 @@ pub use children::Children;
 pub use config::NodeConfig;
 use demand::Node;
 pub use demand::{Demand, Fetched, demands};
-use metrics::Counted;
 pub use metrics::LinkServerMetrics;
 
 /// Subscriptions of one connection: manifest and four tracks of eight hundred
@@ -60,6 +61,9 @@ pub const MAX_FETCHES: usize = 64;
 
 /// A child needs one WATCH, or one for each prefix it serves.
 const MAX_WATCHES: usize = 8;
+
+/// A child says what it hears in one place.
+const MAX_HEARSAYS: usize = 1;
 
 /// A request's first message follows the stream's opening at once.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
@@ -100,6 +104,7 @@ struct Shared {
     playable_within: Duration,
     abouts: Arc<Abouts>,
     audience: Arc<Audience>,
+    hearsay: Arc<Hearsay>,
     children: Children,
 }
 
@@ -118,6 +123,7 @@ struct Peer {
     subscriptions: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    hearsays: Arc<Semaphore>,
 }
 
 impl LinkServer {
@@ -137,6 +143,7 @@ impl LinkServer {
                 playable_within: PLAYABLE_WITHIN,
                 abouts: Arc::default(),
                 audience: Arc::default(),
+                hearsay: Arc::default(),
                 children: Children::default(),
             },
         }
@@ -179,6 +186,13 @@ impl LinkServer {
     pub fn telling(mut self, abouts: Arc<Abouts>, audience: Arc<Audience>) -> Self {
         self.shared.abouts = abouts;
         self.shared.audience = audience;
+        self
+    }
+
+    /// Hears from children how many watch what is counted at other origins.
+    #[must_use]
+    pub fn hearing(mut self, hearsay: Arc<Hearsay>) -> Self {
+        self.shared.hearsay = hearsay;
         self
     }
 
@@ -251,6 +265,7 @@ impl Shared {
             subscriptions: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+            hearsays: Arc::new(Semaphore::new(MAX_HEARSAYS)),
         };
         peer.serve(shutdown).await;
     }
@@ -258,7 +273,7 @@ impl Shared {
 
 impl Peer {
     async fn serve(self, shutdown: Shutdown) {
-        let _counted = Counted::new(&self.shared.metrics.connections);
+        let _counted = Share::one(&self.shared.metrics.connections);
         let _entered = self.shared.children.enter(&self.connection, &self.identity);
         let address = self.connection.remote_address();
         info!(node = %self.identity.node, peer = %address, "child connected");

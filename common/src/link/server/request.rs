@@ -10,9 +10,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Peer, REQUEST_DEADLINE, RETRY_MS,
-    metrics::Counted,
-    past,
+    Peer, REQUEST_DEADLINE, RETRY_MS, past,
     start::is_held,
     track::{Follow, Pieces},
 };
@@ -28,6 +26,7 @@ use crate::{
     },
     live::{Broadcast, BroadcastState, Cursor, Place, Record, Stage, Step, TrackWindow},
     names::{BroadcastId, ChannelName, Epoch, InitId, Msn, NodeId, TrackName},
+    telemetry::metrics::Share,
 };
 
 const NOT_READY: &str = "the channel is not ready yet";
@@ -93,6 +92,10 @@ impl Peer {
                 let _place = place(&self.watches)?;
                 Ok(self.watch(&prefix, writer, reader).await?)
             }
+            Message::Hearsay(first) => {
+                let _place = place(&self.hearsays)?;
+                self.hearsay(first, reader).await
+            }
             Message::Subscribe(subscribe) => self.subscribe(subscribe, writer, reader).await,
             Message::Fetch(fetch) => self.fetch(&fetch, writer).await,
             Message::List(list) => self.list(&list, writer).await,
@@ -108,7 +111,7 @@ impl Peer {
         reader: &mut Reader,
     ) -> Result<(), Failure> {
         let _place = place(&self.subscriptions)?;
-        let _counted = Counted::new(&self.shared.metrics.subscriptions);
+        let _counted = Share::one(&self.shared.metrics.subscriptions);
         if subscribe.hops.contains(&self.shared.hello.node) {
             return Err(refused(Code::Loop, "this node pulls through you"));
         }

@@ -1,6 +1,6 @@
 //! The API on the viewers' port: its pages, and the document that describes it.
 
-use std::{collections::BTreeSet, io::Read};
+use std::{collections::BTreeSet, io::Read, time::Instant};
 
 use common::{
     live::{About, Crowd, Health, Phase, Stage},
@@ -143,6 +143,25 @@ async fn the_list_comes_in_pages_and_compressed() {
     assert!(gzip.body.len() * 5 < plain.body.len());
 }
 
+/// Whatever pages a crowd asks for, the list is made once a second.
+#[tokio::test]
+async fn a_crowd_is_told_one_list() {
+    let rig = Rig::live(&[]).await;
+    let began = Instant::now();
+    let mut client = rig.connect().await;
+    for n in 0..200 {
+        let path = format!("/api/v1/channels?limit={}&after=9.{n}", n + 1);
+        let list = client.get(&path, &["Accept-Encoding: gzip"]).await;
+        assert_eq!((list.status, list.header("content-encoding")), (200, ""));
+        assert_eq!(json(&list)["channels"][0]["name"], "demo");
+    }
+    let made = rig.metrics.channel_lists.get();
+    assert!(
+        (1..=1 + began.elapsed().as_secs()).contains(&made),
+        "{made}"
+    );
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_said_in_one_form() {
     let rig = Rig::live(&[]).await;
@@ -177,13 +196,12 @@ fn documented(route: &Route<'_>) -> Option<&'static str> {
         Route::ChatToken => Some("/api/v1/chat/token"),
         Route::Time => Some("/api/v1/time"),
         Route::OpenApi => Some("/api/v1/openapi.json"),
+        Route::Ingests => Some("/ingests"),
         Route::Multivariant { .. }
         | Route::Manifest { .. }
         | Route::Stream { .. }
         | Route::Media { .. }
         | Route::Resource { .. }
-        // OBS's form, not ours.
-        | Route::Ingests
         | Route::Other { .. } => None,
     }
 }
@@ -202,6 +220,7 @@ fn the_document_has_every_path_and_no_other() {
         Route::ChatToken,
         Route::Time,
         Route::OpenApi,
+        Route::Ingests,
     ];
     let served: BTreeSet<_> = routes.iter().filter_map(documented).collect();
     let operations = Document::load().served_by("edge");
@@ -223,12 +242,13 @@ async fn every_answer_is_as_the_document_says() {
     let mut chatting = Rig::chatting(&["--chat-keys", keys, "--chat-sign-in-key", keys]).await;
     chatting.fill();
     told(&chatting);
+    super::ingests::fill(&chatting);
     let bare = Rig::live(&[]).await;
     let document = Document::load();
     for operation in document.served_by("edge") {
         for rig in [&chatting, &bare] {
             for channel in ["demo", "nobody", "No"] {
-                for query in ["", "?limit=3&login=ann", "?limit=x&after=&login="] {
+                for query in ["", "?limit=3&login=ann", "?limit=x&after=&login=&lat="] {
                     let path = filled(&operation.path, &[("channel", channel)]);
                     let reply = rig.get(&format!("{path}{query}")).await;
                     document.check(&operation, reply.status, &reply.body);

@@ -25,7 +25,7 @@ fn ingest(node: &str, place: (f64, f64)) -> Ingest {
     }
 }
 
-fn fill(rig: &Rig) {
+pub(super) fn fill(rig: &Rig) {
     let all = vec![ingest("ams", AMSTERDAM), ingest("chi", CHICAGO)];
     rig.ingests.set(all);
 }

@@ -8,7 +8,7 @@ use std::{
 
 use common::{
     link::{Code, Message, Start, Subscribe, Target, priority, stream},
-    live::{Abouts, Audience, Broadcast, Channel, Crowd, Directory, Stage, Window},
+    live::{Abouts, Audience, Broadcast, Channel, Crowd, Directory, Hearsay, Stage, Window},
     names::{BroadcastId, ChannelName, Msn},
     quic::client_endpoint,
     tls::Role,
@@ -165,6 +165,51 @@ async fn what_is_said_of_channels_and_who_watches_is_handed_on() {
         within(counted.changed()).await.unwrap();
     }
     assert!(leaf.upstream.abouts().get(&channel()).is_some());
+}
+
+/// Two origins that don't know each other, and an edge that is linked to both: what one
+/// counts of the other's channels comes to the other, and goes with the edge.
+#[tokio::test]
+async fn an_edge_says_to_an_origin_what_another_counts() {
+    let certs = Certs::new();
+    let crowd = Crowd {
+        viewers: 5,
+        chatters: 2,
+    };
+    let (directory, hearsay) = (Arc::<Directory>::default(), Arc::<Hearsay>::default());
+    publish(&directory, 7);
+    let origin = Parent::serve(&certs, &directory, any(), "origin", |server| {
+        server.hearing(hearsay.clone())
+    });
+    let audience = Arc::<Audience>::default();
+    let others = ChannelName::parse("others").unwrap();
+    let all = [(channel(), crowd), (others.clone(), crowd)];
+    audience.tell(&node("origin-2"), Role::Origin, all);
+    let other = Parent::serve(&certs, &Arc::default(), any(), "origin-2", |server| {
+        server.telling(Arc::default(), audience.clone())
+    });
+    let until = async |expected: Option<Crowd>| {
+        within(async {
+            while hearsay.get(&node("origin-2"), &channel()) != expected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    };
+    let edge = Edge::under(&certs, "edge-1", &[origin.address, other.address]);
+    until(Some(crowd)).await;
+    // That one is none of the first origin's.
+    let of_others = hearsay.get(&node("origin-2"), &others);
+    assert_eq!(of_others, Some(Crowd::default()));
+    audience.tell(
+        &node("origin-2"),
+        Role::Origin,
+        [(channel(), Crowd::default())],
+    );
+    until(Some(Crowd::default())).await;
+    other.kill().await;
+    until(None).await;
+    drop(edge);
 }
 
 fn moves(edge: &Edge) -> f64 {
