@@ -236,7 +236,7 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
     let recorder = recorder.context("--chat-log")?;
     let (rooms, chat) = Rooms::new(&serve.chat, node.clone(), store, metrics.clone());
     let rooms = rooms.under(policies.follow()).recorded_by(recorder);
-    let rooms = rooms.shown_in(audience.clone());
+    let rooms = rooms.shown_in(audience.clone()).until(shutdown.clone());
     let link = LinkServer::new(
         serve.node.hello(node.clone(), Role::Origin),
         directory.clone(),
