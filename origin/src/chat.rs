@@ -41,7 +41,7 @@ pub use store::{Store, StoreError};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Chat")]
 pub struct ChatConfig {
-    /// File that keeps bans, roles and rooms' settings over a restart (made if it is not there); without it they last as long as the process
+    /// File that keeps bans, roles, rooms' settings and held messages over a restart (made if it is not there); without it they last as long as the process
     #[arg(long, env = "MILLRACE_CHAT_STORE", value_name = "FILE")]
     pub chat_store: Option<PathBuf>,
 

@@ -239,7 +239,8 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
     let rooms = rooms.under(policies.follow()).recorded_by(recorder);
     let rooms = rooms
         .shown_in(audience.clone())
-        .preferring(directory.clone());
+        .preferring(directory.clone())
+        .until(shutdown.clone());
     let link = LinkServer::new(
         serve.node.hello(node.clone(), Role::Origin),
         directory.clone(),

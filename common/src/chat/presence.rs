@@ -162,6 +162,14 @@ impl Presence {
         child.is_some_and(|child| child.told.elapsed() < TOLD_FOR)
     }
 
+    /// Whether any child told of itself of late.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        let census = self.census.lock();
+        let mut children = census.children.values();
+        children.any(|child| child.told.elapsed() < TOLD_FOR)
+    }
+
     /// Resolves when a sum would be another one. Sum after it, at [`PACE`].
     pub async fn changed(&self) {
         self.changed.notified().await;

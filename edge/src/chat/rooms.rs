@@ -10,6 +10,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use common::{
@@ -32,6 +33,11 @@ use super::{
 
 pub use table::{MAX_ROOMS, NoRoom, Rooms};
 
+/// Who joins a room waits so long for a word of its home before it is let in without:
+/// longer than the way there and back, shorter than clients wait for their JOIN (tmi.js
+/// gives up after 600 ms).
+pub(super) const HOME_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Connections of a room are kept in so many lists, so that thousands that come at
 /// once don't queue for one lock.
 const SHARDS: usize = 8;
@@ -42,6 +48,8 @@ pub struct Room {
     pub feed: Arc<Feed>,
     /// Where the room stood when it was first heard.
     heard: OnceLock<(RoomEpoch, Offset)>,
+    /// When its home should have been heard.
+    due: Instant,
     shards: [Mutex<Shard>; SHARDS],
     pace: Mutex<Pace>,
     readers: AtomicU32,
@@ -94,6 +102,7 @@ impl Room {
         Self {
             feed: Arc::new(feed),
             heard: OnceLock::new(),
+            due: Instant::now() + HOME_PATIENCE,
             shards: Default::default(),
             pace: Mutex::default(),
             readers: AtomicU32::new(0),
@@ -124,6 +133,25 @@ impl Room {
     pub fn heard(&self) -> Option<(RoomEpoch, Offset)> {
         let heard = self.heard.get().copied()?;
         (self.feed.position() >= heard).then_some(heard)
+    }
+
+    /// Whether its home has had its time to be heard.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.due <= Instant::now()
+    }
+
+    /// Lets in who waits for the home once it is overdue. Needs a tokio runtime.
+    pub fn expect_home(self: &Arc<Self>) {
+        let (room, due) = (Arc::downgrade(self), self.due);
+        tokio::spawn(async move {
+            sleep_until(due).await;
+            if let Some(room) = room.upgrade()
+                && room.heard().is_none()
+            {
+                room.wake();
+            }
+        });
     }
 
     /// Takes a place: `mailbox` is woken at every event from now on.
@@ -333,8 +361,6 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use common::{
         chat::{Body, Event, MessageId, Stamp},
         live::UnixMs,
@@ -476,5 +502,27 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(count(), 600);
         drop(seats);
+    }
+
+    /// One timer a room: whoever waits is woken, and looks.
+    #[tokio::test(start_paused = true)]
+    async fn a_home_that_is_not_heard_in_time_wakes_who_waits_for_it() {
+        let rooms = Rooms::default();
+        for (name, heard) in [("demo", false), ("other", true)] {
+            let (room, _) = rooms.open(&room(name)).unwrap();
+            let wakes = Arc::new(Wakes::default());
+            let mailbox = Arc::new(Mailbox::default());
+            mailbox.register(&wakes.clone().into());
+            let seat = room.enter(mailbox, None);
+            room.expect_home();
+            if heard {
+                room.stands(RoomEpoch(1), Offset(0), Offset(0), Settings::default());
+            }
+            tokio::time::sleep(HOME_PATIENCE).await;
+            tokio::task::yield_now().await;
+            assert!(room.is_overdue());
+            assert_eq!(wakes.0.load(Relaxed), u32::from(!heard));
+            drop(seat);
+        }
     }
 }

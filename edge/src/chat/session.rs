@@ -82,6 +82,19 @@ struct Identity {
     claims: Option<Claims>,
 }
 
+/// How far the client's JOIN is. A reader that was told that it is in a room misses
+/// nothing that is said from then on.
+#[derive(Debug)]
+enum Entry {
+    /// Not answered, since the room's home was not heard: what is said now may be
+    /// history by the time it comes. The label is that of the answer.
+    Asked(Option<Box<str>>),
+    /// Answered without the home, which takes too long; ROOMSTATE is due.
+    Unheard,
+    /// What was said before is history.
+    Heard(RoomEpoch, Offset),
+}
+
 /// A room that the client is in.
 #[derive(Debug)]
 struct Joined {
@@ -89,9 +102,7 @@ struct Joined {
     cursor: Cursor,
     /// The next batch of who came and went.
     coming: u64,
-    /// What was said before is history. `None` until the room's home was heard:
-    /// ROOMSTATE is due then.
-    after: Option<(RoomEpoch, Offset)>,
+    entry: Entry,
     /// What the user is here, by the token and by the room's word.
     roles: Roles,
     /// As of which word of the room.
@@ -115,7 +126,7 @@ struct Wished {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Now,
-    /// With the room's verdict.
+    /// With the room's verdict, or once it was heard.
     Later,
 }
 
@@ -454,8 +465,8 @@ impl Session {
             _ if !self.is_signed_in() => {
                 self.numeric(replies, "451", &[], "You have not registered");
             }
-            "JOIN" => self.join(now, line, replies),
-            "PART" => self.part(line, replies),
+            "JOIN" => return self.join(now, line, label, replies),
+            "PART" => self.part(now, line, replies),
             "PRIVMSG" => return self.privmsg(now, line, label, replies),
             "NAMES" | "CHATHISTORY" if !self.takes_lines(now, DEAR_LINES - 1) => {}
             "NAMES" => self.names(line, replies),

@@ -358,6 +358,7 @@ impl Uplink {
         match wish {
             Wish::Read(room) => {
                 let name = room.name().clone();
+                room.expect_home();
                 self.held.insert(name.clone(), Held::new(room));
                 let rooms = i64::try_from(self.held.len()).unwrap_or(i64::MAX);
                 self.metrics.rooms.set(rooms);

@@ -4,8 +4,9 @@
 //!
 //! In: requests below `/api/v1/chat/ROOM`. Out: JSON, `{"error": {"code", "message"}}`
 //! where something is wrong. `wanted` reads a request without I/O, `shown` is what
-//! answers look like; the rest asks the room. Rooms whose home is another origin are
-//! not here. The token is that of `--chat-api-token`, or `--api-token`'s, which opens all.
+//! answers look like; the rest asks the room. Where origins share rooms over a bus any
+//! of them answers; where rooms are spread over origins, those of another one are not
+//! here, and the answer names it. The token is that of `--chat-api-token`, or `--api-token`'s, which opens all.
 
 mod shown;
 mod wanted;
@@ -19,6 +20,7 @@ use common::{
     chat::{
         Asked, Command, Login, MessageId, Notice, NoticeId, Request, Roles, RoomHandle, Sender,
         User, Verdict,
+        home::home,
         request::{Ask, Insight},
     },
     link::{ChatPort, Code, OpenRoom},
@@ -153,13 +155,16 @@ fn gone() -> Problem {
 }
 
 async fn open(port: &ChatPort, room: ChannelName) -> Result<RoomHandle, Problem> {
+    let elsewhere = home(&room, &port.origins.borrow()).cloned();
     let (reply, opened) = oneshot::channel();
     let asked = port.opens.send(OpenRoom { room, reply }).await;
     asked.map_err(|_| gone())?;
     match opened.await.unwrap_or(Err(Code::OriginLost)) {
         Ok(handle) => Ok(handle),
         Err(Code::NotHere) => {
-            let text = "the home of this room is another origin; ask there";
+            let home =
+                elsewhere.map_or_else(|| "another origin".to_owned(), |home| home.to_string());
+            let text = format!("the home of this room is {home}; ask there");
             Err(problem(StatusCode::MISDIRECTED_REQUEST, "not_here", text))
         }
         Err(_) => Err(gone()),

@@ -8,7 +8,7 @@
 //! ```text
 //! KV      millrace_chat        owner.{room}                 node and life of the owner
 //!                              fact.{room}.{kind}.{key}     moderation, see `entries`
-//! KV      millrace_chat_nodes  {node}                       its life; gone after LEASE unless renewed
+//! KV      millrace_chat_nodes  {node}                       its life, and whether it leaves; gone after LEASE unless renewed
 //! stream  MILLRACE_CHAT        millrace.chat.log.{room}     records: all that was decided, in order
 //! core    millrace.chat.told.{room}     a record that is in the log, to who follows the room
 //! core    millrace.chat.here.{room}     COUNTS and MEMBERS of an origin's own children
@@ -37,7 +37,10 @@ use async_nats::{
         stream::{self, DiscardPolicy, StorageType},
     },
 };
-use common::names::{ChannelName, NodeId};
+use common::{
+    names::{ChannelName, NodeId},
+    shutdown::Shutdown,
+};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, sleep},
@@ -154,6 +157,19 @@ pub(super) fn connect(url: BusUrl, replicas: usize, node: NodeId) -> Ready {
         }
     });
     ready
+}
+
+/// Gives up this node's lease when it begins to drain: others may take its rooms.
+pub(super) async fn leave(mut ready: Ready, shutdown: Shutdown) {
+    shutdown.draining().await;
+    let found = ready.wait_for(Option::is_some).await;
+    let Some(bus) = found.ok().and_then(|found| found.clone()) else {
+        return;
+    };
+    if let Err(why) = bus.leases.leave().await {
+        // It is said again with the next renewal.
+        warn!(%why, "other origins were not told that this one leaves");
+    }
 }
 
 impl Bus {

@@ -4,7 +4,7 @@
 //!
 //! Invariants: offsets rise by one without gaps; a request that comes twice is
 //! decided once; every table is bounded ([`MAX_BANS`], [`MAX_SPEAKERS`],
-//! [`RECENT`], [`VERDICTS`], [`MAX_TERMS`], [`review::MAX_HELD`]).
+//! [`RECENT`], [`VERDICTS`], [`MAX_TERMS`], [`MAX_HELD`]).
 
 mod bans;
 mod emotes;
@@ -42,7 +42,10 @@ pub use filter::MAX_LOOSE;
 
 use super::policy::Policy;
 use bans::Bans;
+#[cfg(test)]
+pub use review::HELD_FOR_MS;
 use review::Review;
+pub use review::{Held, MAX_HELD};
 use speakers::Speakers;
 
 /// Bans and time-outs of one room that are in force.
@@ -106,6 +109,10 @@ pub enum Change {
     Settings(Settings),
     /// `None`: blocked no longer.
     Term(Term, Option<TermAction>),
+    /// A message waits for a moderator.
+    Held(Box<Held>),
+    /// It does so no more.
+    LookedAt(MessageId),
 }
 
 /// What the store knows of a room.
@@ -115,6 +122,8 @@ pub struct Known {
     pub roles: HashMap<Login, Roles>,
     pub settings: Settings,
     pub terms: BTreeMap<Term, TermAction>,
+    /// Messages that wait for a moderator.
+    pub held: HashMap<MessageId, Held>,
     /// The last of what earlier lives of the room said, oldest first.
     pub past: Vec<Event>,
 }
@@ -201,6 +210,11 @@ impl Clue {
         for event in &known.past {
             clue.remember_past(event);
         }
+        // Whoever asks again for one of them is told the same.
+        for id in known.held.keys() {
+            clue.remember(*id, &Verdict::Refused(say::held_notice()));
+        }
+        clue.review = Review::of(known.held.into_values());
         clue
     }
 
@@ -263,7 +277,7 @@ impl Clue {
         self.review.expire(now);
         let sender = &request.sender;
         let roles = self.roles_of(sender);
-        let decision = match &request.ask {
+        let mut decision = match &request.ask {
             Ask::Say {
                 text,
                 action,
@@ -274,13 +288,29 @@ impl Clue {
                 self.arrive(now, request.id, sender, roles, from, *viewers)
             }
         };
+        // Alone it is no reason to write anything.
+        if !(decision.events.is_empty() && decision.changes.is_empty()) {
+            decision.changes.extend(self.looked_at());
+        }
         self.remember(request.id, &decision.verdict);
         decision
     }
 
-    /// Time passes, and so does what waits for it.
-    pub fn tick(&mut self, now: UnixMs) {
+    /// Time passes, and so does what waits for it: what need not be kept any more.
+    pub fn tick(&mut self, now: UnixMs) -> Vec<Change> {
         self.review.expire(now);
+        self.looked_at()
+    }
+
+    /// Nobody reads the room any more, anywhere: what need not be kept then.
+    pub fn abandon(&mut self) -> Vec<Change> {
+        self.review.give_up();
+        self.looked_at()
+    }
+
+    fn looked_at(&mut self) -> Vec<Change> {
+        let gone = self.review.take_gone();
+        gone.into_iter().map(Change::LookedAt).collect()
     }
 
     /// How many read along: what a raid brings.

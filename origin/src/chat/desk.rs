@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
 use super::{
-    clue::Clue,
+    clue::{Change, Clue},
     entries::Entry,
     ledger::{Deposed, Ledger, Written},
     policy::Policy,
@@ -81,9 +81,29 @@ impl Desk {
     }
 
     /// Time passes.
-    pub(super) fn tick(&mut self) {
-        self.clue.tick((self.shared.clock)());
+    ///
+    /// # Errors
+    /// [`Deposed`], as in [`Self::decide`].
+    pub(super) async fn tick(&mut self) -> Result<(), Deposed> {
+        let changes = self.clue.tick((self.shared.clock)());
         self.waiting.count(self.clue.held());
+        self.forget(&changes).await
+    }
+
+    /// Nobody reads the room any more, anywhere: nothing of what waits for a moderator
+    /// is to stay where it is kept, since strangers name rooms.
+    pub(super) async fn abandon(&mut self) {
+        let changes = self.clue.abandon();
+        // Whoever owns it by now does so as well.
+        let _ = self.forget(&changes).await;
+    }
+
+    async fn forget(&mut self, changes: &[Change]) -> Result<(), Deposed> {
+        self.keep(Written {
+            entries: changes.iter().map(Entry::from).collect(),
+            ..Written::default()
+        })
+        .await
     }
 
     /// Answers who only wants to look; the wishes.
@@ -148,7 +168,13 @@ impl Desk {
 
     /// Has it written, then told to who reads.
     async fn keep(&mut self, mut written: Written) -> Result<(), Deposed> {
-        if written.verdicts.is_empty() && written.events.is_empty() {
+        let Written {
+            entries,
+            events,
+            verdicts,
+            ..
+        } = &written;
+        if entries.is_empty() && events.is_empty() && verdicts.is_empty() {
             return Ok(());
         }
         written.next = self.clue.next();

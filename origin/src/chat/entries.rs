@@ -4,21 +4,25 @@
 //! In: [`Change`]s. Out: [`Entry`]s, and what they come to again. The value of a
 //! fact is JSON; one that can't be read is named in the log and treated as absent.
 
+mod held;
+
 use common::{
-    chat::{Login, Network, Roles, Settings, Term, TermAction, Text, UserId},
+    chat::{Login, MessageId, Network, Roles, Settings, Term, TermAction, Text, UserId},
     live::UnixMs,
     names::ChannelName,
 };
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::clue::{Ban, Change, Known, MAX_BANS, MAX_ROLES, MAX_TERMS};
+use super::clue::{Ban, Change, Known, MAX_BANS, MAX_HELD, MAX_ROLES, MAX_TERMS};
+use held::{SavedHeld, held_text};
 
 /// Kinds of facts: words of `[a-z]`, which every keeper can use in a key.
 const BAN: &str = "ban";
 const ROLE: &str = "role";
 const SETTINGS: &str = "settings";
 const TERM: &str = "term";
+const HELD: &str = "held";
 
 /// The one key of [`SETTINGS`].
 const ALL: &str = "all";
@@ -80,6 +84,8 @@ impl From<&Change> for Entry {
                 let action = action.map(|action| written(&action.as_str()));
                 Self::new(TERM, term.as_str(), action)
             }
+            Change::Held(held) => Self::new(HELD, held.id.to_string(), Some(held_text(held))),
+            Change::LookedAt(id) => Self::new(HELD, id.to_string(), None),
         }
     }
 }
@@ -130,12 +136,26 @@ impl Known {
                     None => drop(self.terms.remove(&term)),
                 }
             }
+            HELD => {
+                let Ok(id) = MessageId::parse(key) else {
+                    return;
+                };
+                let saved = value.and_then(|text| parsed::<SavedHeld>(room, text));
+                match saved.and_then(|saved| saved.held(id)) {
+                    Some(held) if self.held.len() < MAX_HELD => {
+                        self.held.insert(id, held);
+                    }
+                    Some(_) => {}
+                    None => drop(self.held.remove(&id)),
+                }
+            }
             // Of a later version.
             _ => {}
         }
     }
 
-    /// Forgets bans that are over; what that comes to for a keeper.
+    /// Forgets bans that are over and messages that waited too long; what that comes to
+    /// for a keeper.
     pub fn forget_past(&mut self, now: UnixMs) -> Vec<Entry> {
         let mut past = Vec::new();
         self.bans.retain(|login, ban| {
@@ -144,6 +164,13 @@ impl Known {
                 past.push(Entry::new(BAN, login.as_str(), None));
             }
             !over
+        });
+        self.held.retain(|id, held| {
+            let late = held.is_late(now);
+            if late {
+                past.push(Entry::new(HELD, id.to_string(), None));
+            }
+            !late
         });
         past
     }
@@ -207,7 +234,12 @@ fn written(saved: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use common::chat::{Badge, Colour, Sender, User};
+
     use super::*;
+    use crate::chat::clue::{HELD_FOR_MS, Held};
 
     #[test]
     fn facts_come_to_what_was_changed() {
@@ -256,6 +288,7 @@ mod tests {
             roles: [(login("cat"), moderator)].into(),
             settings,
             terms: [(Term::parse("a b").unwrap(), TermAction::Hold)].into(),
+            held: HashMap::new(),
             past: Vec::new(),
         };
         assert_eq!(told, expected);
@@ -265,5 +298,45 @@ mod tests {
         known.learn(&room, BAN, "zoe", Some("{"));
         known.learn(&room, "later", "x", Some("1"));
         assert_eq!(known.bans.len(), 1);
+    }
+
+    /// Whoever approves it after a restart says what was meant, by whom.
+    #[test]
+    fn a_held_message_is_kept_whole_and_not_for_ever() {
+        let room = ChannelName::parse("demo").unwrap();
+        let mut user = User::named(Login::parse("ann").unwrap());
+        user.colour = Some(Colour(0x00ff_7f00));
+        user.badges = vec![Badge::parse("subscriber/12").unwrap()];
+        let held = |id: u128| Held {
+            id: MessageId(id),
+            at: UnixMs(5),
+            sender: Sender {
+                user: user.clone(),
+                roles: Roles::from_bits(8),
+                follows_since: Some(UnixMs(1)),
+                network: Some(Network([7; 16])),
+            },
+            text: Text::cut("hm \"so\" \u{1f600}").unwrap(),
+            action: true,
+            reply_to: Some(MessageId(77)),
+        };
+        let mut known = Known::default();
+        let learn = |known: &mut Known, change: Change| {
+            let entry = Entry::from(&change);
+            known.learn(&room, &entry.kind, &entry.key, entry.value.as_deref());
+        };
+        for id in 0..=MAX_HELD as u128 {
+            learn(&mut known, Change::Held(Box::new(held(id))));
+        }
+        assert_eq!(known.held.len(), MAX_HELD);
+        assert_eq!(known.held.get(&MessageId(3)), Some(&held(3)));
+        learn(&mut known, Change::LookedAt(MessageId(3)));
+        assert_eq!(known.held.get(&MessageId(3)), None);
+        known.learn(&room, HELD, &MessageId(4).to_string(), Some("{}"));
+        assert_eq!(known.held.len(), MAX_HELD - 2);
+        let until = held(1).at.0 + HELD_FOR_MS;
+        assert!(known.forget_past(UnixMs(until - 1)).is_empty());
+        assert_eq!(known.forget_past(UnixMs(until)).len(), MAX_HELD - 2);
+        assert!(known.held.is_empty());
     }
 }

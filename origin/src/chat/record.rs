@@ -35,7 +35,7 @@ use tracing::{error, info, warn};
 
 use super::{ChatMetrics, clue::RECENT};
 
-pub(super) use line::lines;
+pub(super) use line::{SavedUser, author, lines, saved};
 
 /// One file: half a day of a busy room.
 const MAX_FILE_BYTES: u64 = 16 << 20;

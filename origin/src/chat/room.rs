@@ -25,10 +25,11 @@ impl Room {
             tokio::select! {
                 Ok(()) = self.desk.policy.changed() => drop(self.desk.govern().await),
                 count = self.asks.recv_many(&mut asked, AT_ONCE) => if count == 0 {
+                    self.desk.abandon().await;
                     return;
                 },
                 () = self.counted.due() => drop(self.counted.recount()),
-                _ = tick.tick() => self.desk.tick(),
+                _ = tick.tick() => drop(self.desk.tick().await),
             }
             let wishes = self.desk.wishes(&mut asked);
             if !wishes.is_empty() {

@@ -9,6 +9,7 @@ use common::{
     link::{ChatPort, Code, OpenRoom},
     live::{Audience, Directory, UnixMs},
     names::{ChannelName, NodeId},
+    shutdown::Shutdown,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -19,7 +20,7 @@ use tracing::{error, info};
 use super::{
     ChatConfig, ChatMetrics, Policy, Recorder, Store, StoreError,
     bus::{self, BusRoom},
-    clue::Clue,
+    clue::{Clue, RECENT},
     counted::{Counted, Tally},
     desk::Desk,
     ledger::Ledger,
@@ -63,6 +64,8 @@ enum Keeper {
 pub(super) struct Shared {
     pub(super) metrics: ChatMetrics,
     pub(super) clock: Clock,
+    /// Rooms that origins share are handed over when this node drains.
+    pub(super) shutdown: Shutdown,
 }
 
 struct Held {
@@ -133,7 +136,11 @@ impl Rooms {
             opens: opener,
         };
         let rooms = Self {
-            shared: Arc::new(Shared { metrics, clock }),
+            shared: Arc::new(Shared {
+                metrics,
+                clock,
+                shutdown: Shutdown::new(),
+            }),
             keeper,
             config: config.clone(),
             node,
@@ -169,6 +176,17 @@ impl Rooms {
         self
     }
 
+    /// Hands rooms over to other origins when that begins to drain.
+    #[must_use]
+    pub fn until(mut self, shutdown: Shutdown) -> Self {
+        self.shared = Arc::new(Shared {
+            metrics: self.shared.metrics.clone(),
+            clock: self.shared.clock,
+            shutdown,
+        });
+        self
+    }
+
     /// Shows there how many watch and chat.
     #[must_use]
     pub fn shown_in(mut self, audience: Arc<Audience>) -> Self {
@@ -180,6 +198,9 @@ impl Rooms {
     pub async fn run(mut self) {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if let Keeper::Bus(ready) = &self.keeper {
+            tokio::spawn(bus::leave(ready.clone(), self.shared.shutdown.clone()));
+        }
         loop {
             tokio::select! {
                 open = self.opens.recv() => match open {
@@ -294,7 +315,10 @@ impl Rooms {
         info!(%room, epoch = epoch.0, bans = known.bans.len(), "room opened");
         let feed = Arc::new(Feed::new(room.clone(), epoch, FORMS, Limits::default()));
         feed.recall(known.past.iter().cloned());
-        let clue = Clue::new(room.clone(), epoch, known);
+        let mut clue = Clue::new(room.clone(), epoch, known);
+        let past = feed.held();
+        let events = past.iter().map(|posted| &posted.event);
+        clue.spoke(now, events, past.len() < RECENT);
         feed.set_settings(clue.settings());
         let actor = Room {
             desk: Desk {

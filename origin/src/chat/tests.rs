@@ -222,6 +222,36 @@ async fn a_room_whose_task_panicked_begins_anew() {
     assert!(matches!(verdict, Verdict::Said(_)), "{verdict:?}");
 }
 
+/// A stranger can name any room: nothing of it stays in the file once it is let go.
+#[tokio::test(start_paused = true)]
+async fn what_was_held_in_a_room_that_is_let_go_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = kept(&dir.path().join("chat.redb"));
+    config.record = RecordConfig::default();
+    let port = start(&config);
+    let handle = open(&port, "demo").await.unwrap();
+    asked(&handle, 1, "demo", "/blockedterm hold hm").await;
+    asked(&handle, 2, "ann", "hm").await;
+    assert_eq!(held(&handle).await, [MessageId(2)]);
+    drop(handle);
+    tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
+    // The clock stands still: it is not too late for it.
+    let handle = open(&port, "demo").await.unwrap();
+    assert!(held(&handle).await.is_empty());
+}
+
+async fn held(handle: &RoomHandle) -> Vec<MessageId> {
+    let (reply, insight) = oneshot::channel();
+    let asked = Asked::Look {
+        bans_after: None,
+        most_bans: 0,
+        reply,
+    };
+    handle.asks.send(asked).await.unwrap();
+    let insight = insight.await.unwrap();
+    insight.held.iter().map(|held| held.id).collect()
+}
+
 #[tokio::test]
 async fn epochs_rise_with_a_clock_that_stands_still() {
     let dir = tempfile::tempdir().unwrap();
@@ -267,6 +297,7 @@ async fn child_that_is_killed() {
         "/mod max",
         "/slow 7",
         "/blockedterm add bad*",
+        "/blockedterm hold hm",
         "/nolinks",
     ]) {
         let verdict = asked(&handle, id, "demo", command).await;
@@ -276,6 +307,11 @@ async fn child_that_is_killed() {
         let verdict = asked(&handle, id, "max", text).await;
         assert!(matches!(verdict, Verdict::Said(_)), "{verdict:?}");
     }
+    asked(&handle, 103, "zoe", "hi").await;
+    assert_eq!(
+        refusal(&asked(&handle, 104, "eve", "hm").await),
+        "msg_rejected"
+    );
     let mut out = std::io::stdout();
     writeln!(out, "child: done").unwrap();
     out.flush().unwrap();
@@ -341,6 +377,24 @@ async fn what_moderators_did_survives_kill_9() {
         refusal(&asked(&handle, 1004, "kim", "so badly").await),
         "msg_rejected_mandatory"
     );
+    // Slow mode knows who spoke a moment ago.
+    assert_eq!(
+        refusal(&asked(&handle, 1005, "zoe", "hi again").await),
+        "msg_slowmode"
+    );
+    // What was held is held once, and can be looked at.
+    assert_eq!(
+        refusal(&asked(&handle, 104, "eve", "hm").await),
+        "msg_rejected"
+    );
+    let approve = format!("/approve {}", MessageId(104));
+    let approved = asked(&handle, 1006, "max", &approve).await;
+    assert!(matches!(approved, Verdict::Done(_)), "{approved:?}");
+    assert_eq!(texts(&handle).last().unwrap(), "hm");
+    assert_eq!(
+        refusal(&asked(&handle, 1007, "max", &approve).await),
+        "bad_held_message"
+    );
 }
 
 fn texts(handle: &RoomHandle) -> Vec<String> {
@@ -359,7 +413,7 @@ async fn what_was_said_survives_kill_9_and_is_not_said_twice() {
     kill_after_moderation(&file);
     let port = start(&kept(&file));
     let handle = open(&port, "demo").await.unwrap();
-    assert_eq!(texts(&handle), ["one", "two", "three"]);
+    assert_eq!(texts(&handle), ["one", "two", "three", "hi"]);
     let (epoch, next) = handle.feed.position();
     assert_eq!(next.0, 0);
     // Its edge was never told that it was said, and asks again.
@@ -371,7 +425,7 @@ async fn what_was_said_survives_kill_9_and_is_not_said_twice() {
     assert!(
         matches!(asked(&handle, 200, "max", "four").await, Verdict::Said(stamp) if stamp.epoch == epoch)
     );
-    assert_eq!(texts(&handle), ["one", "two", "three", "four"]);
+    assert_eq!(texts(&handle), ["one", "two", "three", "hi", "four"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,9 @@ use common::{
     names::ChannelName,
 };
 
-use super::{Identity, Joined, MAX_OUT_BYTES, Replies, Session, Stage, with_tag};
+use super::{
+    Answer, Entry, Identity, Joined, MAX_OUT_BYTES, Replies, Session, Stage, with_tag,
+};
 use crate::chat::{
     form::Tagging,
     metrics::Broken,
@@ -38,11 +40,18 @@ impl Session {
         ChannelName::parse(&name.to_ascii_lowercase()).ok()
     }
 
-    pub(super) fn join(&mut self, now: UnixMs, line: &Line<'_>, replies: &mut Replies) {
+    pub(super) fn join(
+        &mut self,
+        now: UnixMs,
+        line: &Line<'_>,
+        label: Option<&str>,
+        replies: &mut Replies,
+    ) -> Answer {
         let Some(list) = line.params.get(0) else {
             self.numeric(replies, "461", &["JOIN"], "Not enough parameters");
-            return;
+            return Answer::Now;
         };
+        let before = self.joined.len();
         for name in list.split(',').filter(|name| !name.is_empty()) {
             let Some(room) = Self::room_name(name) else {
                 self.numeric(replies, "403", &[name], "No such channel");
@@ -58,47 +67,103 @@ impl Session {
             if self.joined.len() >= self.shared.config.max_rooms_per_connection {
                 self.numeric(replies, "405", &[name], "You have joined too many channels");
                 // The rest of a long list is no better.
-                return;
+                break;
             }
             if !self.shared.limits.join(now, self.user_id(), self.network) {
                 self.numeric(replies, "263", &["JOIN"], "Too many joins, try again later");
-                return;
+                break;
             }
             match self.shared.open_room(&room, Some(self.network)) {
-                Some(room) => self.joined(&room, replies),
+                Some(room) => self.enter(&room, replies),
                 None => self.numeric(replies, "437", &[name], "Chat is too busy"),
             }
         }
+        let mut new = self.joined.iter_mut().skip(before);
+        let first = new.find_map(|joined| match &mut joined.entry {
+            Entry::Asked(label) => Some(label),
+            _ => None,
+        });
+        match first {
+            // A label is of one answer: that of the first room.
+            Some(of) if replies.0.is_empty() => {
+                *of = label.map(Into::into);
+                Answer::Later
+            }
+            _ => Answer::Now,
+        }
     }
 
-    fn joined(&mut self, room: &Arc<Room>, replies: &mut Replies) {
-        let Stage::In(Identity { nick, claims }) = &self.stage else {
+    /// Takes a place in a room. It is answered at once, unless its home was not heard.
+    fn enter(&mut self, room: &Arc<Room>, replies: &mut Replies) {
+        let Stage::In(Identity { claims, .. }) = &self.stage else {
             return;
         };
         let login = claims.as_ref().map(|claims| claims.user.login.clone());
         let (roles, roles_version) = self.roles_in(room);
-        let source = self.source(nick);
         let seat = room.enter(self.mailbox.clone(), login);
-        let after = room.heard().map(|_| (RoomEpoch(0), Offset(0)));
-        let cursor = room.feed.end();
-        replies.add(|line| {
-            let _ = line.command(&source, "JOIN").param(Channel(room.name()));
-        });
+        let entry = if room.heard().is_some() {
+            // Whatever comes now is news.
+            Entry::Heard(RoomEpoch(0), Offset(0))
+        } else if room.is_overdue() {
+            Entry::Unheard
+        } else {
+            Entry::Asked(None)
+        };
+        let answered = match entry {
+            Entry::Asked(_) => None,
+            Entry::Unheard => Some(false),
+            Entry::Heard(..) => Some(true),
+        };
         self.joined.push(Joined {
             seat,
-            cursor,
+            cursor: room.feed.end(),
             coming: room.comings_end(),
-            after,
+            entry,
             roles,
             roles_version,
+        });
+        if let Some(heard) = answered {
+            self.answer_join(room, heard, replies);
+        }
+    }
+
+    /// JOIN, 353, 366 and, for who asked for them, what the user is and, where that is
+    /// known, the room.
+    fn answer_join(&self, room: &Room, heard: bool, replies: &mut Replies) {
+        let Stage::In(Identity { nick, .. }) = &self.stage else {
+            return;
+        };
+        let source = self.source(nick);
+        replies.add(|line| {
+            let _ = line.command(&source, "JOIN").param(Channel(room.name()));
         });
         self.list_names(room, replies);
         if self.caps.commands {
             self.user_state(room.name(), None, None, replies);
-            if after.is_some() {
+            if heard {
                 self.room_state(room, replies);
             }
         }
+    }
+
+    /// Answers the JOIN that waits at this place, if one does.
+    fn admit(&mut self, now: UnixMs, at: usize) {
+        let Some(joined) = self.joined.get_mut(at) else {
+            return;
+        };
+        let Entry::Asked(label) = &mut joined.entry else {
+            return;
+        };
+        let label = label.take();
+        let room = joined.seat.room.clone();
+        let heard = room.heard();
+        joined.entry = match heard {
+            Some((epoch, offset)) => Entry::Heard(epoch, offset),
+            None => Entry::Unheard,
+        };
+        let mut replies = Replies::default();
+        self.answer_join(&room, heard.is_some(), &mut replies);
+        self.send(now, label.as_deref(), replies);
     }
 
     /// What the user is in a room, and as of which word of the room.
@@ -120,7 +185,7 @@ impl Session {
         format!("{nick}!{nick}@{nick}.{server}")
     }
 
-    pub(super) fn part(&mut self, line: &Line<'_>, replies: &mut Replies) {
+    pub(super) fn part(&mut self, now: UnixMs, line: &Line<'_>, replies: &mut Replies) {
         let Some(list) = line.params.get(0) else {
             self.numeric(replies, "461", &["PART"], "Not enough parameters");
             return;
@@ -139,6 +204,8 @@ impl Session {
                 self.numeric(replies, "442", &[name], "You're not on that channel");
                 continue;
             };
+            // Nobody leaves before it came.
+            self.admit(now, at);
             let left = self.joined.swap_remove(at);
             let room = left.seat.room.name();
             self.wished
@@ -328,7 +395,7 @@ impl Session {
     pub fn pump(&mut self, now: UnixMs, into: &mut VecDeque<Bytes>) -> bool {
         let before = into.len();
         self.go_on(now);
-        self.tell_due_states(now);
+        self.enter_heard(now);
         self.take_out(into);
         let mut joined = std::mem::take(&mut self.joined);
         for joined in &mut joined {
@@ -342,9 +409,10 @@ impl Session {
     }
 
     fn read(&mut self, now: UnixMs, joined: &mut Joined, into: &mut VecDeque<Bytes>) {
-        let Some(after) = joined.after else {
+        let Entry::Heard(epoch, offset) = joined.entry else {
             return;
         };
+        let after = (epoch, offset);
         let room = &joined.seat.room;
         let roles = joined.roles;
         let before = into.len();
@@ -476,25 +544,32 @@ impl Session {
         Some(self.framing.frame(&line))
     }
 
-    /// Rooms that were heard since they were joined.
-    fn tell_due_states(&mut self, now: UnixMs) {
-        let mut replies = Replies::default();
+    /// Rooms that were heard since they were joined, or whose home takes too long.
+    fn enter_heard(&mut self, now: UnixMs) {
         for at in 0..self.joined.len() {
-            let Some(joined) = self
-                .joined
-                .get_mut(at)
-                .filter(|joined| joined.after.is_none())
-            else {
-                continue;
+            let Some(joined) = self.joined.get_mut(at) else {
+                return;
             };
-            joined.after = joined.seat.room.heard();
-            if joined.after.is_some() && self.caps.commands {
-                let room = joined.seat.room.clone();
-                self.room_state(&room, &mut replies);
+            let room = &joined.seat.room;
+            match joined.entry {
+                Entry::Heard(..) => {}
+                Entry::Asked(_) if room.heard().is_some() || room.is_overdue() => {
+                    self.admit(now, at);
+                }
+                Entry::Asked(_) => {}
+                Entry::Unheard => {
+                    let Some((epoch, offset)) = room.heard() else {
+                        continue;
+                    };
+                    let room = room.clone();
+                    joined.entry = Entry::Heard(epoch, offset);
+                    if self.caps.commands {
+                        let mut replies = Replies::default();
+                        self.room_state(&room, &mut replies);
+                        self.send(now, None, replies);
+                    }
+                }
             }
-        }
-        if !replies.0.is_empty() {
-            self.send(now, None, replies);
         }
     }
 }

@@ -80,6 +80,9 @@ fn ten_thousand_joins_end_at_the_limits() {
     for some in rooms.chunks(400) {
         ann.says(&format!("JOIN {}", some.join(",")));
     }
+    for number in 0..100 {
+        rig.stands(&format!("r{number}"));
+    }
     let lines = ann.hears();
     assert_eq!(
         lines

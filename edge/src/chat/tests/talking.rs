@@ -1,10 +1,13 @@
 //! Rooms, messages, and what each capability changes of them.
 
+use std::time::Duration;
+
 use common::chat::{
     Body, Login, MessageId, Notice, NoticeId, Settings, UserId, Verdict, request::Ask,
 };
 
 use super::rig::{NOW, Rig, post};
+use crate::chat::rooms::HOME_PATIENCE;
 
 const ALL: &str = "twitch.tv/tags twitch.tv/commands";
 
@@ -77,11 +80,11 @@ fn the_owner_is_the_broadcaster() {
 }
 
 #[test]
-fn a_room_that_was_not_heard_yet_tells_its_state_and_no_history_as_news() {
+fn a_join_is_answered_once_the_home_was_heard_and_then_nothing_is_history() {
     let mut rig = Rig::new(&[]);
     let mut ann = rig.named("ann", ALL);
     ann.says("JOIN #demo");
-    assert!(!ann.hears().iter().any(|line| line.contains("ROOMSTATE")));
+    ann.hears_only(&[]);
     // The home remembers two messages, and a third is said now.
     let room = rig.room("demo");
     room.stands(
@@ -98,6 +101,10 @@ fn a_room_that_was_not_heard_yet_tells_its_state_and_no_history_as_news() {
     assert_eq!(
         plain,
         [
+            ":ann!ann@ann.tmi.twitch.tv JOIN #demo",
+            ":ann.tmi.twitch.tv 353 ann = #demo :ann",
+            ":ann.tmi.twitch.tv 366 ann #demo :End of /NAMES list",
+            ":tmi.twitch.tv USERSTATE #demo",
             ":tmi.twitch.tv ROOMSTATE #demo",
             ":bob!bob@bob.tmi.twitch.tv PRIVMSG #demo :new",
         ]
@@ -137,6 +144,64 @@ fn what_stands_behind_hidden_events_is_heard_at_once() {
     }
     rig.tell("demo", MessageId(200), post("bob", "hello"));
     ann.hears_only(&[":bob!bob@bob.tmi.twitch.tv PRIVMSG #demo :hello"]);
+}
+
+/// A home that can't be reached keeps nobody out, and its state comes with it.
+#[tokio::test(start_paused = true)]
+async fn a_home_that_is_not_heard_in_time_is_not_waited_for() {
+    let mut rig = Rig::new(&[]);
+    let mut ann = rig.named("ann", ALL);
+    ann.says("JOIN #demo");
+    tokio::time::advance(HOME_PATIENCE - Duration::from_millis(1)).await;
+    ann.hears_only(&[]);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let commands = |lines: &[String]| -> Vec<String> {
+        let of = |line: &String| without_tags(line).split(' ').nth(1).unwrap().to_owned();
+        lines.iter().map(of).collect()
+    };
+    let in_room = ["JOIN", "353", "366", "USERSTATE"];
+    assert_eq!(commands(&ann.hears()), in_room);
+    // Who comes later does not wait at all.
+    let mut bob = rig.named("bob", ALL);
+    bob.says("JOIN #demo");
+    assert_eq!(commands(&bob.hears()), in_room);
+    rig.stands("demo");
+    rig.tell("demo", MessageId(1), post("cat", "hello"));
+    for client in [&mut ann, &mut bob] {
+        assert_eq!(commands(&client.hears()), ["ROOMSTATE", "PRIVMSG"]);
+    }
+}
+
+#[test]
+fn a_late_answer_to_join_bears_its_label_and_comes_before_part() {
+    let rig = Rig::new(&[]);
+    let caps = "labeled-response batch";
+    let mut ann = rig.named("ann", caps);
+    ann.says("@label=j1 JOIN #demo,#other");
+    ann.hears_only(&[]);
+    rig.stands("other");
+    let lines = ann.hears();
+    assert!(lines.iter().all(|line| !line.contains("j1")), "{lines:?}");
+    assert!(lines[0].ends_with("JOIN #other"), "{lines:?}");
+    rig.stands("demo");
+    let lines = ann.hears();
+    assert_eq!(
+        lines[0],
+        "@label=j1 :tmi.twitch.tv BATCH +l1 :labeled-response"
+    );
+    assert!(lines[1].ends_with("JOIN #demo"), "{lines:?}");
+    assert_eq!(lines[4], ":tmi.twitch.tv BATCH -l1");
+    // What was answered in part bears it there.
+    ann.says("@label=j2 JOIN #third,bad");
+    let lines = ann.hears();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("@label=j2 ") && lines[0].contains(" 403 "));
+    ann.says("PART #third");
+    let lines = ann.hears();
+    assert!(lines[0].ends_with("JOIN #third"), "{lines:?}");
+    assert!(lines[3].ends_with("PART #third"), "{lines:?}");
+    rig.stands("third");
+    ann.hears_only(&[]);
 }
 
 #[test]

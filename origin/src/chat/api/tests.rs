@@ -288,6 +288,8 @@ async fn a_room_of_another_origin_is_asked_there() {
     let rig = Rig::new(&["elsewhere"]);
     let (status, body) = rig.call(Method::GET, "demo", "").await;
     assert_eq!((status, &body["error"]["code"]), (421, &json!("not_here")));
+    let message = body["error"]["message"].as_str().unwrap();
+    assert!(message.contains("is elsewhere;"), "{message}");
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use super::{ANSWER, BusError, record::Record};
 const STREAM: &str = "MILLRACE_CHAT";
 
 /// Records of a room that are kept: at least as many events as a feed holds.
-const MOST_RECORDS: i64 = 1_024;
+pub(super) const MOST_RECORDS: usize = 1_024;
 
 /// And for how long: a room's past, and requests that come again.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -64,7 +64,7 @@ impl Log {
             name: STREAM.to_owned(),
             description: Some("What chat rooms decided, in order".to_owned()),
             subjects: vec!["millrace.chat.log.*".to_owned()],
-            max_messages_per_subject: MOST_RECORDS,
+            max_messages_per_subject: i64::try_from(MOST_RECORDS).unwrap_or(i64::MAX),
             max_age: KEPT,
             num_replicas: replicas,
             ..stream::Config::default()

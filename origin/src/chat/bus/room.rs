@@ -1,23 +1,31 @@
 //! The task of one room that origins share. It owns the room, or follows its owner:
 //! reads what that told, and passes wishes on. Whoever reads the room here notices
-//! nothing of a change between the two.
+//! nothing of a change between the two. What an operator may know of the room any
+//! origin tells.
 //!
 //! Invariants: the feed gets what lies in the log, in its order; a wish is answered
 //! once, by whoever owns the room when it is decided, and one that may have been
-//! lost is asked again under the same id. Bounds: [`MOST_WAITING`], [`MOST_HELD`].
+//! lost is asked again under the same id. Bounds: [`MOST_WAITING`], [`MOST_HELD`],
+//! [`MOST_LOOKS`].
+
+mod own;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_nats::{HeaderMap, Message as Told, StatusCode, Subscriber};
 use bytes::{Bytes, BytesMut};
 use common::{
-    chat::{Asked, Feed, Limits, MessageId, Notice, NoticeId, Offset, RoomEpoch, Verdict},
+    chat::{
+        Asked, Feed, Limits, Login, MessageId, Notice, NoticeId, Offset, RoomEpoch, Verdict,
+        request::Insight,
+    },
     link::{Chat, Decoder, Message, chat::Changes},
     names::{ChannelName, NodeId},
 };
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
     time::{Instant, sleep},
 };
 use tracing::{debug, info, warn};
@@ -27,18 +35,16 @@ use super::{
     lease::Owner,
     log::Seq,
     record::Record,
-    tenure::{AFTER, Claim, Claimed, SEQ},
+    tenure::{AFTER, Claim, SEQ},
     ticks, told_subject,
 };
 use crate::chat::{
     clue::Clue,
     counted::Counted,
-    desk::{AT_ONCE, Desk, ReplyTo, Wish},
-    ledger::Ledger,
+    desk::{AT_ONCE, ReplyTo, Wish},
     policy::Policy,
     record::RoomRecord,
     rooms::{FORMS, Shared},
-    waiting::Waiting,
 };
 
 /// Wishes that wait for the owner's word; more are refused.
@@ -49,6 +55,10 @@ const NODE: &str = "Millrace-Node";
 
 /// Verdicts that wait for their events; more are told at once.
 const MOST_HELD: usize = 1_024;
+
+/// Operators' looks at a room that another node owns, under way at once; more are told
+/// that the room is not to be had just now. Each reads all that is kept of the room.
+const MOST_LOOKS: usize = 4;
 
 /// How often an owner's lease is looked at; it takes two looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -66,6 +76,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// it died a moment ago, or let go of the room and could not say so. The log's fence
 /// makes that safe.
 const DEAF: u32 = 10;
+
+/// Who gave a room up lets others come for it for so long before it looks again.
+const YIELDS: Duration = Duration::from_millis(300);
 
 /// The same where the bus fails.
 const FAILED: Duration = Duration::from_millis(500);
@@ -88,6 +101,9 @@ pub(in crate::chat) struct BusRoom {
     deaf: u32,
     /// Whom it followed last.
     followed: Option<NodeId>,
+    /// It was given up, so that another origin could own it before this one ends.
+    handed_over: bool,
+    looks: JoinSet<()>,
 }
 
 /// Why a room is not owned or followed any more.
@@ -97,6 +113,8 @@ enum Ended {
     Unused,
     /// Its owner is another one by now, or none.
     Moved,
+    /// This node leaves, and others read the room.
+    HandedOver,
 }
 
 /// An owner as its follower sees it.
@@ -135,6 +153,8 @@ impl BusRoom {
             last: 0,
             deaf: 0,
             followed: None,
+            handed_over: false,
+            looks: JoinSet::new(),
         }
     }
 
@@ -152,6 +172,7 @@ impl BusRoom {
             match self.once(&bus).await {
                 Ok(Ended::Unused) => return,
                 Ok(Ended::Moved) => sleep(PAUSE).await,
+                Ok(Ended::HandedOver) => sleep(YIELDS).await,
                 Err(why) => {
                     self.shared.metrics.store_errors.inc();
                     warn!(room = %self.name, %why, "the chat bus");
@@ -175,117 +196,6 @@ impl BusRoom {
             Claim::Mine(claimed) => self.own(bus, *claimed, told, here).await?,
             Claim::Theirs(owner, epoch) => self.follow(bus, owner, epoch, told, here).await?,
         };
-        Ok(ended)
-    }
-
-    async fn own(
-        &mut self,
-        bus: &Arc<Bus>,
-        claimed: Claimed,
-        mut told: Subscriber,
-        mut here: Subscriber,
-    ) -> Result<Ended, BusError> {
-        let Claimed {
-            tenure,
-            known,
-            past,
-        } = claimed;
-        self.deaf = 0;
-        if let Some(before) = self.followed.take() {
-            // Readers of one that died come back elsewhere; one that lives tells again.
-            self.counted.others().gone(&before);
-        }
-        let mut bus_asks = subscribe(bus, ask_subject(&self.name)).await?;
-        let epoch = tenure.epoch;
-        let mut clue = Clue::new(self.name.clone(), epoch, known);
-        for (seq, record) in past {
-            clue.recollect(&record.events, &record.verdicts);
-            self.apply(seq, record);
-        }
-        self.feed.stands(epoch, Offset(0), clue.settings());
-        let mut desk = Desk {
-            shared: self.shared.clone(),
-            feed: self.feed.clone(),
-            clue,
-            ledger: Ledger::Bus(tenure),
-            presence: self.counted.presence().clone(),
-            policy: self.policy.clone(),
-            record: self.record.clone(),
-            waiting: Waiting::new(self.shared.metrics.clone()),
-        };
-        desk.begin();
-        let mut missed = bus.missed.clone();
-        let mut lapses = bus.leases.lapses();
-        missed.mark_unchanged();
-        let mut tick = ticks(TICK);
-        let mut asked = Vec::with_capacity(AT_ONCE);
-        let ended = loop {
-            while !self.waiting.is_empty() {
-                let most = self.waiting.len().min(AT_ONCE);
-                let wishes = self.waiting.drain(..most).collect();
-                if let Err(wishes) = desk.decide(wishes).await {
-                    for wish in wishes.into_iter().rev() {
-                        self.waiting.push_front(wish);
-                    }
-                    break;
-                }
-            }
-            if !self.waiting.is_empty() {
-                break Ended::Moved;
-            }
-            let Ledger::Bus(tenure) = &mut desk.ledger else {
-                break Ended::Moved;
-            };
-            let mut doubt = false;
-            let mut ticked = false;
-            tokio::select! {
-                record = told.next() => match record.map(|told| Record::decode(told.payload)) {
-                    Some(Ok(record)) if record.epoch > epoch => break Ended::Moved,
-                    Some(_) => {}
-                    None => doubt = true,
-                },
-                count = self.asks.recv_many(&mut asked, AT_ONCE) => if count == 0 {
-                    break Ended::Unused;
-                },
-                wish = bus_asks.next() => match wish {
-                    Some(message) => {
-                        self.waiting.extend(wished(message));
-                        // What came with it is written with it.
-                        while self.waiting.len() < AT_ONCE
-                            && let Some(Some(message)) = bus_asks.next().now_or_never()
-                        {
-                            self.waiting.extend(wished(message));
-                        }
-                    }
-                    None => doubt = true,
-                },
-                _ = tick.tick() => {
-                    tenure.tick().await;
-                    ticked = true;
-                }
-                Ok(()) = self.policy.changed() => if desk.govern().await.is_err() {
-                    break Ended::Moved;
-                },
-                Some(there) = here.next() => self.told_of(there),
-                () = self.counted.due() => self.tell_of(bus).await,
-                Ok(()) = missed.changed() => doubt = true,
-                Ok(()) = lapses.changed() => doubt = true,
-            }
-            if let Ledger::Bus(tenure) = &desk.ledger
-                && doubt
-                && !tenure.stands().await?
-            {
-                break Ended::Moved;
-            }
-            if ticked {
-                desk.tick();
-            }
-            self.waiting.extend(desk.wishes(&mut asked));
-        };
-        info!(room = %self.name, epoch = epoch.0, ?ended, "this node owns the room no more");
-        if let (Ledger::Bus(tenure), Ended::Unused) = (desk.ledger, &ended) {
-            tenure.release().await;
-        }
         Ok(ended)
     }
 
@@ -352,23 +262,59 @@ impl BusRoom {
                 () = self.counted.due() => self.tell_of(bus).await,
             }
             for asked in asked.drain(..) {
-                // What moderators may know its owner alone can tell.
-                if let Asked::Request {
-                    from,
-                    request,
-                    reply,
-                } = asked
-                {
-                    let wish = Wish {
-                        from: Some(from),
+                match asked {
+                    Asked::Request {
+                        from,
                         request,
-                        reply: ReplyTo::Link(reply),
-                    };
-                    self.pass_on(bus, wish, &followed).await;
+                        reply,
+                    } => {
+                        let wish = Wish {
+                            from: Some(from),
+                            request,
+                            reply: ReplyTo::Link(reply),
+                        };
+                        self.pass_on(bus, wish, &followed).await;
+                    }
+                    Asked::Look {
+                        bans_after,
+                        most_bans,
+                        reply,
+                    } => self.show(bus, bans_after, most_bans, reply),
                 }
             }
             self.release(&mut followed);
         }
+    }
+
+    /// Tells an operator of the room by its facts, which its owner has written before
+    /// it answers a command.
+    fn show(
+        &mut self,
+        bus: &Arc<Bus>,
+        bans_after: Option<Login>,
+        most_bans: usize,
+        reply: oneshot::Sender<Box<Insight>>,
+    ) {
+        while self.looks.try_join_next().is_some() {}
+        if self.looks.len() >= MOST_LOOKS {
+            return;
+        }
+        let (bus, room) = (bus.clone(), self.name.clone());
+        let (now, policy) = ((self.shared.clock)(), self.policy.borrow().clone());
+        self.looks.spawn(async move {
+            let mut known = match bus.known_of(&room).await {
+                Ok(known) => known,
+                Err(why) => {
+                    warn!(%room, %why, "the room's facts can't be read");
+                    return;
+                }
+            };
+            known.forget_past(now);
+            let mut clue = Clue::new(room, RoomEpoch(0), known);
+            clue.begin_under(policy);
+            // Gone where the asker is.
+            let _ = reply.send(Box::new(clue.insight(now, bans_after.as_ref(), most_bans)));
+        });
     }
 
     /// Tells other origins who is here, and children who is anywhere.

@@ -10,8 +10,9 @@ use std::{
 
 use common::{
     chat::{
-        Asked, Body, Command, Counts, Feed, Login, MessageId, Present, Request, Roles, RoomHandle,
-        Sender, Text, User, Verdict, request::Ask,
+        Asked, Body, Command, Counts, Feed, Login, MessageId, Present, Request, Roles, RoomEpoch,
+        RoomHandle, Sender, Text, User, Verdict,
+        request::{Ask, Insight},
     },
     link::{ChatPort, OpenRoom},
     live::UnixMs,
@@ -93,6 +94,7 @@ fn serve(port: u16, dir: &Path) -> Child {
 /// An origin's rooms in a runtime of their own, which can be killed.
 struct Origin {
     port: ChatPort,
+    shutdown: Shutdown,
     runtime: Option<Runtime>,
 }
 
@@ -114,10 +116,12 @@ impl Origin {
             Store::open(None).unwrap(),
             ChatMetrics::register(&registry("origin")),
         );
-        runtime.spawn(rooms.run());
+        let shutdown = Shutdown::new();
+        runtime.spawn(rooms.until(shutdown.clone()).run());
         drop(entered);
         Self {
             port,
+            shutdown,
             runtime: Some(runtime),
         }
     }
@@ -185,6 +189,25 @@ async fn ask(handle: &RoomHandle, request: &Request) -> Option<Verdict> {
 
 async fn asked(handle: &RoomHandle, id: u128, login: &str, text: &str) -> Verdict {
     ask(handle, &request(id, login, text)).await.unwrap()
+}
+
+/// The room as an operator is shown it.
+async fn look(handle: &RoomHandle) -> Box<Insight> {
+    let (reply, insight) = oneshot::channel();
+    let asked = Asked::Look {
+        bans_after: None,
+        most_bans: 10,
+        reply,
+    };
+    handle.asks.send(asked).await.unwrap();
+    within(insight).await.unwrap()
+}
+
+/// Until a later life of the room is read here.
+async fn begins_anew(feed: &Feed, after: RoomEpoch) {
+    let mut moves = feed.moves();
+    let anew = |_: &u64| feed.position().0 > after;
+    within(moves.wait_for(anew)).await.unwrap();
 }
 
 fn refusal(verdict: &Verdict) -> &'static str {
@@ -309,6 +332,138 @@ async fn a_killed_owner_s_room_moves_with_all_that_it_acknowledged() {
     let back = Origin::start(&nats, "origin-1");
     let again = back.open().await;
     assert_eq!(holds(&again.feed, 40).await, order);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_moderator_and_slow_mode_move_with_the_room() {
+    let nats = Nats::start();
+    let mut first = Origin::start(&nats, "origin-1");
+    let one = first.open().await;
+    for (id, login, text) in [
+        (1, "demo", "/blockedterm hold hm"),
+        (2, "demo", "/slow 120"),
+        (3, "bob", "hello"),
+    ] {
+        let verdict = asked(&one, id, login, text).await;
+        assert!(!matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
+    }
+    let second = Origin::start(&nats, "origin-2");
+    let two = second.open().await;
+    holds(&two.feed, 1).await;
+    // By whatever origin it was asked.
+    for (id, name, handle) in [(4, "ann", &one), (5, "eve", &two)] {
+        assert_eq!(
+            refusal(&asked(handle, id, name, "hm").await),
+            "msg_rejected"
+        );
+    }
+    first.runtime.take().unwrap().shutdown_background();
+    assert_eq!(
+        refusal(&asked(&two, 6, "bob", "again").await),
+        "msg_slowmode"
+    );
+    assert_eq!(
+        refusal(&asked(&two, 7, "ann", "again").await),
+        "msg_slowmode"
+    );
+    let approve = format!("/approve {}", MessageId(4));
+    let approved = asked(&two, 8, "demo", &approve).await;
+    assert!(matches!(approved, Verdict::Done(_)), "{approved:?}");
+    assert_eq!(said(&two.feed), [3, 4]);
+    let denied = asked(&two, 9, "demo", &format!("/deny {}", MessageId(5))).await;
+    assert!(matches!(denied, Verdict::Done(_)), "{denied:?}");
+    assert_eq!(
+        refusal(&asked(&two, 10, "demo", &approve).await),
+        "bad_held_message"
+    );
+    assert!(look(&two).await.held.is_empty());
+}
+
+#[tokio::test]
+async fn an_operator_is_shown_the_room_by_any_origin() {
+    let nats = Nats::start();
+    let (first, second) = (
+        Origin::start(&nats, "origin-1"),
+        Origin::start(&nats, "origin-2"),
+    );
+    let one = first.open().await;
+    asked(&one, 1, "demo", "/blockedterm hold hm").await;
+    let two = second.open().await;
+    // Commands by the one that does not own it are seen there at once.
+    for (id, login, text) in [
+        (2, "demo", "/ban bob so"),
+        (3, "demo", "/timeout ann 60"),
+        (4, "demo", "/vip kim"),
+        (5, "demo", "/slow 9"),
+        (6, "eve", "hm"),
+    ] {
+        asked(&two, id, login, text).await;
+    }
+    let shown = look(&two).await;
+    assert_eq!((shown.bans_in_all, shown.settings.slow_s), (2, 9));
+    assert_eq!((shown.roles.len(), shown.terms.len()), (1, 1));
+    assert_eq!(shown.held[0].login.as_str(), "eve");
+    assert_eq!(shown, look(&one).await);
+    asked(&two, 7, "demo", "/unban bob").await;
+    assert_eq!(look(&two).await.bans_in_all, 1);
+}
+
+#[tokio::test]
+async fn an_origin_that_drains_hands_its_rooms_over_at_once() {
+    let nats = Nats::start();
+    let (first, second) = (
+        Origin::start(&nats, "origin-1"),
+        Origin::start(&nats, "origin-2"),
+    );
+    let one = first.open().await;
+    asked(&one, 1, "ann", "one").await;
+    let two = second.open().await;
+    holds(&two.feed, 1).await;
+    let before = one.feed.position().0;
+    // It lives on, and its lease with it, as long as publishers need.
+    first.shutdown.drain();
+    begins_anew(&two.feed, before).await;
+    for (id, handle) in [(2, &two), (3, &one)] {
+        let Verdict::Said(stamp) = asked(handle, id, "ann", "more").await else {
+            panic!();
+        };
+        assert!(stamp.epoch > before);
+    }
+    assert_eq!(holds(&one.feed, 3).await, holds(&two.feed, 3).await);
+    // The process need not wait for the room.
+    first.shutdown.drained(SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_room_of_a_draining_origin_that_nobody_else_reads_stays_until_it_is_read() {
+    let nats = Nats::start();
+    let first = Origin::start(&nats, "origin-1");
+    let one = first.open().await;
+    asked(&one, 1, "ann", "one").await;
+    let before = one.feed.position().0;
+    first.shutdown.drain();
+    first.shutdown.drained(SOON).await.unwrap();
+    let Verdict::Said(stamp) = asked(&one, 2, "ann", "two").await else {
+        panic!();
+    };
+    assert_eq!(stamp.epoch, before);
+    let second = Origin::start(&nats, "origin-2");
+    let two = second.open().await;
+    begins_anew(&two.feed, before).await;
+    for (id, handle) in [(3, &one), (4, &two)] {
+        let Verdict::Said(stamp) = asked(handle, id, "ann", "more").await else {
+            panic!();
+        };
+        assert!(stamp.epoch > before);
+    }
+    assert_eq!(holds(&two.feed, 4).await, [1, 2, 3, 4]);
+    // Where all leave the room stays with one of them.
+    second.shutdown.drain();
+    second.shutdown.drained(SOON).await.unwrap();
+    for (id, handle) in [(5, &one), (6, &two)] {
+        let verdict = asked(handle, id, "ann", "last").await;
+        assert!(matches!(verdict, Verdict::Said(_)), "{verdict:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Messages that wait for a moderator, and users that may post links for a while.
-//! Neither outlives the process: a held message's author was told that it was not
-//! sent, and a permit lasts a minute.
+//! A held message is kept with the room's moderation, so that it can be looked at
+//! whoever owns the room by then; a permit lasts a minute and goes with the process.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,14 +22,22 @@ pub const HELD_FOR_MS: u64 = 5 * 60_000;
 pub const MAX_PERMITS: usize = 256;
 
 /// A message as it was asked for.
-#[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub(super) id: MessageId,
-    pub(super) at: UnixMs,
-    pub(super) sender: Sender,
-    pub(super) text: Text,
-    pub(super) action: bool,
-    pub(super) reply_to: Option<MessageId>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub id: MessageId,
+    pub at: UnixMs,
+    pub sender: Sender,
+    pub text: Text,
+    pub action: bool,
+    pub reply_to: Option<MessageId>,
+}
+
+impl Held {
+    /// Whether nobody will look at it any more.
+    #[must_use]
+    pub const fn is_late(&self, now: UnixMs) -> bool {
+        self.at.0.saturating_add(HELD_FOR_MS) <= now.0
+    }
 }
 
 /// See the module's text.
@@ -37,12 +45,25 @@ pub(super) struct Held {
 pub(super) struct Review {
     /// At most [`MAX_HELD`], oldest first.
     held: VecDeque<Held>,
+    /// Those that wait no more and that may still be kept somewhere: as many, since
+    /// keeping one more says so of these.
+    gone: Vec<MessageId>,
     expired: u64,
     turned_away: u64,
     permits: HashMap<Login, UnixMs>,
 }
 
 impl Review {
+    /// What an earlier life held, in any order.
+    pub(super) fn of(held: impl IntoIterator<Item = Held>) -> Self {
+        let mut held: Vec<_> = held.into_iter().collect();
+        held.sort_unstable_by_key(|held| (held.at, held.id));
+        Self {
+            held: held.into(),
+            ..Self::default()
+        }
+    }
+
     /// Whether there was a place for one more, of this user.
     pub(super) fn push(&mut self, held: Held) -> bool {
         let login = &held.sender.user.login;
@@ -60,21 +81,38 @@ impl Review {
 
     pub(super) fn take(&mut self, id: MessageId) -> Option<Held> {
         let at = self.held.iter().position(|held| held.id == id)?;
+        self.gone.push(id);
         self.held.remove(at)
     }
 
     /// Of who was banned or timed out nothing is said any more.
     pub(super) fn forget(&mut self, login: &Login) {
-        self.held.retain(|held| held.sender.user.login != *login);
+        let (held, gone) = (&mut self.held, &mut self.gone);
+        held.retain(|held| {
+            let stays = held.sender.user.login != *login;
+            if !stays {
+                gone.push(held.id);
+            }
+            stays
+        });
         self.permits.remove(login);
     }
 
     pub(super) fn expire(&mut self, now: UnixMs) {
-        let late = |held: &Held| held.at.0.saturating_add(HELD_FOR_MS) <= now.0;
-        while self.held.front().is_some_and(late) {
-            self.held.pop_front();
+        while let Some(held) = self.held.pop_front_if(|held| held.is_late(now)) {
+            self.gone.push(held.id);
             self.expired += 1;
         }
+    }
+
+    /// Nobody is there to look at anything.
+    pub(super) fn give_up(&mut self) {
+        self.gone.extend(self.held.drain(..).map(|held| held.id));
+    }
+
+    /// Those that wait no more, since this was asked last.
+    pub(super) fn take_gone(&mut self) -> Vec<MessageId> {
+        std::mem::take(&mut self.gone)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -11,8 +11,8 @@ use common::{
 };
 
 use super::{
-    Clue, Decision, RECENT, ROOM_MESSAGES, Said, filter, links::has_link, refused, review::Held,
-    told_no,
+    Change, Clue, Decision, RECENT, ROOM_MESSAGES, Said, filter, links::has_link, refused,
+    review::Held, told_no,
 };
 
 impl Clue {
@@ -75,14 +75,14 @@ impl Clue {
             text: wish.text.clone(),
         };
         let id = wish.id;
-        if !self.review.push(wish) {
+        if !self.review.push(wish.clone()) {
             return rejected();
         }
         let event = self.event(now, id, body);
-        let text = "Your message is being looked at by moderators and was not sent yet.";
         Decision {
             events: vec![event],
-            ..refused(NoticeId::MsgRejected, text)
+            changes: vec![Change::Held(Box::new(wish))],
+            ..told_no(held_notice())
         }
     }
 
@@ -198,8 +198,7 @@ impl Clue {
             return Ok(());
         }
         let settings = &self.settings;
-        let said = self.speakers.find(&sender.user.login);
-        if let Some(said) = said.and_then(|speaker| speaker.said) {
+        if let Some(said) = self.speakers.said(&sender.user.login) {
             let again = said.0.saturating_add(u64::from(settings.slow_s) * 1_000);
             if again > now.0 {
                 let wait_s = (again - now.0).div_ceil(1_000);
@@ -272,6 +271,12 @@ impl Clue {
         }
         self.recent.push_back(said);
     }
+}
+
+/// What the author of a held message is told.
+pub(super) fn held_notice() -> Notice {
+    let text = "Your message is being looked at by moderators and was not sent yet.";
+    Notice::new(NoticeId::MsgRejected, text)
 }
 
 /// Which word it was is not told, or the list would be learnt by trying.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use common::{
-    chat::{Login, Network, Roles, Sender, UserId, limit::Taken},
+    chat::{Author, Login, Network, Roles, Sender, UserId, limit::Taken},
     live::UnixMs,
 };
 
@@ -26,7 +26,12 @@ pub(super) struct Speaker {
 
 /// At most [`MAX_SPEAKERS`].
 #[derive(Debug, Default)]
-pub(super) struct Speakers(HashMap<Login, Speaker>);
+pub(super) struct Speakers {
+    by_login: HashMap<Login, Speaker>,
+    /// Whoever is not here may have spoken until then: as far back as is known of an
+    /// earlier life.
+    known_from: Option<UnixMs>,
+}
 
 impl Speakers {
     /// The sender's entry; `None` where there is no room for one more who spoke
@@ -38,14 +43,15 @@ impl Speakers {
         roles: Roles,
     ) -> Option<&mut Speaker> {
         let login = &sender.user.login;
-        if self.0.len() >= MAX_SPEAKERS && !self.0.contains_key(login) {
+        let by_login = &mut self.by_login;
+        if by_login.len() >= MAX_SPEAKERS && !by_login.contains_key(login) {
             let old = now.0.saturating_sub(FORGOTTEN_AFTER_MS);
-            self.0.retain(|_, speaker| speaker.seen.0 > old);
-            if self.0.len() >= MAX_SPEAKERS {
+            by_login.retain(|_, speaker| speaker.seen.0 > old);
+            if by_login.len() >= MAX_SPEAKERS {
                 return None;
             }
         }
-        let speaker = self.0.entry(login.clone()).or_insert_with(|| Speaker {
+        let speaker = by_login.entry(login.clone()).or_insert_with(|| Speaker {
             user: sender.user.id.clone(),
             roles,
             network: sender.network,
@@ -62,6 +68,34 @@ impl Speakers {
     }
 
     pub(super) fn find(&self, login: &Login) -> Option<&Speaker> {
-        self.0.get(login)
+        self.by_login.get(login)
+    }
+
+    /// When a user spoke last, as far as it may matter.
+    pub(super) fn said(&self, login: &Login) -> Option<UnixMs> {
+        let own = self.find(login).and_then(|speaker| speaker.said);
+        own.max(self.known_from)
+    }
+
+    /// In an earlier life of the room somebody spoke, as of another clock perhaps.
+    pub(super) fn recall(&mut self, now: UnixMs, author: &Author, at: UnixMs) {
+        let at = at.min(now);
+        if now.0.saturating_sub(at.0) >= FORGOTTEN_AFTER_MS {
+            return;
+        }
+        let sender = Sender {
+            user: author.user.clone(),
+            roles: author.roles,
+            follows_since: None,
+            network: None,
+        };
+        if let Some(speaker) = self.of(now, &sender, author.roles) {
+            speaker.said = speaker.said.max(Some(at));
+        }
+    }
+
+    /// Nothing is known of who spoke before.
+    pub(super) fn known_from(&mut self, now: UnixMs, at: UnixMs) {
+        self.known_from = Some(at.min(now));
     }
 }

@@ -70,8 +70,9 @@ enum What {
     },
 }
 
+/// Who wrote something.
 #[derive(Debug, Serialize, Deserialize)]
-struct SavedUser {
+pub struct SavedUser {
     id: String,
     login: String,
     name: String,
@@ -275,7 +276,8 @@ fn body(what: What) -> Option<Body> {
     })
 }
 
-fn saved(author: &Author) -> SavedUser {
+#[must_use]
+pub fn saved(author: &Author) -> SavedUser {
     let User {
         id,
         login,
@@ -296,7 +298,9 @@ fn saved(author: &Author) -> SavedUser {
     }
 }
 
-fn author(saved: SavedUser) -> Option<Author> {
+/// `None` where it is nobody.
+#[must_use]
+pub fn author(saved: SavedUser) -> Option<Author> {
     let badges = saved.badges.iter().take(User::MAX_BADGES);
     let roles = saved.roles.iter().filter_map(|word| Roles::parse(word));
     Some(Author {

@@ -6,7 +6,7 @@ use common::chat::{Prefix, UserNoticeKind};
 use super::*;
 use crate::chat::{
     clue::{
-        EmoteSet,
+        EmoteSet, Held,
         review::{HELD_FOR_MS, MAX_HELD, MAX_HELD_OF_ONE, MAX_PERMITS},
     },
     policy::{Policy, RoleTable},
@@ -153,6 +153,130 @@ fn what_is_held_is_bounded_expires_and_dies_with_its_author() {
     );
     let late = format!("/approve {}", last.unwrap());
     assert_eq!(refusal(&rig.command(&max, &late)), "bad_held_message");
+}
+
+/// What is kept of decisions, as a keeper would come to it.
+fn keep(known: &mut Known, decision: &Decision) {
+    for change in &decision.changes {
+        match change {
+            Change::Held(held) => drop(known.held.insert(held.id, Held::clone(held))),
+            Change::LookedAt(id) => drop(known.held.remove(id)),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn the_next_life_looks_at_what_was_held() {
+    let mut rig = Rig::new();
+    let max = moderator("max");
+    let mut known = Known::default();
+    rig.command(&max, "/blockedterm hold hm");
+    let mut ids = Vec::new();
+    for name in ["ann", "bob", "cat", "dog"] {
+        rig.now += 10;
+        let held = rig.say(&sender(name), "hm");
+        ids.push(held.events[0].stamp.id);
+        keep(&mut known, &held);
+    }
+    assert_eq!(known.held.len(), 4);
+    for command in [
+        format!("/approve {}", ids[0]),
+        format!("/deny {}", ids[1]),
+        "/timeout cat 60".to_owned(),
+    ] {
+        keep(&mut known, &rig.command(&max, &command));
+    }
+    assert_eq!(known.held.keys().collect::<Vec<_>>(), [&ids[3]]);
+    let now = rig.now;
+    let mut next = Rig::knowing(known.clone());
+    next.now = now;
+    assert_eq!(next.clue.held().waiting, 1);
+    // Whoever asks again for want of a verdict is told the old one.
+    next.requests = ids[3].0 - 1;
+    let again = next.say(&sender("dog"), "hm");
+    assert_eq!(refusal(&again), "msg_rejected");
+    assert!(again.events.is_empty() && again.changes.is_empty());
+    next.requests = 100;
+    let approved = next.command(&max, &format!("/approve {}", ids[3]));
+    assert_eq!(told(&approved), "held_approved");
+    assert!(
+        matches!(&approved.events[0].body, Body::Post(post) if post.author.user.login == login("dog"))
+    );
+    keep(&mut known, &approved);
+    assert!(known.held.is_empty());
+}
+
+#[test]
+fn what_waits_in_vain_is_not_kept() {
+    let mut rig = Rig::new();
+    let max = moderator("max");
+    rig.command(&max, "/blockedterm hold hm");
+    let id = |decision: &Decision| decision.events[0].stamp.id;
+    let first = id(&rig.say(&sender("ann"), "hm"));
+    assert!(rig.clue.tick(UnixMs(rig.now)).is_empty());
+    rig.now += HELD_FOR_MS;
+    assert_eq!(rig.clue.tick(UnixMs(rig.now)), [Change::LookedAt(first)]);
+    assert!(rig.clue.tick(UnixMs(rig.now)).is_empty());
+    // With whatever is written next; a refusal alone is nothing to write.
+    let second = id(&rig.say(&sender("ann"), "hm"));
+    rig.now += HELD_FOR_MS;
+    assert!(rig.command(&sender("ann"), "/clear").changes.is_empty());
+    let said = rig.say(&sender("ann"), "hello");
+    assert_eq!(said.changes, [Change::LookedAt(second)]);
+    let third = id(&rig.say(&sender("ann"), "hm"));
+    assert_eq!(rig.clue.abandon(), [Change::LookedAt(third)]);
+    assert_eq!(rig.clue.held().waiting, 0);
+}
+
+#[test]
+fn slow_mode_holds_in_the_next_life() {
+    let mut rig = Rig::new();
+    let (ann, bob, eve) = (sender("ann"), sender("bob"), sender("eve"));
+    let mut known = Known::default();
+    let mut past = Vec::new();
+    past.extend(rig.command(&sender("demo"), "/slow 30").events);
+    rig.command(&sender("demo"), "/blockedterm hold hm");
+    past.extend(rig.say(&ann, "hello").events);
+    rig.later(10);
+    past.extend(rig.say(&bob, "hello").events);
+    past.extend(rig.say(&eve, "hm").events);
+    rig.later(10);
+    known.settings = rig.clue.settings();
+    let life = |all: bool| {
+        let mut next = Rig::knowing(known.clone());
+        (next.now, next.requests) = (rig.now, 100);
+        next.clue.spoke(UnixMs(next.now), &past, all);
+        next
+    };
+    let wait = |decision: &Decision| match &decision.verdict {
+        Verdict::Said(_) => 0,
+        Verdict::Refused(notice) => {
+            assert_eq!(notice.id, NoticeId::MsgSlowMode);
+            let digits = |c: char| !c.is_ascii_digit();
+            let words = notice.text.split(digits).filter(|word| !word.is_empty());
+            words.last().unwrap().parse::<u64>().unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    let mut next = life(true);
+    for (user, seconds) in [(&ann, 10), (&bob, 20), (&eve, 20), (&sender("new"), 0)] {
+        assert_eq!(wait(&next.say(user, "hi")), seconds);
+    }
+    assert_eq!(told(&next.say(&moderator("max"), "hi")), "said");
+    // Where some is missing, whoever is not known may have spoken just before the rest.
+    let mut next = life(false);
+    for (user, seconds) in [(&ann, 10), (&bob, 20), (&sender("new"), 10)] {
+        assert_eq!(wait(&next.say(user, "hi")), seconds);
+    }
+    next.later(10);
+    assert_eq!(wait(&next.say(&sender("new"), "hi")), 0);
+    // A clock that was ahead keeps nobody longer than slow mode does.
+    rig.now -= 3_600_000;
+    let mut next = Rig::knowing(known.clone());
+    (next.now, next.requests) = (rig.now, 100);
+    next.clue.spoke(UnixMs(next.now), &past, true);
+    assert_eq!(wait(&next.say(&ann, "hi")), 30);
 }
 
 #[test]
