@@ -76,6 +76,7 @@ def files():
     image()
     compose()
     kubernetes()
+    units()
     print(f"{len(alerts)} alerts")
 
 
@@ -118,6 +119,37 @@ def compose():
                 holds((DEPLOY / "compose" / source).exists(), f"compose: {name}: there is no {source}")
     kinds = [name.split("-")[0] for name in services]
     holds((kinds.count("origin"), kinds.count("edge")) == (2, 3), "compose: two origins and three edges")
+
+
+def settings(text):
+    """What a unit says, as (key, value)."""
+    lines = (line.strip() for line in text.splitlines())
+    return [tuple(line.split("=", 1)) for line in lines if "=" in line and not line.startswith("#")]
+
+
+def units():
+    """Services find their files where those who may change them put them."""
+    users = set(re.findall(r"^u (\S+)", (DEPLOY / "systemd/sysusers.conf").read_text(), re.M))
+    directories = {}
+    for line in (DEPLOY / "systemd/tmpfiles.conf").read_text().splitlines():
+        if line.startswith("d "):
+            _, path, mode, _, group = line.split()
+            directories[pathlib.PurePath(path)] = (mode, group)
+    for binary, file in (("origin", "millrace-origin.service"), ("edge", "millrace-edge@.service")):
+        said = settings((DEPLOY / "systemd" / file).read_text())
+        holds(not [value for key, value in said if key == "LoadCredential"], f"{file}: a credential is a copy that nobody reads again")
+        user = dict(said).get("User")
+        holds(user in users, f"{file}: sysusers.conf makes no {user}")
+        variables = dict(value.split("=", 1) for key, value in said if key == "Environment")
+        holds(set(variables) <= flags(binary), f"{file}: no such flag: {set(variables) - flags(binary)}")
+        writable = {value.lstrip("-") for key, value in said if key == "ReadWritePaths"}
+        for name, value in variables.items():
+            if value.startswith("/etc/"):
+                mode, group = directories.get(pathlib.PurePath(value).parent, ("", ""))
+                holds(group == user and mode[-3:-2] == "7", f"{file}: {name}: {user} can't read there")
+                if name == "MILLRACE_KEYS":
+                    where = str(pathlib.PurePath(value).parent)
+                    holds(mode[-2:-1] == "7" and where in writable, f"{file}: the API can't change {value}")
 
 
 def kubernetes():
