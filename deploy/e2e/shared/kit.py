@@ -93,6 +93,13 @@ def image():
     holds(kinds == {"USER", "HEALTHCHECK", "ENTRYPOINT"}, "Dockerfile: USER, HEALTHCHECK and ENTRYPOINT")
     holds(all("root" not in step["value"] and not step["value"].startswith("0") for step in last if step["instruction"] == "USER"), "Dockerfile: runs as root")
     holds(any("deploy/dist" in step["value"] for step in steps if step["instruction"] == "RUN"), "Dockerfile: not built by deploy/dist")
+    # deploy/dist looks for the directory in what it built: where sources have paths
+    # that end alike, it would find it in every binary.
+    sources = {f"/{path.relative_to(ROOT)}" for path in ROOT.glob("*/src/**/*.rs")}
+    for step in steps:
+        if step["instruction"] == "WORKDIR":
+            alike = [path for path in sources if f"{step['value']}/" in path]
+            holds(not alike, f"Dockerfile: WORKDIR {step['value']} is part of every path like {alike[:1]}")
     version = re.search(r'rust-version = "([\d.]+)"', (ROOT / "Cargo.toml").read_text())[1]
     holds(f"rust:{version}-" in parser.content, f"Dockerfile: not the Rust {version} of Cargo.toml")
 
