@@ -14,9 +14,11 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, RawFd},
 };
 
+use clap::{ArgMatches, parser::ValueSource};
 use listenfd::ListenFd;
 use socket2::{Domain, MsgHdr, SockAddr, Socket, Type};
 use tokio::net::TcpListener;
+use tracing::{info, warn};
 
 /// `SOL_SOCKET` and `SCM_RIGHTS` of Linux.
 const RIGHTS: (i32, i32) = (1, 1);
@@ -27,6 +29,8 @@ pub struct Inherited {
     sockets: ListenFd,
     /// `None` once taken.
     names: Vec<Option<String>>,
+    /// Flags and variables that somebody set, by their names with underscores.
+    set: Vec<String>,
 }
 
 impl std::fmt::Debug for Inherited {
@@ -53,7 +57,35 @@ impl Inherited {
         let mut names: Vec<_> = names.split(':').map(|name| Some(name.to_owned())).collect();
         // What systemd calls a socket without a name.
         names.resize(sockets.len(), Some("unknown".to_owned()));
-        Self { sockets, names }
+        let set = Vec::new();
+        Self {
+            sockets,
+            names,
+            set,
+        }
+    }
+
+    /// Beside these flags, of which the sockets win over `--NAME-listen`: who set one
+    /// that differs is told so.
+    #[must_use]
+    pub fn beside(mut self, matches: &ArgMatches) -> Self {
+        let ids = matches.ids().map(clap::Id::as_str);
+        let set = ids.filter(|id| {
+            let from = matches.value_source(id);
+            from.is_some_and(|from| from != ValueSource::DefaultValue)
+        });
+        self.set = set.map(str::to_owned).collect();
+        self
+    }
+
+    /// What counts is where the socket is, whatever the flag says.
+    fn tell(&self, name: &str, flag: SocketAddr, socket: SocketAddr) {
+        info!(name, address = %socket, "listening at a socket of the service manager");
+        if socket != flag && self.set.contains(&format!("{name}_listen")) {
+            warn!(
+                "--{name}-listen says {flag}, which does not count: the service manager's socket {name:?} is at {socket}"
+            );
+        }
     }
 
     fn find(&self, fits: impl Fn(&str) -> bool) -> Option<usize> {
@@ -75,6 +107,7 @@ impl Inherited {
         let taken = self.sockets.take_tcp_listener(index)?;
         let listener = taken.ok_or(io::ErrorKind::NotFound)?;
         listener.set_nonblocking(true)?;
+        self.tell(name, address, listener.local_addr()?);
         TcpListener::from_std(listener)
     }
 
@@ -84,16 +117,21 @@ impl Inherited {
         self.find(|other| other == name).is_some()
     }
 
-    /// The UDP socket of a name, if there is one.
+    /// The UDP socket of a name, if there is one; it would be bound to `address`
+    /// else.
     ///
     /// # Errors
     /// A socket that is none of UDP.
-    pub fn udp(&mut self, name: &str) -> io::Result<Option<UdpSocket>> {
+    pub fn udp(&mut self, name: &str, address: SocketAddr) -> io::Result<Option<UdpSocket>> {
         let Some(index) = self.find(|other| other == name) else {
             return Ok(None);
         };
         self.names[index] = None;
-        self.sockets.take_udp_socket(index)
+        let taken = self.sockets.take_udp_socket(index)?;
+        if let Some(socket) = &taken {
+            self.tell(name, address, socket.local_addr()?);
+        }
+        Ok(taken)
     }
 
     /// Another open connection whose name begins with `prefix`, with its name.
@@ -298,13 +336,22 @@ mod tests {
     }
 
     #[test]
+    fn only_a_flag_that_somebody_set_can_be_in_vain() {
+        let flag = |id| clap::Arg::new(id).long(id).default_value("127.0.0.1:1");
+        let command = clap::Command::new("node").args([flag("ops_listen"), flag("rtmp_listen")]);
+        let matches = command.get_matches_from(["node", "--ops_listen", "127.0.0.1:1"]);
+        assert_eq!(Inherited::none().beside(&matches).set, ["ops_listen"]);
+    }
+
+    #[test]
     fn without_a_manager_nothing_is_kept() {
         let manager = Manager::default();
         manager.tell("READY=1");
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         assert!(!manager.is_there() && manager.keep("publisher-0", listener.as_fd()).is_err());
         let mut none = Inherited::none();
-        assert!(none.udp("link").unwrap().is_none() && none.all_taken().is_ok());
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        assert!(none.udp("link", anywhere).unwrap().is_none() && none.all_taken().is_ok());
         assert!(none.connection("publisher-").unwrap().is_none());
     }
 }

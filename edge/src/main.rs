@@ -12,7 +12,7 @@ use common::{
     reload::Reloads,
     service::{Inherited, Manager},
     shutdown::{Shutdown, ShutdownConfig, Signals},
-    telemetry::{self, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
+    telemetry::{self, Condition, LogConfig, OpsConfig, OpsServer, Readiness, metrics},
     tls::{Role, WebCertificate},
 };
 use edge::{
@@ -113,7 +113,7 @@ fn main() -> ExitCode {
             .map(|lines| print!("{lines}")),
         _ => parsed(Cli::from_arg_matches(&matches))
             // Before any thread runs, since it changes the environment.
-            .and_then(|cli| run(cli, Inherited::from_env())),
+            .and_then(|cli| run(cli, Inherited::from_env().beside(&matches))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -147,11 +147,13 @@ async fn run(cli: Cli, mut inherited: Inherited) -> anyhow::Result<()> {
     let listeners = http::bind(&cli.http, &mut inherited).await?;
     let irc = chat::bind(&cli.chat, &mut inherited, listeners.certificate()).await?;
     let ops_listen = cli.ops.listen(OPS_PORT);
+    let ops_outlives = inherited.has("ops");
     let token = cli.api.token()?;
     let ops_port = inherited
         .listener("ops", ops_listen)
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
+    let ops_address = ops_port.local_addr()?;
     let ops = OpsServer::on(ops_port, registry.clone(), readiness.clone());
     let dialer = quic::client_endpoint(&cli.link, &credentials)?;
     let mut reloads = Reloads::new(&registry);
@@ -159,7 +161,7 @@ async fn run(cli: Cli, mut inherited: Inherited) -> anyhow::Result<()> {
         .of_dialer(&dialer);
     let children = match cli.children.link_listen {
         Some(listen) => {
-            let held = inherited.udp("link").context("LISTEN_FDS")?;
+            let held = inherited.udp("link", listen).context("LISTEN_FDS")?;
             let port = held.map_or(Port::At(listen), Port::Held);
             let listener = quic::server_endpoint(port, &cli.link, &credentials, &registry)
                 .context("--link-listen")?;
@@ -220,7 +222,7 @@ async fn run(cli: Cli, mut inherited: Inherited) -> anyhow::Result<()> {
     }
 
     reloads.add("parents", roster.files(), move || roster.reload());
-    tracing::info!(%node, ops = %ops_listen, "edge is up");
+    tracing::info!(%node, ops = %ops_address, "edge is up");
     if !page::has_bundle() {
         tracing::warn!("this binary carries no player: build it after deploy/web");
     }
@@ -233,10 +235,19 @@ async fn run(cli: Cli, mut inherited: Inherited) -> anyhow::Result<()> {
         children: links_down.as_ref().map(Children::seen).unwrap_or_default(),
     };
     let api = NodeApi::new(node.clone(), Role::Edge, token, shutdown.clone(), links);
-    tokio::spawn(ops.with_api(api.serve(), shutdown.clone()).run());
+    // Before anybody can ask.
+    let parent = readiness.condition("parent", "no parent has answered yet");
+    let viewers = readiness.condition("viewers", "what is live can't be played here yet");
+    let mut ops = Some(ops.with_api(api.serve(), shutdown.clone()).run());
+    // One port with the process before this one, which answers while this warms up:
+    // who asks whether the node is ready is told that it is.
+    if !ops_outlives && let Some(ops) = ops.take() {
+        tokio::spawn(ops);
+    }
     tokio::spawn(reloads.run().context("can't listen to SIGHUP")?);
     tokio::spawn(tell_readiness(
         readiness,
+        parent,
         upstream.clone(),
         shutdown.clone(),
     ));
@@ -259,6 +270,10 @@ async fn run(cli: Cli, mut inherited: Inherited) -> anyhow::Result<()> {
         told.tell("READY=1");
         tokio::spawn(chat::serve(irc, chat));
         tokio::spawn(serving);
+        viewers.met();
+        if let Some(ops) = ops {
+            tokio::spawn(ops);
+        }
         tokio::time::sleep(WARM_FOR).await;
     });
     let leaving = async { manager.tell("STOPPING=1") };
@@ -282,8 +297,12 @@ fn watch_files(
 
 /// Ready once a parent has told what is live: before that, every channel would
 /// be answered 503.
-async fn tell_readiness(readiness: Readiness, upstream: Arc<Upstream>, shutdown: Shutdown) {
-    let parent = readiness.condition("parent", "no parent has answered yet");
+async fn tell_readiness(
+    readiness: Readiness,
+    parent: Condition,
+    upstream: Arc<Upstream>,
+    shutdown: Shutdown,
+) {
     tokio::select! {
         () = upstream.until_synced() => parent.met(),
         () = shutdown.draining() => {}
@@ -393,6 +412,14 @@ mod tests {
             let id = argument.get_id().as_str();
             if !["help", "version"].contains(&id) {
                 assert!(argument.get_env().is_some(), "--{id} has no variable");
+            }
+        }
+        // A node's own are found by the flag's name.
+        for argument in command.get_arguments() {
+            let (flag, variable) = (argument.get_long(), argument.get_env());
+            if let (Some(flag), Some(variable)) = (flag, variable) {
+                let named = format!("MILLRACE_{}", flag.to_uppercase().replace('-', "_"));
+                assert_eq!(variable.to_str(), Some(&*named), "--{flag}");
             }
         }
     }

@@ -48,7 +48,7 @@ pub struct ChatConfig {
     /// Node id of an origin that rooms are spread over, this one's included; repeat it for each, alike on all of them. Without it this origin is the home of all rooms
     #[arg(
         long = "chat-origin",
-        env = "MILLRACE_CHAT_ORIGINS",
+        env = "MILLRACE_CHAT_ORIGIN",
         value_name = "NODE",
         value_delimiter = ',',
         value_parser = node

@@ -120,7 +120,7 @@ fn main() -> ExitCode {
         }
         _ => parsed(Serve::from_arg_matches(&matches))
             // Before any thread runs, since it changes the environment.
-            .and_then(|serve| run(serve, Inherited::from_env())),
+            .and_then(|serve| run(serve, Inherited::from_env().beside(&matches))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -175,10 +175,9 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
     )
     .await?
     .handing_over(handed.context("LISTEN_FDS")?, hand_over.clone());
-    let link_port = match inherited.udp("link").context("LISTEN_FDS")? {
-        Some(socket) => Port::Held(socket),
-        None => Port::At(serve.link_listen.link_listen),
-    };
+    let link_listen = serve.link_listen.link_listen;
+    let held = inherited.udp("link", link_listen).context("LISTEN_FDS")?;
+    let link_port = held.map_or(Port::At(link_listen), Port::Held);
     let listener = quic::server_endpoint(link_port, &serve.link, &credentials, &registry)
         .context("--link-listen")?;
     let mut reloads = Reloads::new(&registry);
@@ -211,6 +210,7 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
         .listener("ops", ops_listen)
         .await
         .with_context(|| format!("--ops-listen {ops_listen}"))?;
+    let ops_address = ops_port.local_addr()?;
     let ops = OpsServer::on(ops_port, registry.clone(), readiness.clone()).listing(ingests.clone());
     inherited.all_taken()?;
     let archive = serve
@@ -271,7 +271,7 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
         control: broadcasts.control(),
     };
     let ops = ops.with_api(api.serve(&registry), shutdown.clone());
-    tracing::info!(%node, link = %listener.local_addr()?, ops = %ops_listen, "origin is up");
+    tracing::info!(%node, link = %listener.local_addr()?, ops = %ops_address, "origin is up");
     if let Some(own) = serve.ingest.ingest(node) {
         // Before the first edge can ask.
         ingests.set(vec![own.clone()]);
@@ -355,6 +355,14 @@ mod tests {
             let id = argument.get_id().as_str();
             if !["help", "version"].contains(&id) {
                 assert!(argument.get_env().is_some(), "--{id} has no variable");
+            }
+        }
+        // A node's own are found by the flag's name.
+        for argument in command.get_arguments() {
+            let (flag, variable) = (argument.get_long(), argument.get_env());
+            if let (Some(flag), Some(variable)) = (flag, variable) {
+                let named = format!("MILLRACE_{}", flag.to_uppercase().replace('-', "_"));
+                assert_eq!(variable.to_str(), Some(&*named), "--{flag}");
             }
         }
     }

@@ -5,6 +5,7 @@
 //! `/proc` in a jail) is left out of that scrape.
 
 use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -18,6 +19,8 @@ pub(super) struct ProcessCollector {
     max_fds: IntGauge,
     resident_bytes: IntGauge,
     threads: IntGauge,
+    /// Set once, by the clock: what the kernel knows, ticks since a boot whose time
+    /// stands in /proc/stat, is hidden from a sandboxed service (ProcSubset=pid).
     start_time_seconds: Gauge,
     /// Only names the counter: a counter can't be set, so that each scrape
     /// fills a fresh one from the kernel's own total.
@@ -27,16 +30,19 @@ pub(super) struct ProcessCollector {
 impl ProcessCollector {
     pub(super) fn new() -> Self {
         let int = |name, help| IntGauge::new(name, help).expect("a well-formed metric name");
+        let start_time_seconds = Gauge::new(
+            "process_start_time_seconds",
+            "When the process started, in Unix seconds.",
+        )
+        .expect("a well-formed metric name");
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        start_time_seconds.set(since_epoch.unwrap_or_default().as_secs_f64());
         Self {
             open_fds: int("process_open_fds", "Open file descriptors."),
             max_fds: int("process_max_fds", "Most file descriptors allowed."),
             resident_bytes: int("process_resident_memory_bytes", "Resident memory."),
             threads: int("process_threads", "Threads of the process."),
-            start_time_seconds: Gauge::new(
-                "process_start_time_seconds",
-                "When the process started, in Unix seconds.",
-            )
-            .expect("a well-formed metric name"),
+            start_time_seconds,
             cpu_seconds: cpu_counter(),
         }
     }
@@ -63,6 +69,7 @@ impl Collector for ProcessCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut families = Vec::with_capacity(6);
+        families.extend(self.start_time_seconds.collect());
         if let Ok(entries) = fs::read_dir("/proc/self/fd") {
             // Reading the directory opened one more.
             let open = entries.count().saturating_sub(1);
@@ -85,18 +92,10 @@ impl Collector for ProcessCollector {
             self.threads.set(threads);
             families.extend(self.threads.collect());
         }
-        if let Some(stat) = read("/proc/self/stat").as_deref().and_then(parse_stat) {
+        if let Some(ticks) = read("/proc/self/stat").as_deref().and_then(cpu_ticks) {
             let cpu = cpu_counter();
-            cpu.inc_by(stat.cpu_ticks / TICKS_PER_SECOND);
+            cpu.inc_by(ticks / TICKS_PER_SECOND);
             families.extend(cpu.collect());
-            if let Some(boot) = read("/proc/stat")
-                .as_deref()
-                .and_then(|text| field(text, "btime"))
-            {
-                self.start_time_seconds
-                    .set(seconds(boot) + stat.start_ticks / TICKS_PER_SECOND);
-                families.extend(self.start_time_seconds.collect());
-            }
         }
         families
     }
@@ -104,11 +103,6 @@ impl Collector for ProcessCollector {
 
 fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "seconds stay far below 2^52")]
-fn seconds(value: i64) -> f64 {
-    value as f64
 }
 
 /// The number after `name` at the start of a line.
@@ -134,22 +128,13 @@ fn max_open_files(text: &str) -> Option<i64> {
     }
 }
 
-#[derive(Debug, PartialEq)]
-struct Stat {
-    cpu_ticks: f64,
-    start_ticks: f64,
-}
-
-/// proc(5): utime and stime are fields 14 and 15, starttime is 22. The command
-/// name, field 2, may hold spaces and parentheses; the last `)` ends it.
-fn parse_stat(text: &str) -> Option<Stat> {
+/// proc(5): utime and stime are fields 14 and 15. The command name, field 2, may
+/// hold spaces and parentheses; the last `)` ends it.
+fn cpu_ticks(text: &str) -> Option<f64> {
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
-    Some(Stat {
-        cpu_ticks: number(14)? + number(15)?,
-        start_ticks: number(22)?,
-    })
+    Some(number(14)? + number(15)?)
 }
 
 #[cfg(test)]
@@ -159,15 +144,29 @@ mod tests {
     #[test]
     fn stat_survives_an_odd_command_name() {
         let text = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 120 30 0 0 20 0 4 0 9000 1 2 3";
-        let stat = parse_stat(text).unwrap();
-        assert_eq!(
-            stat,
-            Stat {
-                cpu_ticks: 150.0,
-                start_ticks: 9000.0
-            }
-        );
-        assert_eq!(parse_stat("7 (short) S 1"), None);
+        assert_eq!(cpu_ticks(text), Some(150.0));
+        assert_eq!(cpu_ticks("7 (short) S 1"), None);
+    }
+
+    #[test]
+    fn the_start_is_told_wherever_there_is_a_clock() {
+        let now = || {
+            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+            since_epoch.unwrap().as_secs_f64()
+        };
+        let before = now();
+        let collector = ProcessCollector::new();
+        let after = now();
+        let told = || {
+            let families = collector.collect();
+            let mut families = families.iter();
+            let start = families.find(|family| family.name() == "process_start_time_seconds");
+            start.unwrap().get_metric()[0].get_gauge().value()
+        };
+        let first = told();
+        assert!((before..=after).contains(&first), "{first}");
+        // Whoever counts restarts counts its changes.
+        assert_eq!(told().to_bits(), first.to_bits());
     }
 
     #[test]

@@ -61,8 +61,28 @@ def names(scrapes):
         for name in asked(query):
             count += 1
             holds(name in told or name in recorded, f"{where}: nothing is called {name}")
+    labels(scrapes)
     holds(count >= 55, f"only {count} names were looked up")
     print(f"{len(queries)} queries, {count} names, {len(told)} metrics")
+
+
+LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+def labels(scrapes):
+    """What the tests of the rules are fed has values of labels that the binaries tell."""
+    told = {}
+    for path in scrapes:
+        for name, inner in re.findall(r"^(\w+)\{(.*)\} ", pathlib.Path(path).read_text(), re.M):
+            for label, value in LABEL.findall(inner):
+                told.setdefault((name, label), set()).add(value)
+    for case in load("monitoring/tests.yml")[0]["tests"]:
+        for series in case["input_series"]:
+            name, _, inner = series["series"].partition("{")
+            for label, value in LABEL.findall(inner):
+                known = told.get((name, label))
+                if label in ("status", "reason", "outcome") and known is not None:
+                    holds(value in known, f"{case['name']}: {name} never has {label}={value}: {sorted(known)}")
 
 
 def files():
@@ -76,6 +96,8 @@ def files():
     image()
     compose()
     kubernetes()
+    units()
+    sockets()
     print(f"{len(alerts)} alerts")
 
 
@@ -92,6 +114,13 @@ def image():
     holds(kinds == {"USER", "HEALTHCHECK", "ENTRYPOINT"}, "Dockerfile: USER, HEALTHCHECK and ENTRYPOINT")
     holds(all("root" not in step["value"] and not step["value"].startswith("0") for step in last if step["instruction"] == "USER"), "Dockerfile: runs as root")
     holds(any("deploy/dist" in step["value"] for step in steps if step["instruction"] == "RUN"), "Dockerfile: not built by deploy/dist")
+    # deploy/dist looks for the directory in what it built: where sources have paths
+    # that end alike, it would find it in every binary.
+    sources = {f"/{path.relative_to(ROOT)}" for path in ROOT.glob("*/src/**/*.rs")}
+    for step in steps:
+        if step["instruction"] == "WORKDIR":
+            alike = [path for path in sources if f"{step['value']}/" in path]
+            holds(not alike, f"Dockerfile: WORKDIR {step['value']} is part of every path like {alike[:1]}")
     version = re.search(r'rust-version = "([\d.]+)"', (ROOT / "Cargo.toml").read_text())[1]
     holds(f"rust:{version}-" in parser.content, f"Dockerfile: not the Rust {version} of Cargo.toml")
 
@@ -115,9 +144,58 @@ def compose():
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             if source.startswith(".") and source != "./certs":
-                holds((DEPLOY / "compose" / source).exists(), f"compose: {name}: there is no {source}")
+                path = DEPLOY / "compose" / source
+                holds(path.exists(), f"compose: {name}: there is no {source}")
+                # An editor puts another file in its place, which a mount of the old
+                # one never shows.
+                holds(binary not in ("origin", "edge") or path.is_dir(), f"compose: {name}: {source} is mounted as a file")
     kinds = [name.split("-")[0] for name in services]
     holds((kinds.count("origin"), kinds.count("edge")) == (2, 3), "compose: two origins and three edges")
+
+
+def settings(text):
+    """What a unit says, as (key, value)."""
+    lines = (line.strip() for line in text.splitlines())
+    return [tuple(line.split("=", 1)) for line in lines if "=" in line and not line.startswith("#")]
+
+
+def units():
+    """Services find their files where those who may change them put them."""
+    users = set(re.findall(r"^u (\S+)", (DEPLOY / "systemd/sysusers.conf").read_text(), re.M))
+    directories = {}
+    for line in (DEPLOY / "systemd/tmpfiles.conf").read_text().splitlines():
+        if line.startswith("d "):
+            _, path, mode, _, group = line.split()
+            directories[pathlib.PurePath(path)] = (mode, group)
+    for binary, file in (("origin", "millrace-origin.service"), ("edge", "millrace-edge@.service")):
+        said = settings((DEPLOY / "systemd" / file).read_text())
+        holds(not [value for key, value in said if key == "LoadCredential"], f"{file}: a credential is a copy that nobody reads again")
+        user = dict(said).get("User")
+        holds(user in users, f"{file}: sysusers.conf makes no {user}")
+        variables = dict(value.split("=", 1) for key, value in said if key == "Environment")
+        holds(set(variables) <= flags(binary), f"{file}: no such flag: {set(variables) - flags(binary)}")
+        writable = {value.lstrip("-") for key, value in said if key == "ReadWritePaths"}
+        for name, value in variables.items():
+            if value.startswith("/etc/"):
+                mode, group = directories.get(pathlib.PurePath(value).parent, ("", ""))
+                holds(group == user and mode[-3:-2] == "7", f"{file}: {name}: {user} can't read there")
+                if name == "MILLRACE_KEYS":
+                    where = str(pathlib.PurePath(value).parent)
+                    holds(mode[-2:-1] == "7" and where in writable, f"{file}: the API can't change {value}")
+
+
+SOCKETS = {"origin": {"rtmp", "link", "ops"}, "edge": {"https", "ops", "irc", "ircs"}}
+
+
+def sockets():
+    """A unit for each socket that two processes of a node have in turn."""
+    for binary, wanted in SOCKETS.items():
+        found = set()
+        for path in (DEPLOY / "systemd").glob(f"millrace-{binary}-*.socket"):
+            said = dict(settings(path.read_text()))
+            found.add(said["FileDescriptorName"])
+            holds(said["FileDescriptorName"] in path.name, f"{path.name}: is called {said['FileDescriptorName']}")
+        holds(found == wanted, f"systemd: sockets of {binary}: {found}, wanted {wanted}")
 
 
 def kubernetes():
@@ -149,8 +227,19 @@ def kubernetes():
         volumes = {volume["name"] for volume in spec["volumes"]}
         volumes |= {claim["metadata"]["name"] for claim in entry["spec"].get("volumeClaimTemplates", [])}
         holds(mounts == volumes, f"kubernetes: {name}: mounts {mounts} of volumes {volumes}")
+    for generated in kustomization["configMapGenerator"]:
+        if generated["name"] == "edge":
+            said = dict(literal.split("=", 1) for literal in generated["literals"])
+            holds(said.get("MILLRACE_HTTPS_LISTEN") and "MILLRACE_PLAIN_HTTP_ANYWHERE" not in said, "kubernetes: edges leave TLS to a proxy, which makes all viewers one address")
+            paths = [container["mountPath"] for container in kinds["Deployment", "edge"]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]]
+            for variable in ("MILLRACE_TLS_CERT", "MILLRACE_TLS_KEY"):
+                holds(str(pathlib.PurePath(said.get(variable, "")).parent) in paths, f"kubernetes: {variable} is mounted nowhere")
     for (kind, name), entry in kinds.items():
         if kind == "Service":
+            names = {port["name"] for it in objects if it["kind"] in ("StatefulSet", "Deployment") for port in it["spec"]["template"]["spec"]["containers"][0]["ports"]}
+            for port in entry["spec"]["ports"]:
+                target = port.get("targetPort", port["name"])
+                holds(target in names, f"kubernetes: service {name}: no port {target}")
             pods = [it for it in objects if it["kind"] in ("StatefulSet", "Deployment")]
             labels = [it["spec"]["template"]["metadata"]["labels"] for it in pods]
             holds(any(entry["spec"]["selector"].items() <= of.items() for of in labels), f"kubernetes: service {name} selects nothing")

@@ -49,7 +49,7 @@ pub struct ChatConfig {
     /// Scheme and host of a web page that may chat here beside this edge's own; repeat it for more, * allows all
     #[arg(
         long = "chat-allow-origin",
-        env = "MILLRACE_CHAT_ALLOW_ORIGINS",
+        env = "MILLRACE_CHAT_ALLOW_ORIGIN",
         value_name = "ORIGIN",
         value_delimiter = ','
     )]

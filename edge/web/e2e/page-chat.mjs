@@ -123,13 +123,21 @@ async function isText(pages, writer) {
 
 async function moderates(reader, writer, moderator) {
   await until(moderator, 'the mention is marked', () => [...document.querySelectorAll('.chat-line.spoken-to')].some((line) => line.textContent.includes('@Mia')));
+  // Who only reads comes to a link by the keyboard, too.
+  await reader.focus('#chat-lines');
+  await reader.keyboard.press('ArrowUp');
+  await reader.keyboard.press('Enter');
+  const links = await reader.locator('#chat-menu [role=menuitem]').evaluateAll((items) => items.map(({ href, target, rel }) => [href, target, rel.includes('noopener')]));
+  assert.deepEqual(links, [['https://example.org/a?b=c', '_blank', true]]);
+  await reader.keyboard.press('Escape');
   // By the keyboard: the newest line, its menu, and back.
   await moderator.focus('#chat-lines');
   await moderator.keyboard.press('ArrowUp');
   await moderator.keyboard.press('Enter');
   const choices = await moderator.locator('#chat-menu [role=menuitem]').allTextContents();
-  assert.deepEqual(choices, ['Mention Ann', 'Delete message', 'Time out for 1 minute', 'Time out for 10 minutes', 'Ban Ann']);
+  assert.deepEqual(choices, ['Mention Ann', 'Open https://example.org/a?b=c', 'Delete message', 'Time out for 1 minute', 'Time out for 10 minutes', 'Ban Ann']);
   await shot(moderator, 'menu-390-dark');
+  await moderator.keyboard.press('ArrowDown');
   await moderator.keyboard.press('ArrowDown');
   await moderator.keyboard.press('Enter');
   for (const page of [reader, writer, moderator]) {

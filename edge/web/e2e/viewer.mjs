@@ -97,11 +97,21 @@ async function keyboard(page) {
   assert.equal(await video(() => millrace.video.paused), false, 'space plays');
   await page.keyboard.press('m');
   assert.equal(await video(() => millrace.video.muted), false, 'm turns the sound on');
+  // On the page they scroll, in the player they change the volume.
+  await page.keyboard.press('ArrowDown');
+  assert.equal(await video(() => millrace.video.volume), 1, 'down is the page\'s own');
+  await page.click('#keys-toggle');
+  await page.evaluate(() => document.activeElement.blur());
+  await page.keyboard.press('m');
+  assert.equal(await video(() => millrace.video.muted), false, 'letters can be turned off');
+  await page.focus('#play');
   await page.keyboard.press('ArrowDown');
   await page.keyboard.press('ArrowDown');
   assert.ok(Math.abs((await video(() => millrace.video.volume)) - 0.9) < 0.01, 'down is quieter');
   await page.keyboard.press('ArrowUp');
   assert.ok(Math.abs((await video(() => millrace.video.volume)) - 0.95) < 0.01, 'up is louder');
+  await page.click('#keys-toggle');
+  await page.evaluate(() => document.activeElement.blur());
   await page.keyboard.press('s');
   assert.equal(await page.locator('#figures').isVisible(), false, 's hides the figures');
   await page.keyboard.press('s');

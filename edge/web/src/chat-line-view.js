@@ -4,6 +4,7 @@
 import { mentions, pieces } from './core/chat-text.js';
 import { nameColours } from './core/colour.js';
 
+export const LINK_REL = 'noopener noreferrer nofollow ugc';
 const SVG = 'http://www.w3.org/2000/svg';
 const BADGES = {
   broadcaster: ['Broadcaster', 'M3.5 6.5h9.5v11H3.5zm10.8 3.4 6.2-3.1v10.4l-6.2-3.1z'],
@@ -61,7 +62,8 @@ const NODES = {
     const link = element('a', 'line-link', text);
     link.href = text;
     link.target = '_blank';
-    link.rel = 'noopener noreferrer nofollow ugc';
+    link.rel = LINK_REL;
+    // By keyboard the line's menu opens it.
     link.tabIndex = -1;
     return link;
   },

@@ -1,24 +1,17 @@
-// What can be done with a line, by click or by keyboard: everybody mentions its
-// author, moderators delete, time out and ban. It only says which command is
-// meant.
+// The menu of a line of chat: core/chat-choices.js says what is in it.
 
-import { element } from './chat-line-view.js';
+import { element, LINK_REL } from './chat-line-view.js';
+import { choices } from './core/chat-choices.js';
 
 const byId = (id) => document.getElementById(id);
 
-function choices(line, me) {
-  const found = [];
-  if (me.login !== null) found.push({ label: `Mention ${line.display}`, mention: line.display });
-  // Nobody moderates the broadcaster, or themselves.
-  if (!me.moderates || line.login === me.login || line.badges.includes('broadcaster')) return found;
-  if (line.kind === 'message') found.push({ label: 'Delete message', command: `/delete ${line.id}` });
-  if (line.kind === 'held') found.push({ label: 'Approve message', command: `/approve ${line.target}` }, { label: 'Deny message', command: `/deny ${line.target}` });
-  return [
-    ...found,
-    { label: 'Time out for 1 minute', command: `/timeout ${line.login} 60` },
-    { label: 'Time out for 10 minutes', command: `/timeout ${line.login} 600` },
-    { label: `Ban ${line.display}`, command: `/ban ${line.login}`, grave: true },
-  ];
+function itemOf({ label, open, grave }) {
+  const item = element(open ? 'a' : 'button', grave ? 'chat-choice grave' : 'chat-choice', label);
+  if (open) Object.assign(item, { href: open, target: '_blank', rel: LINK_REL });
+  else item.type = 'button';
+  item.tabIndex = -1;
+  item.setAttribute('role', 'menuitem');
+  return item;
 }
 
 export class ChatMenu {
@@ -51,13 +44,10 @@ export class ChatMenu {
     if (found.length === 0) return false;
     this.#opener = node;
     const items = found.map((choice) => {
-      const item = element('button', choice.grave ? 'chat-choice grave' : 'chat-choice', choice.label);
-      item.type = 'button';
-      item.tabIndex = -1;
-      item.setAttribute('role', 'menuitem');
+      const item = itemOf(choice);
       item.addEventListener('click', () => {
         this.close(true);
-        this.#act(choice);
+        if (!choice.open) this.#act(choice);
       });
       return item;
     });

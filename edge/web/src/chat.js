@@ -6,7 +6,7 @@ import { ChatLog } from './core/chat-log.js';
 import { durationWords, rules } from './core/chat-line.js';
 import { ChatSession, isCommand } from './core/chat-session.js';
 import { readEmotes } from './core/chat-text.js';
-import { credentialOfName, credentialOfToken, kept, readKept, tokenOfHash } from './core/credential.js';
+import { arriving, credentialOfName, kept, tokenOfHash } from './core/credential.js';
 import { ChatList } from './chat-list.js';
 import { ChatMenu } from './chat-menu.js';
 import { badge, paintName } from './chat-line-view.js';
@@ -30,12 +30,8 @@ function put(node, text) {
 // The kept identity, or the one in the page's address, which leaves the address.
 function credential() {
   const token = tokenOfHash(location.hash);
-  if (token !== null) {
-    history.replaceState(null, '', location.pathname + location.search);
-    const given = credentialOfToken(token, Date.now());
-    if (given) store.set('chat', kept(given));
-  }
-  return readKept(store.get('chat'), Date.now());
+  if (token !== null) history.replaceState(null, '', location.pathname + location.search);
+  return arriving(token, store, Date.now());
 }
 
 export class Chat {

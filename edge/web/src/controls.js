@@ -2,6 +2,7 @@
 // element alone, and asks the page for what concerns the live edge.
 
 import { rendition } from './core/format.js';
+import { keyAction } from './core/keys.js';
 import { store } from './store.js';
 
 const HIDE_MS = 3000;
@@ -9,6 +10,11 @@ const HIDE_MS = 3000;
 const NARROW = '(max-width: 40rem)';
 const SEEK_S = 5;
 const VOLUME_STEP = 0.05;
+// Where the list of keys and its switch have no room, the keys don't hold on the whole
+// page either.
+const NO_KEYS = '(hover: none), (max-width: 56rem)';
+// What has keys of its own. On the bar of the past they mean what they mean everywhere.
+const KINDS = [['slider', '.volume'], ['select', 'select'], ['button', 'button, a, summary']];
 const byId = (id) => document.getElementById(id);
 
 export class Controls {
@@ -20,6 +26,7 @@ export class Controls {
   #goChat;
   #hideTimer = null;
   #levels = '';
+  #keys = store.get('keys') !== 'off';
   #hls = null;
 
   constructor({ stage, video, goLive, seekBy, setFast, goChat }) {
@@ -38,6 +45,7 @@ export class Controls {
     this.showFigures((store.get('figures') ?? (matchMedia(NARROW).matches ? 'off' : 'on')) === 'on');
     this.showPlaying();
     this.showVolume();
+    this.#showKeys();
   }
 
   tick(player) {
@@ -99,6 +107,11 @@ export class Controls {
     byId('badge').addEventListener('click', () => this.#goLive());
     byId('figures-toggle').addEventListener('click', () => this.#toggleFigures());
     byId('fast').addEventListener('click', () => this.#toggleFast());
+    byId('keys-toggle').addEventListener('click', () => {
+      this.#keys = !this.#keys;
+      store.set('keys', this.#keys ? 'on' : 'off');
+      this.#showKeys();
+    });
     byId('fullscreen').addEventListener('click', () => this.#toggleFullscreen());
     byId('volume').addEventListener('input', ({ target }) => this.#setVolume(target.value / 100));
     byId('quality').addEventListener('change', ({ target }) => {
@@ -206,33 +219,41 @@ export class Controls {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('select')) return;
-    // Who writes does not steer.
-    if (event.target.closest('.chat')) return;
-    // On a button or a link the space bar keeps its own meaning.
-    if (event.key === ' ' && event.target.matches('button, a, summary')) return;
-    const onSlider = event.target.matches('.volume');
-    // On the bar the keys mean what they mean everywhere; the others of a slider
-    // (home, end, page up and down) stay its own.
-    const volume = this.#video.muted ? 0 : this.#video.volume;
-    const keys = {
-      ' ': () => this.#togglePlay(),
-      k: () => this.#togglePlay(),
-      m: () => this.#toggleMute(),
-      f: () => this.#toggleFullscreen(),
-      s: () => this.#toggleFigures(),
-      d: () => this.#toggleFast(),
-      l: () => this.#goLive(),
-      c: () => this.#goChat(),
-      ArrowUp: () => onSlider || this.#setVolume(volume + VOLUME_STEP),
-      ArrowDown: () => onSlider || this.#setVolume(volume - VOLUME_STEP),
-      ArrowLeft: () => onSlider || this.#seekBy(-SEEK_S),
-      ArrowRight: () => onSlider || this.#seekBy(SEEK_S),
-    };
-    const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!act) return;
-    if (!onSlider) event.preventDefault();
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const { target, key } = event;
+    const action = keyAction(key, {
+      on: KINDS.find(([, selector]) => target.matches(selector))?.[0] ?? null,
+      inside: this.#stage.contains(target) || document.fullscreenElement !== null,
+      writing: target.closest('.chat') !== null,
+      everywhere: this.#keys && !matchMedia(NO_KEYS).matches,
+    });
+    if (action === null) return;
+    event.preventDefault();
     this.#wake();
-    act();
+    this.#actions[action]();
+  }
+
+  #actions = {
+    play: () => this.#togglePlay(),
+    mute: () => this.#toggleMute(),
+    fullscreen: () => this.#toggleFullscreen(),
+    figures: () => this.#toggleFigures(),
+    fast: () => this.#toggleFast(),
+    live: () => this.#goLive(),
+    chat: () => this.#goChat(),
+    louder: () => this.#setVolume(this.#volume + VOLUME_STEP),
+    quieter: () => this.#setVolume(this.#volume - VOLUME_STEP),
+    back: () => this.#seekBy(-SEEK_S),
+    forward: () => this.#seekBy(SEEK_S),
+  };
+
+  get #volume() {
+    return this.#video.muted ? 0 : this.#video.volume;
+  }
+
+  #showKeys() {
+    const toggle = byId('keys-toggle');
+    toggle.setAttribute('aria-pressed', String(this.#keys));
+    toggle.title = this.#keys ? 'Keys steer the player from the whole page' : 'Keys steer the player only while the focus is in it';
   }
 }

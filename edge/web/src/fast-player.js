@@ -2,7 +2,7 @@
 // appended to a Media Source chunk by chunk. The same verbs and the same sample
 // as the player of LL-HLS; it decides nothing but what core/fast.js says.
 
-import { expired, FastPace, jump } from './core/fast.js';
+import { expired, FastPace, isFinal, jump } from './core/fast.js';
 import { readManifest } from './core/manifest.js';
 import { withViewer } from './core/source.js';
 import { ranges, READY, Sampler } from './sampler.js';
@@ -305,7 +305,7 @@ export class FastPlayer {
     while (!signal.aborted) {
       try {
         const response = await fetch(withViewer(`${this.#source.live}${id}/stream.mp4`, this.#source.viewer), { cache: 'no-store', signal });
-        if (response.status === 404) throw new Refused(404);
+        if (isFinal(response.status)) throw new Refused(response.status);
         if (response.ok) {
           this.#failing = null;
           const before = lane.bytes;

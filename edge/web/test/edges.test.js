@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { credentialOfName, credentialOfToken, kept, readKept, tokenOfHash } from '../src/core/credential.js';
+import { arriving, credentialOfName, credentialOfToken, kept, readKept, tokenOfHash } from '../src/core/credential.js';
 import { AGAIN_MS, Edges, LOOK_MS } from '../src/core/edges.js';
 import { viewerId, withViewer } from '../src/core/source.js';
 
@@ -48,6 +48,19 @@ test('credentials: names and tokens are read, garbage is none', () => {
   for (const bad of [null, '', 'a.b.c', 'a.b', jwt({ exp: 2000 }), jwt({ login: 'A B', exp: 2000 }), jwt({ login: 'ann' }), `${token}.x`]) {
     assert.equal(credentialOfToken(bad, nowMs), null, String(bad));
   }
+});
+
+test('credentials: a token in the link holds, also where nothing is kept', () => {
+  const nowMs = 0;
+  const token = jwt({ login: 'ann', exp: 1 });
+  const off = { get: () => null, set: () => {} };
+  assert.equal(arriving(token, off, nowMs).login, 'ann');
+  assert.equal(arriving(null, off, nowMs), null);
+  const held = new Map([['chat', 'Bob']]);
+  const on = { get: (key) => held.get(key) ?? null, set: (key, value) => held.set(key, value) };
+  assert.equal(arriving('no token', on, nowMs).login, 'bob', 'garbage takes nobody\'s place');
+  assert.equal(arriving(token, on, nowMs).login, 'ann');
+  assert.equal(arriving(null, on, nowMs).login, 'ann');
 });
 
 test('credentials: what is kept comes back', () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { expired, FastPace, FORGIVE_MS, jump, MOST_S, STALLS, STALLS_WITHIN_MS, TARGET_S } from '../src/core/fast.js';
+import { expired, FastPace, FORGIVE_MS, isFinal, jump, MOST_S, STALLS, STALLS_WITHIN_MS, TARGET_S } from '../src/core/fast.js';
+import { FastPlayer } from '../src/fast-player.js';
 import { readManifest } from '../src/core/manifest.js';
 import { modeWords } from '../src/core/words.js';
 
@@ -80,6 +81,45 @@ test('what is long played goes', () => {
   assert.equal(expired([], 10, 20), null);
   assert.equal(expired([[100, 130]], 125, 20), null);
   assert.deepEqual(expired([[100, 160]], 155, 20), [100, 135]);
+});
+
+// As much of a browser as a FastPlayer needs to come to its streams.
+function fakeBrowser(answer) {
+  const kept = ['MediaSource', 'fetch', 'URL'].map((name) => [name, globalThis[name]]);
+  const target = () => ({ addEventListener: (_type, listen) => listen() });
+  globalThis.MediaSource = class {
+    static isTypeSupported = () => true;
+    addEventListener = target().addEventListener;
+    addSourceBuffer = () => ({ ...target(), updating: false, addEventListener: () => {} });
+  };
+  globalThis.URL = { createObjectURL: () => 'blob:x', revokeObjectURL: () => {} };
+  globalThis.fetch = async (url) => (String(url).includes('stream.mp4') ? answer() : new Response(MPD));
+  return () => kept.forEach(([name, value]) => (globalThis[name] = value));
+}
+
+test('a stream that is refused for good is told as such, a busy server is asked again', async () => {
+  for (const status of [403, 404, 410]) {
+    let asked = 0;
+    let tell = null;
+    const restore = fakeBrowser(() => {
+      asked += 1;
+      // Once for each of the two tracks.
+      if (asked > 2) tell({ type: 'asked again' });
+      return new Response('', { status });
+    });
+    const video = { src: '', currentTime: 0, buffered: [], addEventListener: () => {}, removeAttribute: () => {}, load: () => {}, play: async () => {} };
+    const told = await new Promise((resolve) => {
+      tell = resolve;
+      const player = new FastPlayer(video, { live: 'http://x/live/demo/', edge: 'http://x', viewer: 'v' }, (event) => {
+        player.unload();
+        resolve(event);
+      });
+      player.load();
+    });
+    restore();
+    assert.deepEqual(told, { type: 'fatal', kind: 'network', status });
+  }
+  assert.deepEqual([200, 429, 500, 503].filter(isFinal), []);
 });
 
 const MPD = `<?xml version="1.0"?>

@@ -38,6 +38,14 @@ export function readKept(text, nowMs) {
 
 export const kept = (credential) => (credential === null ? null : credential.token ?? credential.display);
 
+// Who the reader is when a page opens: by the token in its address, or as `store` kept
+// it. Where storage is off, a token that came along holds for this page.
+export function arriving(token, store, nowMs) {
+  const given = token === null ? null : credentialOfToken(token, nowMs);
+  if (given) store.set('chat', kept(given));
+  return given ?? readKept(store.get('chat'), nowMs);
+}
+
 // A token in the address of a page, behind the `#`, where no server sees it:
 // `#chat=TOKEN`.
 export function tokenOfHash(hash) {

@@ -25,6 +25,10 @@ const LEAST_BUFFER_S = 0.05;
 const JUMP_S = 1.2;
 const LATENCY_SMOOTHING = 0.3;
 
+// Whether an answer to a stream's request is the last word: an expired link (403) stays
+// one, while a full server, or one that finds us too busy (429), may answer later.
+export const isFinal = (status) => status >= 400 && status < 500 && status !== 429;
+
 export class FastPace {
   targetS = TARGET_S;
 
