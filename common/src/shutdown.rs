@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// Exit status after a second signal: the drain was cut short.
@@ -112,6 +113,14 @@ impl Shutdown {
             Err(_) => Err(*self.guards.borrow()),
         }
     }
+
+    /// Drains once `first` is done, both within the deadline.
+    async fn drained_behind(&self, first: impl Future, deadline: Duration) -> Result<(), usize> {
+        let end = Instant::now() + deadline;
+        first.await;
+        self.drain();
+        self.drained(end - Instant::now()).await
+    }
 }
 
 impl Drop for Guard {
@@ -152,8 +161,8 @@ impl Signals {
             .await;
     }
 
-    /// The same, with something to be done between the signal and the drain; not
-    /// where the drain began without one.
+    /// The same, with something to be done between the signal and the drain, of whose
+    /// time it is a part; not where the drain began without a signal.
     pub async fn drain_after(
         mut self,
         shutdown: &Shutdown,
@@ -171,14 +180,12 @@ impl Signals {
             "draining"
         );
         let signalled = name.is_some();
-        let drained = async {
+        let first = async {
             if signalled {
                 first.await;
             }
-            shutdown.drain();
-            shutdown.drained(deadline).await
         };
-        let mut drained = std::pin::pin!(drained);
+        let mut drained = std::pin::pin!(shutdown.drained_behind(first, deadline));
         loop {
             tokio::select! {
                 outcome = drained.as_mut() => {
@@ -233,6 +240,16 @@ mod tests {
         shutdown.drain();
         shutdown.draining().await;
         assert_eq!(shutdown.drained(Duration::from_secs(10)).await, Err(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_before_the_drain_takes_of_its_time() {
+        let shutdown = Shutdown::new();
+        let _held = shutdown.guard();
+        let (began, deadline) = (Instant::now(), Duration::from_secs(10));
+        let first = tokio::time::sleep(deadline / 2);
+        assert_eq!(shutdown.drained_behind(first, deadline).await, Err(1));
+        assert_eq!(began.elapsed(), deadline);
     }
 
     #[test]

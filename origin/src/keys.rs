@@ -11,6 +11,7 @@
 
 mod edit;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -125,6 +126,8 @@ fn hash(key: &str) -> KeyHash {
 #[derive(Debug, Default)]
 struct Keys {
     entries: Vec<(KeyHash, ChannelName)>,
+    /// Which of the entries has a hash: for grants, whose key was offered before.
+    places: HashMap<KeyHash, usize>,
     /// Lines whose key is shorter than [`SAFE_KEY_CHARS`].
     short: Vec<usize>,
 }
@@ -133,7 +136,6 @@ impl Keys {
     /// Every line of a file, or the first wrong one and what is wrong with it.
     fn parse(text: &str) -> Result<Self, (usize, &'static str)> {
         let mut keys = Self::default();
-        let mut seen = std::collections::HashSet::new();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.split('#').next().unwrap_or_default();
             let mut words = line.split_whitespace();
@@ -157,7 +159,7 @@ impl Keys {
                 return Err((number, "a channel is 1 to 32 of a-z, 0-9 and _"));
             };
             let hash = hash(key);
-            if !seen.insert(hash) {
+            if keys.places.insert(hash, keys.entries.len()).is_some() {
                 return Err((number, "this key stands in an earlier line"));
             }
             if key.chars().count() < SAFE_KEY_CHARS {
@@ -178,6 +180,12 @@ impl Keys {
         }
         found.cloned()
     }
+
+    /// The same without looking at all: for who needs not find a key by trying.
+    fn owned(&self, granted: &KeyHash) -> Option<&ChannelName> {
+        let place = self.places.get(granted)?;
+        self.entries.get(*place).map(|(_, channel)| channel)
+    }
 }
 
 /// The keys in force.
@@ -187,7 +195,8 @@ pub struct KeyRing {
     open: bool,
     current: Mutex<Arc<Keys>>,
     files: Files,
-    /// One change of the file at a time.
+    /// One change or reading of the file at a time: what was read before a change
+    /// may not come into force after it.
     editing: Mutex<()>,
     changes: watch::Sender<u64>,
 }
@@ -238,11 +247,12 @@ impl KeyRing {
         self.holds(&grant).then_some(grant)
     }
 
-    /// Whether a grant still holds: its key owns its channel.
+    /// Whether a grant still holds: its key owns its channel. All publishers ask it at
+    /// each change of the file.
     pub fn holds(&self, grant: &Grant) -> bool {
         let keys = self.current.lock().clone();
-        match keys.find(&grant.hash) {
-            Some(channel) => channel == grant.channel,
+        match keys.owned(&grant.hash) {
+            Some(channel) => *channel == grant.channel,
             // A channel's name, or a key that was in the file and opened another.
             None => self.open && hash(grant.channel.as_str()) == grant.hash,
         }
@@ -278,6 +288,7 @@ impl KeyRing {
         let Some(path) = &self.path else {
             return Ok(());
         };
+        let _one_at_a_time = self.editing.lock();
         let keys = self.parsed(&self.read(path)?)?;
         if let Some(first) = keys.short.first() {
             let short = keys.short.len();

@@ -23,7 +23,7 @@ use origin::{
     chat::{ChatApi, ChatConfig, ChatMetrics, Policies, Recorder, Rooms, Store},
     ingest::{self, IngestConfig},
     keys::{KeyRing, KeysConfig},
-    rtmp::{HandOver, HandOverConfig, Handed, RtmpConfig, RtmpMetrics, RtmpServer},
+    rtmp::{HandOver, HandOverConfig, HandedOver, RtmpConfig, RtmpMetrics, RtmpServer},
     webhook::{WebhookConfig, WebhookMetrics, Webhooks},
 };
 use tokio::sync::mpsc;
@@ -165,7 +165,8 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
     // with one line and nothing half alive.
     let (publishes, arriving) = mpsc::channel(PUBLISHES_WAITING);
     let hand_over = HandOver::from_config(&serve.hand_over, &manager).context("--hand-over")?;
-    let handed = Handed::all(&serve.hand_over, &mut inherited, &manager);
+    let handed = HandedOver::from_config(&serve.hand_over, &mut inherited);
+    let mut handed = handed.context("LISTEN_FDS")?;
     let rtmp = RtmpServer::bind(
         &serve.rtmp,
         &mut inherited,
@@ -174,7 +175,7 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
         publishes,
     )
     .await?
-    .handing_over(handed.context("LISTEN_FDS")?, hand_over.clone());
+    .handing_over(handed.publishers(), hand_over.clone());
     let link_listen = serve.link_listen.link_listen;
     let held = inherited.udp("link", link_listen).context("LISTEN_FDS")?;
     let link_port = held.map_or(Port::At(link_listen), Port::Held);
@@ -277,8 +278,10 @@ async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
         ingests.set(vec![own.clone()]);
         tokio::spawn(ingest::tell(own, ingests, directory, shutdown.clone()));
     }
+    let reloads = reloads.run().context("can't listen to SIGHUP")?;
+    handed.arrived(&manager);
     tokio::spawn(ops.run());
-    tokio::spawn(reloads.run().context("can't listen to SIGHUP")?);
+    tokio::spawn(reloads);
     tokio::spawn(link.run(listener, shutdown.clone()));
     tokio::spawn(broadcasts.run(arriving));
     tokio::spawn(rooms.run());

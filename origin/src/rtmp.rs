@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use config::RtmpConfig;
-pub use hand_over::{HandOver, HandOverConfig, Handed};
+pub use hand_over::{HandOver, HandOverConfig, Handed, HandedOver};
 pub use metrics::RtmpMetrics;
 pub use queue::{Closed, EventSender, Events, PUBLISH_QUEUE, QUEUE_BUDGET_BYTES, queue};
 pub use server::{RtmpServer, RtmpServerError};

@@ -253,13 +253,28 @@ impl Actor {
     async fn remember(&mut self, ended: bool) {
         let at = (self.shared.clock)();
         let bookmark = self.current.as_ref().and_then(|it| it.bookmark(at, ended));
-        let page = bookmark.and_then(|mark| {
+        if let Some(mark) = bookmark {
+            self.keep(mark).await;
+        }
+    }
+
+    /// Where it stands is as of its last segment still.
+    async fn remember_offered(&mut self) {
+        let mark = self.shared.journal.lock().get(&self.channel).cloned();
+        if let Some(mark) = mark {
+            let offered = true;
+            self.keep(Bookmark { offered, ..mark }).await;
+        }
+    }
+
+    async fn keep(&mut self, mark: Bookmark) {
+        let page = {
             let mut journal = self.shared.journal.lock();
             let page = journal.set(&self.channel, mark);
             let known = i64::try_from(journal.len()).unwrap_or(i64::MAX);
             self.shared.metrics.journal_channels.set(known);
             page
-        });
+        };
         if let Some(page) = page {
             self.scribe.write(page, &self.shared.metrics).await;
         }

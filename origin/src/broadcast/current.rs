@@ -88,7 +88,7 @@ impl Current {
             handover: None,
             broadcast: Some(Arc::new(broadcast)),
             offered: false,
-            restored: true,
+            restored: mark.offered,
             held: Counted::none(&metrics.window_bytes),
             discontinuity_sequence: mark.discontinuity_sequence,
             newest: mark.msn,
@@ -192,6 +192,7 @@ impl Current {
             at,
             program_time: self.program_time.unwrap_or(at),
             ended,
+            offered: self.is_known(),
             plan: broadcast.plan,
             tracks: broadcast.tracks.iter().map(mark).collect(),
         })

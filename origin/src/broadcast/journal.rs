@@ -37,6 +37,8 @@ pub struct Bookmark {
     /// Programme time of the first track's newest segment.
     pub program_time: UnixMs,
     pub ended: bool,
+    /// Edges were told of it, and who listens to webhooks.
+    pub offered: bool,
     pub plan: Plan,
     pub tracks: Vec<TrackBookmark>,
 }
@@ -204,10 +206,17 @@ struct Stored {
     at_unix_ms: u64,
     program_time_unix_ms: u64,
     ended: bool,
+    /// Of a page that does not say nothing is told twice.
+    #[serde(default = "yes")]
+    offered: bool,
     target_duration_s: u32,
     part_hold_back_ms: u32,
     window_ms: u32,
     tracks: Vec<StoredTrack>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -236,6 +245,7 @@ impl From<&Bookmark> for Stored {
             at_unix_ms: mark.at.0,
             program_time_unix_ms: mark.program_time.0,
             ended: mark.ended,
+            offered: mark.offered,
             target_duration_s: mark.plan.target_duration_s,
             part_hold_back_ms: mark.plan.part_hold_back_ms,
             window_ms: mark.plan.window_ms,
@@ -276,6 +286,7 @@ impl TryFrom<Stored> for Bookmark {
             at: UnixMs(stored.at_unix_ms),
             program_time: UnixMs(stored.program_time_unix_ms),
             ended: stored.ended,
+            offered: stored.offered,
             plan: Plan {
                 target_duration_s: stored.target_duration_s,
                 part_hold_back_ms: stored.part_hold_back_ms,
@@ -327,6 +338,7 @@ mod tests {
             at: UnixMs(msn),
             program_time: UnixMs(msn + 1),
             ended: false,
+            offered: true,
             plan: Plan {
                 target_duration_s: 3,
                 part_hold_back_ms: 1_200,

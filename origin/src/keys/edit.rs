@@ -263,4 +263,24 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(text(&dir).ends_with(" demo\n"));
     }
+
+    /// Else a reading that began before a key was revoked would bring it back.
+    #[test]
+    fn nothing_is_changed_while_the_file_is_being_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = ring(&dir, &format!("{KEY} news\n"));
+        let path = dir.path().join("keys");
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let reading = ring.clone();
+        let reading = std::thread::spawn(move || reading.reload());
+        // Returns when the reader is there: it is in the midst of reading now.
+        let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        assert!(ring.editing.try_lock().is_none());
+        file.write_all(b"").unwrap();
+        drop(file);
+        reading.join().unwrap().unwrap();
+        assert!(ring.list().is_empty() && ring.editing.try_lock().is_some());
+    }
 }

@@ -3,14 +3,14 @@
 //!
 //! In the old process: connections that publish, each of which leaves at its next
 //! keyframe; its socket goes to the service manager, what the next process must
-//! know beside it into a file. In the new one: both again, as [`Handed`]. Media
+//! know beside it into a file. In the new one: both again, as [`HandedOver`]. Media
 //! that a publisher sends meanwhile waits in the socket. Invariants: an epoch
 //! ends behind a frame and the next begins with a keyframe, none is missing
 //! between; a stream key is never written.
 
 use std::{
     fs, io,
-    os::fd::BorrowedFd,
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpStream,
     sync::watch,
+    task::spawn_blocking,
     time::{Instant, timeout},
 };
 use tracing::warn;
@@ -126,7 +127,11 @@ impl HandOver {
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         let path = self.dir.join(&name);
         tokio::fs::write(&path, serde_json::to_vec(place)?).await?;
-        self.manager.keep(&name, socket)
+        let (manager, socket) = (self.manager.clone(), socket.try_clone_to_owned()?);
+        // The manager may be slow to take it, and others' last frames are under way.
+        spawn_blocking(move || manager.keep(&name, socket.as_fd()))
+            .await
+            .map_err(io::Error::other)?
     }
 }
 
@@ -211,39 +216,65 @@ pub struct Handed {
     pub(super) place: Place,
 }
 
-impl Handed {
-    /// All publishers that were handed over. One of which the half is missing is
-    /// closed. Needs a tokio runtime.
+/// All publishers of the process before this one. Until [`Self::arrived`] the manager
+/// keeps their sockets and the directory their places: a process that does not get
+/// so far leaves them to the next.
+#[derive(Debug)]
+pub struct HandedOver {
+    dir: Option<PathBuf>,
+    names: Vec<String>,
+    publishers: Vec<Handed>,
+}
+
+impl HandedOver {
+    /// What the manager passed and the old process wrote. A publisher of which the half
+    /// is missing is closed. Needs a tokio runtime.
     ///
     /// # Errors
     /// The manager passed something under a publisher's name that is none.
-    pub fn all(
-        config: &HandOverConfig,
-        inherited: &mut Inherited,
-        manager: &Manager,
-    ) -> io::Result<Vec<Self>> {
-        let mut handed = Vec::new();
+    pub fn from_config(config: &HandOverConfig, inherited: &mut Inherited) -> io::Result<Self> {
+        let mut all = Self {
+            dir: config.hand_over.clone(),
+            names: Vec::new(),
+            publishers: Vec::new(),
+        };
         while let Some((name, stream)) = inherited.connection(PREFIX)? {
-            // It has passed its own on, and would keep it open after our end.
-            manager.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
-            let Some(dir) = &config.hand_over else {
-                continue;
-            };
+            all.take(name, stream)?;
+        }
+        Ok(all)
+    }
+
+    pub(super) fn take(&mut self, name: String, stream: std::net::TcpStream) -> io::Result<()> {
+        if let Some(dir) = &self.dir {
             match read(&dir.join(&name)) {
                 Ok(place) => {
                     stream.set_nonblocking(true)?;
                     let stream = TcpStream::from_std(stream)?;
-                    handed.push(Self { stream, place });
+                    self.publishers.push(Handed { stream, place });
                 }
                 Err(error) => {
                     warn!(name, %error, "a publisher's place is lost; it has to come again")
                 }
             }
         }
-        if let Some(dir) = &config.hand_over {
+        self.names.push(name);
+        Ok(())
+    }
+
+    pub fn publishers(&mut self) -> Vec<Handed> {
+        std::mem::take(&mut self.publishers)
+    }
+
+    /// From now on they are this process's: nothing that can fail stands before it, and
+    /// none of them was read from yet.
+    pub fn arrived(self, manager: &Manager) {
+        for name in self.names {
+            // It has passed its own on, and would keep it open after our end.
+            manager.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+        }
+        if let Some(dir) = &self.dir {
             forget(dir);
         }
-        Ok(handed)
     }
 }
 

@@ -9,9 +9,7 @@ use common::{
     names::ChannelName,
 };
 
-use super::{
-    Answer, Entry, Identity, Joined, MAX_OUT_BYTES, Replies, Session, Stage, with_tag,
-};
+use super::{Answer, Entry, Identity, Joined, MAX_OUT_BYTES, Replies, Session, Stage, with_tag};
 use crate::chat::{
     form::Tagging,
     metrics::Broken,

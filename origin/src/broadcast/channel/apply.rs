@@ -105,7 +105,7 @@ impl Actor {
                     .map(|track| track.add_init(id, bytes)),
                 Output::Record { track, record } => self.record(track, record).await,
                 Output::Complete { track, .. } => self.complete(track),
-                Output::Ready => self.offer(),
+                Output::Ready => self.offer().await,
                 Output::NewBroadcast(why) => {
                     info!(%why, "the broadcast ends and the next one begins");
                     self.succeed().await;
@@ -162,7 +162,7 @@ impl Actor {
         // Edges have listed media of it already, and whose viewers wait for more;
         // one that has none waits for a hold-back by itself (H2).
         if current.restored {
-            self.offer()?;
+            self.offer().await?;
         }
         Ok(())
     }
@@ -175,16 +175,20 @@ impl Actor {
     }
 
     /// PART-HOLD-BACK of media exists: playlists are offered from now on (H2).
-    fn offer(&mut self) -> Result<(), ApplyError> {
+    async fn offer(&mut self) -> Result<(), ApplyError> {
         let current = self.current.as_mut().ok_or(ApplyError::NoBroadcast)?;
-        if let Some(broadcast) = current.broadcast.as_ref().filter(|_| !current.offered) {
-            self.shown.live(broadcast, current.epoch);
-            current.offered = true;
-            // Its beginning was told by the process that began it.
-            if !current.restored {
-                let id = current.id;
-                self.tell_hooks(Occasion::Start, id);
-            }
+        let Some(broadcast) = current.broadcast.clone().filter(|_| !current.offered) else {
+            return Ok(());
+        };
+        let (id, epoch, told) = (current.id, current.epoch, current.restored);
+        current.offered = true;
+        // Its beginning is told once: by the process that offers it first.
+        if !told {
+            self.remember_offered().await;
+        }
+        self.shown.live(&broadcast, epoch);
+        if !told {
+            self.tell_hooks(Occasion::Start, id);
         }
         Ok(())
     }

@@ -71,6 +71,31 @@ async fn a_broadcast_goes_on_over_a_restart_without_a_word() {
     origin.drain().await;
 }
 
+/// The process that was killed had not come so far.
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_that_was_not_offered_before_a_restart_begins_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut origin = Origin::with(Some(dir.path()));
+    let mut encoder = origin.publish().await;
+    encoder.until_ms(1_900).await;
+    assert!(
+        dir.path().join("demo.json").exists(),
+        "its numbers are taken"
+    );
+    assert_eq!(origin.heard.ids(), [""; 0]);
+    origin.kill().await;
+    drop(encoder);
+    let mut origin = Origin::with(Some(dir.path()));
+    let mut encoder = origin.publish().await;
+    encoder.seconds(6).await;
+    let broadcast = origin.offered().id;
+    assert_eq!(origin.heard.ids(), [id(broadcast, "start")]);
+    encoder.stop().await;
+    pass(11).await;
+    assert_eq!(origin.heard.ids(), [id(broadcast, "end")]);
+    origin.drain().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_operator_ends_a_broadcast_without_grace() {
     let mut origin = Origin::start();

@@ -37,7 +37,8 @@ impl Clue {
         let viewers = self.readers;
         let body = Body::Notice(Notice::new(NoticeId::HostOn, format!("Now hosting {to}.")));
         let event = self.event(deed.now, deed.id, body);
-        let text = format!("You are raiding {to} with {viewers} viewers.");
+        let plural = if viewers == 1 { "" } else { "s" };
+        let text = format!("You are raiding {to} with {viewers} viewer{plural}.");
         Decision {
             verdict: Verdict::Raids {
                 notice: Notice::new(NoticeId::RaidSuccess, text),

@@ -2,10 +2,10 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use common::service::Manager;
+use common::service::{Inherited, Manager};
 use tokio::net::TcpListener;
 
-use super::super::hand_over::{HandOver, HandOverConfig, Place};
+use super::super::hand_over::{HandOver, HandOverConfig, HandedOver, Place};
 use super::*;
 
 const HEADER: &[u8] = &[0x17, 0, 0, 0, 0, 1];
@@ -66,12 +66,13 @@ fn sent(frames: &[(u32, &'static [u8])]) -> Vec<(u32, Bytes)> {
 #[tokio::test]
 async fn a_publisher_goes_over_at_its_keyframe_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let told = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    let heard = UnixDatagram::bind(dir.path().join("notify")).unwrap();
     let manager = Manager::at(dir.path().join("notify").to_str().unwrap());
+    let manager = Arc::new(manager.unwrap());
     let places = HandOverConfig {
         hand_over: Some(dir.path().join("places")),
     };
-    let hand_over = HandOver::from_config(&places, &Arc::new(manager.unwrap())).unwrap();
+    let hand_over = HandOver::from_config(&places, &manager).unwrap();
     let hand_over = hand_over.unwrap();
     let mut old = process(Some(hand_over.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -104,11 +105,30 @@ async fn a_publisher_goes_over_at_its_keyframe_and_loses_nothing() {
     assert!(leaving.await.unwrap());
     running.await.unwrap();
     let mut buffer = [0; 128];
-    let count = told.recv(&mut buffer).unwrap();
+    let count = heard.recv(&mut buffer).unwrap();
     let told = std::str::from_utf8(&buffer[..count]).unwrap();
     let name = told.strip_prefix("FDSTORE=1\nFDNAME=").unwrap();
     let file = std::fs::read(dir.path().join("places").join(name)).unwrap();
     assert!(!String::from_utf8_lossy(&file).contains(KEY));
+
+    // A process that ends before it serves leaves the publisher to the next.
+    for ends_early in [true, false] {
+        let mut handed = HandedOver::from_config(&places, &mut Inherited::none()).unwrap();
+        handed
+            .take(name.to_owned(), kept.try_clone().unwrap())
+            .unwrap();
+        let publishers = handed.publishers();
+        assert_eq!(publishers.len(), 1);
+        assert_eq!(publishers[0].place.channel().unwrap().as_str(), "news");
+        if !ends_early {
+            handed.arrived(&manager);
+        }
+        assert_eq!(dir.path().join("places").join(name).exists(), ends_early);
+    }
+    let mut buffer = [0; 128];
+    let count = heard.recv(&mut buffer).unwrap();
+    let removed = format!("FDSTOREREMOVE=1\nFDNAME={name}");
+    assert_eq!(&buffer[..count], removed.as_bytes());
     let place: Place = serde_json::from_slice(&file).unwrap();
 
     let mut new = process(None);

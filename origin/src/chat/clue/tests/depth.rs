@@ -511,7 +511,12 @@ fn a_raid_leaves_one_room_and_arrives_in_another() {
     };
     assert_eq!((to.as_str(), *viewers), ("other", 42));
     assert!(matches!(&raid.events[0].body, Body::Notice(notice) if notice.id == NoticeId::HostOn));
-    rig.command(&max, "/raid other");
+    rig.clue.watched_by(1);
+    let alone = rig.command(&max, "/raid other");
+    let Verdict::Raids { notice, .. } = &alone.verdict else {
+        panic!("{alone:?}")
+    };
+    assert_eq!(notice.text, "You are raiding other with 1 viewer.");
     assert_eq!(
         refusal(&rig.command(&max, "/raid other")),
         "raid_error_already_raiding"
