@@ -161,7 +161,7 @@ mod tests {
             let families = collector.collect();
             let mut families = families.iter();
             let start = families.find(|family| family.name() == "process_start_time_seconds");
-            start.unwrap().get_metric()[0].get_gauge().value()
+            start.unwrap().get_metric()[0].get_gauge().get_value()
         };
         let first = told();
         assert!((before..=after).contains(&first), "{first}");

@@ -14,7 +14,7 @@ use common::{
     live::{Broadcast, Place, Segment, SegmentEnd, SegmentState, TrackWindow},
     names::{Msn, TrackName},
 };
-use moka::{future::Cache, policy::EvictionPolicy};
+use moka::{Expiry, future::Cache, policy::EvictionPolicy};
 use tokio::time::timeout;
 
 use super::{
@@ -46,6 +46,24 @@ pub type Kept = (Bytes, Instant);
 pub(super) struct Stored {
     pub(super) fetched: Fetched,
     since: Instant,
+    kept_for: Duration,
+}
+
+/// How long a segment of a broadcast may be asked for after it has left the window:
+/// as long as it can be listed, and what bytes outlive their listing by.
+fn kept_for(broadcast: &Broadcast) -> Duration {
+    let plan = &broadcast.plan;
+    let ms = u64::from(plan.window_ms) + u64::from(plan.parts_listed_ms());
+    Duration::from_millis(ms)
+}
+
+/// What no playlist lists any more makes room before the budget says so.
+struct Unlisted;
+
+impl Expiry<Key, Arc<Stored>> for Unlisted {
+    fn expire_after_create(&self, _: &Key, stored: &Arc<Stored>, _: Instant) -> Option<Duration> {
+        Some(stored.kept_for)
+    }
 }
 
 /// See the module's text.
@@ -83,6 +101,7 @@ impl Past {
             segments: Cache::builder()
                 .max_capacity(budget_bytes)
                 .weigher(weigh)
+                .expire_after(Unlisted)
                 // The newest is what viewers go back to. To keep what was asked for
                 // often would be to turn it away.
                 .eviction_policy(EvictionPolicy::lru())
@@ -128,7 +147,8 @@ impl Shared {
             wanted::Place::Joined(outcome) => outcome,
             wanted::Place::First(outcome, errand) => {
                 let told = told(broadcast, track, msn);
-                tokio::spawn(self.clone().run_errand(errand, told));
+                let kept_for = kept_for(broadcast);
+                tokio::spawn(self.clone().run_errand(errand, told, kept_for));
                 outcome
             }
             wanted::Place::None => {
@@ -143,7 +163,12 @@ impl Shared {
         found.unwrap_or(Err(Unavailable::Disconnected))
     }
 
-    async fn run_errand(self: Arc<Self>, errand: Errand, told: Option<SegmentEnd>) {
+    async fn run_errand(
+        self: Arc<Self>,
+        errand: Errand,
+        told: Option<SegmentEnd>,
+        kept_for: Duration,
+    ) {
         // It may have come between its asker's look into the cache and its place.
         if let Some(stored) = self.past.segments.get(&errand.key).await {
             return errand.done(Ok(stored));
@@ -151,7 +176,15 @@ impl Shared {
         let Some(found) = self.fetch_counted(&errand, told).await else {
             return;
         };
-        let (key, found) = (errand.key.clone(), found.map(Arc::new));
+        let since = Instant::now();
+        let stored = |fetched| {
+            Arc::new(Stored {
+                fetched,
+                since,
+                kept_for,
+            })
+        };
+        let (key, found) = (errand.key.clone(), found.map(stored));
         match &found {
             Ok(stored) => {
                 self.past.segments.insert(key, stored.clone()).await;
@@ -165,7 +198,7 @@ impl Shared {
     /// Moves what is older than `age_ms` from the window to the cache. At no moment
     /// is it in neither.
     pub(super) async fn keep_past(&self, broadcast: &Broadcast, track: &TrackWindow, age_ms: u32) {
-        let window = &track.window;
+        let (window, kept_for) = (&track.window, kept_for(broadcast));
         for aged in window.aged(age_ms) {
             let since = window.segment_since(aged.msn).unwrap_or_else(Instant::now);
             let (channel, name) = (broadcast.channel.clone(), track.track.name);
@@ -177,7 +210,11 @@ impl Shared {
             let Some((head, sum)) = found else { continue };
             let bytes = joined(&aged.parts);
             let fetched = Fetched { head, bytes, sum };
-            let stored = Arc::new(Stored { fetched, since });
+            let stored = Arc::new(Stored {
+                fetched,
+                since,
+                kept_for,
+            });
             self.past.segments.insert(key, stored).await;
             window.let_go(aged.msn, Place::Elsewhere);
         }
@@ -196,7 +233,7 @@ impl Shared {
         &self,
         errand: &Errand,
         told: Option<SegmentEnd>,
-    ) -> Option<Result<Stored, Unavailable>> {
+    ) -> Option<Result<Fetched, Unavailable>> {
         let (channel, broadcast, track, msn) = errand.key.clone();
         let paths = self.paths(&channel, broadcast);
         let fetch = Fetch {
@@ -223,7 +260,7 @@ impl Shared {
         session: &Session,
         fetch: Fetch,
         told: Option<SegmentEnd>,
-    ) -> Result<Stored, Unavailable> {
+    ) -> Result<Fetched, Unavailable> {
         let outcome = timeout(FETCH_DEADLINE, fetched(session, fetch, told))
             .await
             .unwrap_or(Err(FetchError::Late));
@@ -284,7 +321,7 @@ async fn fetched(
     session: &Session,
     fetch: Fetch,
     told: Option<SegmentEnd>,
-) -> Result<Stored, FetchError> {
+) -> Result<Fetched, FetchError> {
     let msn = fetch.msn;
     let (writer, mut reader) = session.request(&Message::Fetch(fetch)).await?;
     writer.finish();
@@ -314,12 +351,54 @@ async fn fetched(
                     return Err(FetchError::Mismatch);
                 }
                 let bytes = all.freeze();
-                let fetched = Fetched { head, bytes, sum };
-                let since = Instant::now();
-                return Ok(Stored { fetched, since });
+                return Ok(Fetched { head, bytes, sum });
             }
             Message::Error(refusal) => return Err(FetchError::Refused(refusal.code)),
             _ => return Err(FetchError::Mismatch),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{
+        live::{SegmentFlags, SegmentHead, UnixMs},
+        media::Ticks,
+        names::{Epoch, InitId},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_no_playlist_lists_any_more_leaves_the_cache() {
+        let past = Past::new(1 << 20);
+        let bytes = Bytes::from_static(&[7; 1_000]);
+        let head = SegmentHead {
+            epoch: Epoch(7),
+            msn: Msn(1),
+            init: InitId(0),
+            dts: Ticks(0),
+            program_time: UnixMs(0),
+            discontinuity_sequence: 0,
+            flags: SegmentFlags::default(),
+        };
+        let sum = SegmentEnd {
+            chunks: 1,
+            bytes: 1_000,
+            crc32c: crc32c::crc32c(&bytes),
+        };
+        for (msn, kept_for) in [(1, Duration::ZERO), (2, Duration::from_secs(3_600))] {
+            let bytes = bytes.clone();
+            let stored = Arc::new(Stored {
+                fetched: Fetched { head, bytes, sum },
+                since: Instant::now(),
+                kept_for,
+            });
+            let channel = ChannelName::parse("demo").unwrap();
+            let key = (channel, BroadcastId(7), TrackName::video(0), Msn(msn));
+            past.segments.insert(key, stored).await;
+        }
+        past.segments.run_pending_tasks().await;
+        assert_eq!(past.bytes(), 1_000 + u64::from(OVERHEAD_BYTES));
     }
 }
