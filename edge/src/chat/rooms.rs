@@ -507,9 +507,9 @@ mod tests {
     /// One timer a room: whoever waits is woken, and looks.
     #[tokio::test(start_paused = true)]
     async fn a_home_that_is_not_heard_in_time_wakes_who_waits_for_it() {
-        let rooms = Rooms::default();
+        let rooms = rooms();
         for (name, heard) in [("demo", false), ("other", true)] {
-            let (room, _) = rooms.open(&room(name)).unwrap();
+            let (room, _) = rooms.open(&room(name), None).unwrap();
             let wakes = Arc::new(Wakes::default());
             let mailbox = Arc::new(Mailbox::default());
             mailbox.register(&wakes.clone().into());
