@@ -364,7 +364,7 @@ mod tests {
     use common::{
         live::{SegmentFlags, SegmentHead, UnixMs},
         media::Ticks,
-        names::{Epoch, InitId},
+        names::{BroadcastId, ChannelName, Epoch, InitId},
     };
 
     use super::*;

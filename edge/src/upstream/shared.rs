@@ -53,7 +53,7 @@ pub(super) struct Shared {
     channels: Mutex<HashMap<ChannelName, ChannelHandle>>,
     pub(super) tracks: Mutex<HashMap<TrackKey, TrackHandle>>,
     /// Broadcasts that were replaced, until their media need no longer be read.
-    retired: Mutex<Vec<(Instant, Arc<Broadcast>)>>,
+    pub(super) retired: Mutex<Vec<(Instant, Arc<Broadcast>)>>,
     pub(super) past: Past,
     pub(super) windows: WindowBudget,
 }
