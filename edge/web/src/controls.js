@@ -10,9 +10,8 @@ const HIDE_MS = 3000;
 const NARROW = '(max-width: 40rem)';
 const SEEK_S = 5;
 const VOLUME_STEP = 0.05;
-// Where the list of keys and its switch have no room, the keys don't hold on the whole
-// page either.
-const NO_KEYS = '(hover: none), (max-width: 56rem)';
+// Where the switch of the keys is not shown, they don't hold on the whole page either.
+const NO_KEYS = '(hover: none)';
 // What has keys of its own. On the bar of the past they mean what they mean everywhere.
 const KINDS = [['slider', '.volume'], ['select', 'select'], ['button', 'button, a, summary']];
 const byId = (id) => document.getElementById(id);
