@@ -396,9 +396,9 @@ mod tests {
             });
             let channel = ChannelName::parse("demo").unwrap();
             let key = (channel, BroadcastId(7), TrackName::video(0), Msn(msn));
-            past.segments.insert(key, stored).await;
+            past.segments.insert(key.clone(), stored).await;
+            let kept = past.segments.get(&key).await.is_some();
+            assert_eq!(kept, !kept_for.is_zero(), "{msn}");
         }
-        past.segments.run_pending_tasks().await;
-        assert_eq!(past.bytes(), 1_000 + u64::from(OVERHEAD_BYTES));
     }
 }

@@ -77,18 +77,21 @@ async fn a_broadcast_that_was_not_offered_before_a_restart_begins_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut origin = Origin::with(Some(dir.path()));
     let mut encoder = origin.publish().await;
-    encoder.until_ms(1_900).await;
-    assert!(
-        dir.path().join("demo.json").exists(),
-        "its numbers are taken"
-    );
-    assert_eq!(origin.heard.ids(), [""; 0]);
+    encoder.seconds(6).await;
+    let broadcast = origin.offered().id;
+    assert_eq!(origin.heard.ids(), [id(broadcast, "start")]);
     origin.kill().await;
     drop(encoder);
+    // As its page was between its first segment and the first playlist.
+    let page = dir.path().join("demo.json");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let before = text.replace(r#""offered":true"#, r#""offered":false"#);
+    assert_ne!(before, text);
+    std::fs::write(&page, before).unwrap();
     let mut origin = Origin::with(Some(dir.path()));
     let mut encoder = origin.publish().await;
     encoder.seconds(6).await;
-    let broadcast = origin.offered().id;
+    assert_eq!(origin.offered().id, broadcast);
     assert_eq!(origin.heard.ids(), [id(broadcast, "start")]);
     encoder.stop().await;
     pass(11).await;
