@@ -254,8 +254,8 @@ fn slow_mode_holds_in_the_next_life() {
         Verdict::Refused(notice) => {
             assert_eq!(notice.id, NoticeId::MsgSlowMode);
             let digits = |c: char| !c.is_ascii_digit();
-            let words = notice.text.split(digits).filter(|word| !word.is_empty());
-            words.last().unwrap().parse::<u64>().unwrap()
+            let mut words = notice.text.split(digits).filter(|word| !word.is_empty());
+            words.next_back().unwrap().parse::<u64>().unwrap()
         }
         other => panic!("{other:?}"),
     };
