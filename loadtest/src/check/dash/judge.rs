@@ -280,15 +280,21 @@ fn streamed(fetched: &Fetched, slack_us: i64, v: &mut Verdicts) {
         format!("{kind} {number}: first byte after {} ms", waited_us / 1_000)
     });
     // What is left of it when it is asked for comes as it is made: neither all
-    // at once nor only at the end.
+    // at once nor only at the end. We may have learnt of it late, so that its first
+    // chunks come together; with less than a second left too little would follow.
     let end_us = segment.start_us + segment.duration_us;
     let left_us = end_us - fetched.asked_us;
-    if !fetched.late && left_us > 500_000 {
+    let (least_left_us, least_pieces) = if fetched.late {
+        (1_000_000, 2)
+    } else {
+        (500_000, 3)
+    };
+    if left_us > least_left_us {
         let spread_us = last - first;
         let pieces = fetched.arrivals_us.len();
         v.hold(
             "D7",
-            pieces > 2 && spread_us * 2 > left_us - slack_us,
+            pieces >= least_pieces && spread_us * 2 > left_us - slack_us,
             || {
                 format!(
                     "{kind} {number}: {pieces} pieces over {} ms, {} ms were left of it",
@@ -489,6 +495,16 @@ mod tests {
         );
         assert_eq!(
             plant(|seen| seen.segments[0].arrivals_us.truncate(3)),
+            ["D7"]
+        );
+        // Learnt of late, but it comes all at once long before it can be whole.
+        assert_eq!(plant(|seen| seen.segments[0].late = true), [""; 0]);
+        assert_eq!(
+            plant(|seen| {
+                let late = &mut seen.segments[0];
+                late.late = true;
+                late.arrivals_us.truncate(3);
+            }),
             ["D7"]
         );
         assert_eq!(plant(|seen| seen.futures[0].0 = 200), ["D7"]);
