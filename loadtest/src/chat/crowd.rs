@@ -3,25 +3,22 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, ErrorKind},
-    net::{IpAddr, SocketAddr},
+    io::ErrorKind,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::TryRecvError,
     },
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
-use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream};
-use socket2::{Domain, Protocol, Socket, Type};
+use anyhow::Result;
+use mio::{Events, Poll, event::Event};
 
 use super::{
     ChatArgs, Tokens,
     ledger::Ledger,
     mark::Mark,
-    member::{Member, Name, Stage, Told},
+    member::{Member, Stage, Told},
     process::Looks,
     report::Part,
     seen::Turns,
@@ -30,8 +27,7 @@ use super::{
 };
 use crate::{arrivals::Arrivals, clock, figures::Latency, share::Share};
 
-/// Connections that are being made at once: fewer than a server's backlog.
-const MAX_ARRIVING: u32 = 256;
+mod entrance;
 
 /// What one read takes: hundreds of messages, of a reader that fell behind.
 const READ_BYTES: usize = 64 * 1024;
@@ -41,9 +37,6 @@ const EVENTS: usize = 1024;
 
 /// How often the loop looks at its clock at least.
 const TICK: Duration = Duration::from_millis(5);
-
-/// Linux' EINPROGRESS: a socket that is being connected.
-const IN_PROGRESS: i32 = 115;
 
 /// How far the crowd is, for who looks on.
 #[derive(Debug, Default)]
@@ -202,112 +195,6 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Waits for the other processes; when all go on, Unix time.
-    fn meet(&mut self) -> Result<i64> {
-        let Some(gate) = self.share.gate() else {
-            return Ok(clock::unix_us());
-        };
-        let start_us = loop {
-            match gate.try_recv() {
-                Ok(start_us) => break start_us,
-                Err(TryRecvError::Empty) => self.turn(TICK)?,
-                Err(TryRecvError::Disconnected) => bail!("the first process is gone"),
-            }
-        };
-        loop {
-            let left_us = start_us.saturating_sub(clock::unix_us());
-            match u64::try_from(left_us) {
-                Ok(left_us) if left_us > 0 => {
-                    self.turn(Duration::from_micros(left_us).min(TICK))?;
-                }
-                _ => return Ok(start_us),
-            }
-        }
-    }
-
-    /// Connects everybody and signs them in; how long that took.
-    fn arrive(&mut self) -> Result<Duration> {
-        std::thread::sleep(self.share.lead());
-        self.began = Instant::now();
-        let ramp = self.arrivals.length();
-        let total = u32::try_from(self.mine.len())?;
-        let mut next = 0;
-        loop {
-            let passed = self.began.elapsed();
-            while let Some(index) = self.mine.get(next).copied()
-                && self.arrivals.due(index) <= passed
-                && self.arriving < MAX_ARRIVING
-            {
-                self.connect(index as usize)?;
-                next += 1;
-            }
-            let settled = self.signed_in + self.gone_count();
-            let all = next == self.mine.len() && settled >= total;
-            if all || passed > ramp + self.args.patience() {
-                return Ok(self.began.elapsed());
-            }
-            self.turn(TICK)?;
-        }
-    }
-
-    fn gone_count(&self) -> u32 {
-        let count: u64 = self.gone.values().sum();
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    fn connect(&mut self, index: usize) -> Result<()> {
-        let from = match self.args.from.len() {
-            0 => None,
-            count => self.args.from.get(index % count).copied(),
-        };
-        let Some(member) = self.members.get_mut(index) else {
-            return Ok(());
-        };
-        let Some(server) = self.servers.get(member.server) else {
-            return Ok(());
-        };
-        match open(server.address, from) {
-            Ok(mut stream) => {
-                let both = Interest::READABLE | Interest::WRITABLE;
-                self.poll.registry().register(&mut stream, Token(index), both)?;
-                member.stream = Some(stream);
-                self.arriving += 1;
-                Ok(())
-            }
-            // Descriptors or ports ran out: nothing of this run would mean anything.
-            Err(error) => Err(error).with_context(|| {
-                format!("connection {index} to {server}: raise `ulimit -n`, or give more addresses to --from")
-            }),
-        }
-    }
-
-    /// Everybody joins at once; how long it took until all were in.
-    fn join(&mut self) -> Result<Duration> {
-        let began = Instant::now();
-        for index in 0..self.members.len() {
-            if let (Some(member), servers) = (self.members.get_mut(index), &self.servers)
-                && member.stage == Stage::SignedIn
-                && let Some(server) = servers.get(member.server)
-                && let Some(room) = self.rooms.get(member.room)
-            {
-                member.join(server, room);
-                self.flush(index);
-            }
-        }
-        let joining = self.members.iter();
-        let joining = joining
-            .filter(|member| member.stage == Stage::Joining)
-            .count();
-        let gone_before = self.gone_count();
-        while ((self.joined + self.gone_count() - gone_before) as usize) < joining {
-            if began.elapsed() > self.args.patience() {
-                break;
-            }
-            self.turn(TICK)?;
-        }
-        Ok(began.elapsed())
-    }
-
     /// Sends on time until the time is over, then reads what is left.
     fn talk(&mut self, began_us: i64) -> Result<Duration> {
         let began = Instant::now();
@@ -399,53 +286,6 @@ impl<'a> Crowd<'a> {
         if event.is_readable() {
             self.read(index);
         }
-    }
-
-    /// The socket said that it is writable: it is connected, or never will be.
-    fn connected(&mut self, index: usize) -> bool {
-        let Some(member) = self.members.get_mut(index) else {
-            return false;
-        };
-        self.arriving = self.arriving.saturating_sub(1);
-        let error = match &member.stream {
-            Some(stream) => stream.take_error().unwrap_or_else(Some),
-            None => None,
-        };
-        if let Some(error) = error {
-            self.leave(index, &error.to_string());
-            return false;
-        }
-        let name = match self.name(index) {
-            Ok(name) => name,
-            Err(error) => {
-                self.leave(index, &error.to_string());
-                return false;
-            }
-        };
-        if let Some(member) = self.members.get_mut(index)
-            && let Some(server) = self.servers.get(member.server)
-        {
-            member.greet(server, &name);
-        }
-        true
-    }
-
-    fn name(&self, index: usize) -> Result<Name> {
-        let speaks = index < self.args.speakers as usize;
-        let tags = self.args.tags;
-        if self.args.anonymous && !speaks {
-            return Ok(Name {
-                nick: format!("justinfan{index}"),
-                pass: None,
-                tags,
-            });
-        }
-        let nick = format!("load{index}");
-        let pass = match &self.tokens {
-            Some(tokens) => Some(format!("oauth:{}", tokens.sign(&nick)?)),
-            None => None,
-        };
-        Ok(Name { nick, pass, tags })
     }
 
     fn read(&mut self, index: usize) {
@@ -552,14 +392,6 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Counted from when it was due: who had to wait for its turn waited.
-    fn signed_in_after(&mut self, index: usize) {
-        let due = self.arrivals.due(u32::try_from(index).unwrap_or(u32::MAX));
-        let took = self.began.elapsed().saturating_sub(due);
-        let us = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
-        self.sign_in.record(us);
-    }
-
     fn flush(&mut self, index: usize) {
         if let Some(member) = self.members.get_mut(index)
             && let Err(error) = member.flush()
@@ -579,22 +411,6 @@ impl<'a> Crowd<'a> {
             *self.gone.entry(why.to_owned()).or_default() += 1;
         }
     }
-}
-
-/// A socket that is being connected.
-fn open(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(from) = from {
-        socket.bind(&SocketAddr::new(from, 0).into())?;
-    }
-    match socket.connect(&to.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(TcpStream::from_std(socket.into()))
 }
 
 #[cfg(test)]
