@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 /// Exit status after a second signal: the drain was cut short.
@@ -117,7 +117,8 @@ impl Shutdown {
     /// Drains once `first` is done, both within the deadline.
     async fn drained_behind(&self, first: impl Future, deadline: Duration) -> Result<(), usize> {
         let end = Instant::now() + deadline;
-        first.await;
+        // What is not done by then is left.
+        let _ = timeout_at(end, first).await;
         self.drain();
         self.drained(end - Instant::now()).await
     }
@@ -250,6 +251,10 @@ mod tests {
         let first = tokio::time::sleep(deadline / 2);
         assert_eq!(shutdown.drained_behind(first, deadline).await, Err(1));
         assert_eq!(began.elapsed(), deadline);
+        let shutdown = Shutdown::new();
+        let never = std::future::pending::<()>();
+        assert_eq!(shutdown.drained_behind(never, deadline).await, Ok(()));
+        assert_eq!(began.elapsed(), 2 * deadline);
     }
 
     #[test]

@@ -241,8 +241,8 @@ impl Chat {
     /// channels that somebody watches are read for it.
     pub(crate) fn watched(&self, viewers: &HashMap<ChannelName, u64>) {
         for channel in viewers.keys() {
-            // Where there is no place, it is counted here alone.
-            let _ = self.0.open_room(channel, None);
+            // Where there is no place, they are counted here alone.
+            let _ = self.0.room(channel, None);
         }
         let of = |name: &ChannelName| viewers.get(name).copied().unwrap_or(0);
         self.0
@@ -421,14 +421,22 @@ impl Shared {
     /// The room, read by this edge from now on, for a client at `by` or for nobody in
     /// particular; `None` where there is no place, which is counted.
     fn open_room(&self, name: &ChannelName, by: Option<Network>) -> Option<Arc<Room>> {
-        let opened = self.rooms.open(name, by).and_then(|(room, made)| {
-            if made && self.wishes.try_send(Wish::Read(room.clone())).is_err() {
-                self.rooms.close(&room);
-                return Err(NoRoom::Busy);
-            }
-            Ok(room)
-        });
-        opened.inspect_err(|why| self.metrics.no_room(*why)).ok()
+        let room = self.room(name, by);
+        room.inspect_err(|why| self.metrics.no_room(*why)).ok()
+    }
+
+    fn room(&self, name: &ChannelName, by: Option<Network>) -> Result<Arc<Room>, NoRoom> {
+        if let Some(room) = self.rooms.get(name) {
+            return Ok(room);
+        }
+        // First its place in the queue: a room that the uplink never hears of would
+        // stay deaf for as long as anybody holds it.
+        let wish = self.wishes.try_reserve().map_err(|_| NoRoom::Busy)?;
+        let (room, made) = self.rooms.open(name, by)?;
+        if made {
+            wish.send(Wish::Read(room.clone()));
+        }
+        Ok(room)
     }
 }
 

@@ -109,6 +109,16 @@ struct Joined {
     roles_version: u64,
 }
 
+impl Joined {
+    /// The room's home was heard and the history is here, which this reader passes
+    /// over: it may have filled the ring since the JOIN, and is nothing to fall behind of.
+    fn heard(&mut self, epoch: RoomEpoch, offset: Offset) {
+        let news = self.seat.room.feed.resume(epoch, offset).cursor;
+        self.cursor = self.cursor.max(news);
+        self.entry = Entry::Heard(epoch, offset);
+    }
+}
+
 /// Something that was asked of a room.
 #[derive(Debug)]
 struct Wished {

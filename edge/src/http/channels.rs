@@ -138,7 +138,7 @@ pub(super) async fn list(asked: &Asked<'_>) -> Answer {
     let newest = lists.newest.get(move || Listed::of(&server));
     let listed = match asked.patiently(PATIENCE, newest).await {
         Ok(listed) => listed,
-        Err(impatience) => return impatience.answer(NO_STORE),
+        Err(impatience) => return impatience.problem(),
     };
     let gzipped = page
         .is_first_of()

@@ -15,7 +15,7 @@ use common::{
 
 use super::{
     channels::unknown,
-    response::{self, Answer, BRIEF, NO_STORE},
+    response::{self, Answer, BRIEF},
     service::{Asked, Impatience, api_answer},
 };
 use crate::api;
@@ -71,7 +71,7 @@ pub(super) async fn answer(asked: &Asked<'_>, channel: &ChannelName) -> Answer {
         None => match asked.patiently(PATIENCE, chat.present_soon(channel)).await {
             Ok(present) => present,
             Err(Impatience::TimedOut) => chat.present(channel),
-            Err(why) => return why.answer(NO_STORE),
+            Err(why) => return why.problem(),
         },
     };
     let Some(present) = present else {

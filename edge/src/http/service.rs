@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use common::{
-    api::{OPENAPI, Problem},
+    api::{OPENAPI, Problem, problem},
     live::Crowd,
     names::ChannelName,
 };
@@ -534,6 +534,23 @@ impl Impatience {
             }
             Self::TooMany(_) => response::error(StatusCode::SERVICE_UNAVAILABLE, NO_STORE),
         }
+    }
+
+    /// The same in the API's form.
+    pub(super) fn problem(self) -> Answer {
+        let (status, code, text) = match self {
+            Self::TooMany(Rejected::HeldByConnection | Rejected::QueuedByConnection) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "this connection asks for too much at once",
+            ),
+            Self::TimedOut | Self::TooMany(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "not to be had just now",
+            ),
+        };
+        response::problem(&problem(status, code, text), NO_STORE)
     }
 }
 

@@ -275,6 +275,7 @@ impl Clue {
             };
         }
         self.review.expire(now);
+        self.bans.expire(now);
         let sender = &request.sender;
         let roles = self.roles_of(sender);
         let mut decision = match &request.ask {
@@ -288,9 +289,12 @@ impl Clue {
                 self.arrive(now, request.id, sender, roles, from, *viewers)
             }
         };
-        // Alone it is no reason to write anything.
+        // Alone it is no reason to write anything. First of all, so that who reads it
+        // again has the place that there was for what is new.
         if !(decision.events.is_empty() && decision.changes.is_empty()) {
-            decision.changes.extend(self.looked_at());
+            let mut changes = self.gone();
+            changes.append(&mut decision.changes);
+            decision.changes = changes;
         }
         self.remember(request.id, &decision.verdict);
         decision
@@ -299,18 +303,22 @@ impl Clue {
     /// Time passes, and so does what waits for it: what need not be kept any more.
     pub fn tick(&mut self, now: UnixMs) -> Vec<Change> {
         self.review.expire(now);
-        self.looked_at()
+        self.bans.expire(now);
+        self.gone()
     }
 
     /// Nobody reads the room any more, anywhere: what need not be kept then.
     pub fn abandon(&mut self) -> Vec<Change> {
         self.review.give_up();
-        self.looked_at()
+        self.gone()
     }
 
-    fn looked_at(&mut self) -> Vec<Change> {
-        let gone = self.review.take_gone();
-        gone.into_iter().map(Change::LookedAt).collect()
+    /// What time has ended.
+    fn gone(&mut self) -> Vec<Change> {
+        let held = self.review.take_gone();
+        let held = held.into_iter().map(Change::LookedAt);
+        let bans = self.bans.take_gone();
+        held.chain(bans.into_iter().map(Change::Unban)).collect()
     }
 
     /// How many read along: what a raid brings.

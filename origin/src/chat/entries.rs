@@ -112,7 +112,9 @@ impl Known {
                     return;
                 };
                 match value.and_then(|text| parsed::<u64>(room, text)) {
-                    Some(bits) if self.roles.len() < MAX_ROLES => {
+                    Some(bits)
+                        if self.roles.len() < MAX_ROLES || self.roles.contains_key(&login) =>
+                    {
                         self.roles.insert(login, Roles::from_bits(bits));
                     }
                     Some(_) => {}
@@ -129,7 +131,9 @@ impl Known {
                 };
                 let action = value.and_then(|text| parsed::<String>(room, text));
                 match action.as_deref().and_then(TermAction::parse) {
-                    Some(action) if self.terms.len() < MAX_TERMS => {
+                    Some(action)
+                        if self.terms.len() < MAX_TERMS || self.terms.contains_key(&term) =>
+                    {
                         self.terms.insert(term, action);
                     }
                     Some(_) => {}
@@ -142,7 +146,7 @@ impl Known {
                 };
                 let saved = value.and_then(|text| parsed::<SavedHeld>(room, text));
                 match saved.and_then(|saved| saved.held(id)) {
-                    Some(held) if self.held.len() < MAX_HELD => {
+                    Some(held) if self.held.len() < MAX_HELD || self.held.contains_key(&id) => {
                         self.held.insert(id, held);
                     }
                     Some(_) => {}

@@ -184,22 +184,26 @@ impl Recorder {
 
 impl RoomRecord {
     /// What was said last before `epoch`, oldest first, at most [`RECENT`] events and
-    /// [`MAX_PAST_BYTES`]. What can't be read is passed over.
-    pub(super) fn past(&self, epoch: RoomEpoch) -> Vec<Event> {
+    /// [`MAX_PAST_BYTES`]; and whether that is all. What can't be read is passed over.
+    pub(super) fn past(&self, epoch: RoomEpoch) -> (Vec<Event>, bool) {
         let mut newest_first = files(&self.dir());
         newest_first.reverse();
         let mut left = MAX_PAST_BYTES;
         let mut past: Vec<Event> = Vec::new();
         let mut unread = 0usize;
+        let mut all = true;
         for Key { path, .. } in newest_first {
             if left == 0 || past.len() >= RECENT {
+                all = false;
                 break;
             }
-            let Ok(text) = tail(&path, left) else {
+            let Ok((text, whole)) = tail(&path, left) else {
                 warn!(room = %self.room, path = %path.display(), "a chat log can't be read");
+                all = false;
                 continue;
             };
             left = left.saturating_sub(text.len() as u64);
+            all &= whole;
             let mut earlier: Vec<_> = text
                 .lines()
                 .filter_map(|line| {
@@ -221,8 +225,9 @@ impl RoomRecord {
             last = last.max(at.filter(|_| fits));
             fits
         });
-        past.drain(..past.len().saturating_sub(RECENT));
-        past
+        let too_many = past.len().saturating_sub(RECENT);
+        past.drain(..too_many);
+        (past, all && too_many == 0)
     }
 
     /// Writes whole lines.
@@ -402,8 +407,8 @@ fn files(dir: &Path) -> Vec<Key> {
     files
 }
 
-/// The last whole lines of a file, at most so many bytes.
-fn tail(path: &Path, most: u64) -> io::Result<String> {
+/// The last whole lines of a file, at most so many bytes; and whether they are all.
+fn tail(path: &Path, most: u64) -> io::Result<(String, bool)> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     let skipped = length.saturating_sub(most);
@@ -411,12 +416,13 @@ fn tail(path: &Path, most: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let whole = if skipped == 0 {
+    let all = skipped == 0;
+    let lines = if all {
         Some(&*text)
     } else {
         text.split_once('\n').map(|(_, rest)| rest)
     };
-    Ok(whole.unwrap_or_default().to_owned())
+    Ok((lines.unwrap_or_default().to_owned(), all))
 }
 
 #[cfg(test)]

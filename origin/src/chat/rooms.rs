@@ -20,7 +20,7 @@ use tracing::{error, info};
 use super::{
     ChatConfig, ChatMetrics, Policy, Recorder, Store, StoreError,
     bus::{self, BusRoom},
-    clue::{Clue, RECENT},
+    clue::Clue,
     counted::{Counted, Tally},
     desk::Desk,
     ledger::Ledger,
@@ -298,12 +298,13 @@ impl Rooms {
         let past = record.clone();
         let begun = tokio::task::spawn_blocking(move || {
             let (epoch, mut known) = begin.begin(&name, now)?;
+            let mut all = true;
             if let Some(record) = past {
-                known.past = record.past(epoch);
+                (known.past, all) = record.past(epoch);
             }
-            Ok::<_, StoreError>((epoch, known))
+            Ok::<_, StoreError>((epoch, known, all))
         });
-        let (epoch, known) = match begun.await {
+        let (epoch, known, all) = match begun.await {
             Ok(Ok(begun)) => begun,
             Ok(Err(why)) => {
                 self.shared.metrics.store_errors.inc();
@@ -314,11 +315,10 @@ impl Rooms {
         };
         info!(%room, epoch = epoch.0, bans = known.bans.len(), "room opened");
         let feed = Arc::new(Feed::new(room.clone(), epoch, FORMS, Limits::default()));
-        feed.recall(known.past.iter().cloned());
+        let past = known.past.clone();
+        feed.recall(past.iter().cloned());
         let mut clue = Clue::new(room.clone(), epoch, known);
-        let past = feed.held();
-        let events = past.iter().map(|posted| &posted.event);
-        clue.spoke(now, events, past.len() < RECENT);
+        clue.spoke(now, &past, all);
         feed.set_settings(clue.settings());
         let actor = Room {
             desk: Desk {

@@ -155,10 +155,10 @@ impl Session {
         let label = label.take();
         let room = joined.seat.room.clone();
         let heard = room.heard();
-        joined.entry = match heard {
-            Some((epoch, offset)) => Entry::Heard(epoch, offset),
-            None => Entry::Unheard,
-        };
+        match heard {
+            Some((epoch, offset)) => joined.heard(epoch, offset),
+            None => joined.entry = Entry::Unheard,
+        }
         let mut replies = Replies::default();
         self.answer_join(&room, heard.is_some(), &mut replies);
         self.send(now, label.as_deref(), replies);
@@ -560,7 +560,7 @@ impl Session {
                         continue;
                     };
                     let room = room.clone();
-                    joined.entry = Entry::Heard(epoch, offset);
+                    joined.heard(epoch, offset);
                     if self.caps.commands {
                         let mut replies = Replies::default();
                         self.room_state(&room, &mut replies);

@@ -14,6 +14,7 @@ use crate::chat::{
     input::Input,
     rooms::NoRoom,
     session::{MAX_OUT_BYTES, MAX_WAITING_BYTES, MAX_WISHES},
+    uplink::Wish,
 };
 
 use super::rig::{Client, NOW, Rig, channel, post};
@@ -165,6 +166,26 @@ fn one_address_opens_so_many_made_up_rooms() {
     on_air(&rig, "live");
     ann.says("JOIN #live");
     assert_eq!(no_room(&ann.hears()), 0);
+}
+
+/// An uplink with too much to do opens no further rooms, and those that there are stay.
+#[test]
+fn a_room_that_the_uplink_has_no_ear_for_is_not_opened() {
+    let mut rig = Rig::new(&[]);
+    let room = rig.room("demo");
+    while rig.chat.0.wishes.try_send(Wish::Read(room.clone())).is_ok() {}
+    let mut ann = rig.named("justinfan1", "");
+    ann.says("JOIN #other,#demo");
+    assert!(ann.hears()[0].ends_with(" 437 justinfan1 #other :Chat is too busy"));
+    assert!(rig.chat.0.rooms.get(&channel("other")).is_none());
+    assert_eq!(rig.chat.0.metrics.no_rooms(NoRoom::Busy), 1);
+    // Nobody asked for this one, so nobody was refused.
+    rig.chat.watched(&[(channel("third"), 1)].into());
+    assert_eq!(rig.chat.0.metrics.no_rooms(NoRoom::Busy), 1);
+    assert!(rig.asked().is_none());
+    ann.says("JOIN #other");
+    assert_eq!(rig.chat.0.metrics.no_rooms(NoRoom::Busy), 1);
+    assert!(rig.chat.0.rooms.get(&channel("other")).is_some());
 }
 
 fn on_air(rig: &Rig, name: &str) {

@@ -114,16 +114,18 @@ fn a_join_is_answered_once_the_home_was_heard_and_then_nothing_is_history() {
 /// The first who joins a room is not woken for its past, only for what is said then.
 #[test]
 fn however_long_the_past_the_first_word_after_it_is_heard_at_once() {
+    // As much as a ring holds.
+    const PAST: u64 = 1_024;
     let mut rig = Rig::new(&[]);
     let mut ann = rig.named("ann", ALL);
     ann.says("JOIN #demo");
     let room = rig.room("demo");
-    let (next, live) = (common::chat::Offset(0), common::chat::Offset(900));
+    let (next, live) = (common::chat::Offset(0), common::chat::Offset(PAST));
     room.stands(common::chat::RoomEpoch(1), next, live, Settings::default());
-    for id in 0..900 {
-        rig.tell("demo", MessageId(id), post("bob", "old"));
+    for id in 0..PAST {
+        rig.tell("demo", MessageId(id.into()), post("bob", "old"));
     }
-    let heard = rig.tell("demo", MessageId(900), post("bob", "new"));
+    let heard = rig.tell("demo", MessageId(PAST.into()), post("bob", "new"));
     assert_eq!(heard.offset, live);
     let lines = ann.hears();
     let said: Vec<_> = lines

@@ -41,7 +41,6 @@ fn a_text_that_is_cut_at_a_blank_is_read() {
         format!("/timeout bob 10m {}", long("\u{1}")),
         format!("/announce {}", long(" ")),
     ] {
-        // A new user each: one may say so much in half a minute.
         let mut client = named(&rig, "demo");
         client.says(&format!("PRIVMSG #demo :{text}"));
         let (read, asked) = passed_on(&mut rig).unwrap();

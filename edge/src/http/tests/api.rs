@@ -55,6 +55,18 @@ fn told(rig: &Rig) {
     audience.tell(&origin, Role::Origin, [(demo(), crowd)]);
 }
 
+/// The first who asks waits for the list to be made, which takes a place.
+#[tokio::test]
+async fn who_finds_no_place_to_wait_for_the_list_is_told_so() {
+    let rig = Rig::live(&["--max-held", "1"]).await;
+    let mut client = rig.connect().await;
+    client.ask("GET", "/live/demo/7/v0/106.2.m4s", &[]).await;
+    rig.until_held(1).await;
+    let refused = rig.get("/api/v1/channels").await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(json(&refused)["error"]["code"], "unavailable");
+}
+
 #[tokio::test]
 async fn a_channel_is_told_as_its_origins_tell_it() {
     let rig = Rig::live(&[]).await;

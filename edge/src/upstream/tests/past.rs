@@ -94,9 +94,11 @@ fn fetched(msn: Msn) -> Fetched {
 
 /// Asks, and goes away at once.
 async fn begun<T>(ask: impl Future<Output = T>) {
-    let mut ask = pin!(ask);
-    let pending = poll_fn(|cx| Poll::Ready(ask.as_mut().poll(cx).is_pending()));
-    assert!(pending.await);
+    {
+        let mut ask = pin!(ask);
+        let pending = poll_fn(|cx| Poll::Ready(ask.as_mut().poll(cx).is_pending()));
+        assert!(pending.await);
+    }
     settle().await;
 }
 

@@ -182,14 +182,13 @@ impl Actor {
         };
         let (id, epoch, told) = (current.id, current.epoch, current.restored);
         current.offered = true;
-        // Its beginning is told once: by the process that offers it first.
+        // Its beginning is told by the process that offers it first; twice, under one
+        // id, if that one is killed between the two, and never not at all.
         if !told {
+            self.tell_hooks(Occasion::Start, id);
             self.remember_offered().await;
         }
         self.shown.live(&broadcast, epoch);
-        if !told {
-            self.tell_hooks(Occasion::Start, id);
-        }
         Ok(())
     }
 

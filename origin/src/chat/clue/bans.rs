@@ -1,6 +1,6 @@
 //! Bans and time-outs of one room, found by login, by user and by network.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use common::{
     chat::{Login, Network, Prefix, Sender, UserId, request::BanSeen},
@@ -8,6 +8,9 @@ use common::{
 };
 
 use super::{Ban, MAX_BANS};
+
+/// Bans that end at once for who keeps them: one write of some ten kB.
+pub(super) const OVER_AT_ONCE: usize = 256;
 
 /// At most [`MAX_BANS`]. Every index leads to a ban that is there.
 #[derive(Debug, Default)]
@@ -17,6 +20,10 @@ pub(super) struct Bans {
     /// By the network that a ban covers, which is as wide as `prefix` says.
     by_network: HashMap<Network, Login>,
     prefix: Prefix,
+    /// When time-outs end, the first first.
+    ends: BTreeSet<(UnixMs, Login)>,
+    /// Over, and not yet told to who keeps them.
+    gone: Vec<Login>,
 }
 
 impl Bans {
@@ -46,16 +53,29 @@ impl Bans {
             .find_map(|login| self.of(now, login))
     }
 
-    /// Whether one more fits, after those that are over are forgotten.
+    /// Whether one more fits, for which what is over makes way.
     pub(super) fn has_room(&mut self, now: UnixMs) -> bool {
         if self.by_login.len() >= MAX_BANS {
-            let over = self.by_login.iter().filter(|(_, ban)| ban.is_over(now));
-            let over: Vec<_> = over.map(|(login, _)| login.clone()).collect();
-            for login in over {
-                self.remove(&login);
-            }
+            self.expire(now);
         }
         self.by_login.len() < MAX_BANS
+    }
+
+    /// Forgets what is over, at most [`OVER_AT_ONCE`].
+    pub(super) fn expire(&mut self, now: UnixMs) {
+        let room = OVER_AT_ONCE.saturating_sub(self.gone.len());
+        let over = self.ends.iter().take(room);
+        let over = over.take_while(|(until, _)| *until <= now);
+        let over: Vec<_> = over.map(|(_, login)| login.clone()).collect();
+        for login in over {
+            self.remove(&login);
+            self.gone.push(login);
+        }
+    }
+
+    /// What was forgotten since it was asked for last.
+    pub(super) fn take_gone(&mut self) -> Vec<Login> {
+        std::mem::take(&mut self.gone)
     }
 
     /// How far bans of networks reach from now on.
@@ -106,11 +126,17 @@ impl Bans {
             self.by_network
                 .insert(network.within(self.prefix), login.clone());
         }
+        if let Some(until) = ban.until {
+            self.ends.insert((until, login.clone()));
+        }
         self.by_login.insert(login, ban);
     }
 
     pub(super) fn remove(&mut self, login: &Login) -> Option<Ban> {
         let ban = self.by_login.remove(login)?;
+        if let Some(until) = ban.until {
+            self.ends.remove(&(until, login.clone()));
+        }
         if let Some(user) = &ban.user
             && self.by_user.get(user) == Some(login)
         {

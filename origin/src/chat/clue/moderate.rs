@@ -217,8 +217,9 @@ impl Clue {
     }
 
     fn unban(&mut self, deed: &Deed<'_>, login: &Login) -> Decision {
-        let held = self.bans.remove(login);
-        let Some(ban) = held.filter(|ban| !ban.is_over(deed.now)) else {
+        let in_force = self.bans.of(deed.now, login).is_some();
+        let held = in_force.then(|| self.bans.remove(login));
+        let Some(ban) = held.flatten() else {
             return refused(
                 NoticeId::BadUnbanNoBan,
                 format!("{login} is not banned from this channel."),

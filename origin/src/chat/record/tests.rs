@@ -112,10 +112,10 @@ fn each_broadcast_has_its_file_and_the_next_life_reads_them_all() {
     let room = rig.room(&recorder, "demo");
     say(&room, 4_000, &events[4]);
     assert_eq!(names(&room).last().unwrap(), "78-4001.jsonl");
-    assert_eq!(room.past(RoomEpoch(2)), events[..5]);
+    assert_eq!(room.past(RoomEpoch(2)), (events[..5].to_vec(), true));
     // Nothing of its own epoch or later ones is the past.
-    assert!(room.past(RoomEpoch(1)).is_empty());
-    assert!(rig.room(&recorder, "other").past(RoomEpoch(2)).is_empty());
+    assert!(room.past(RoomEpoch(1)).0.is_empty());
+    assert!(rig.room(&recorder, "other").past(RoomEpoch(2)).0.is_empty());
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn torn_and_foreign_lines_are_passed_over() {
     let (whole, torn) = (text.clone(), &text[..text.len() / 2]);
     fs::write(&file, format!("nonsense\n\u{fffd}\n{whole}{whole}{torn}")).unwrap();
     fs::write(room.dir().join("notes.txt"), "x").unwrap();
-    assert_eq!(room.past(RoomEpoch(2)), [said(1, 0, "one")]);
+    assert_eq!(room.past(RoomEpoch(2)).0, [said(1, 0, "one")]);
 }
 
 #[test]
@@ -144,13 +144,20 @@ fn what_is_read_is_bounded() {
     let most = RECENT as u64;
     let events: Vec<_> = (0..most + 100).map(|n| said(1, n, "hello")).collect();
     room.append(UnixMs(1), &lines(&events)).unwrap();
-    let past = room.past(RoomEpoch(2));
-    assert_eq!(past, events[100..]);
+    let (past, all) = room.past(RoomEpoch(2));
+    assert_eq!((&past[..], all), (&events[100..], false));
+    // Fewer than there were for their length, whatever their number.
+    let other = rig.room(&recorder, "other");
+    let long = "\u{1f600}".repeat(500);
+    let events: Vec<_> = (0..700).map(|n| said(1, n, &long)).collect();
+    other.append(UnixMs(1), &lines(&events)).unwrap();
+    let (past, all) = other.past(RoomEpoch(2));
+    assert!(past.len() < 700 && !all, "{}", past.len());
     // Long lines: no more bytes than were allowed, and whole lines alone.
     let long = "x".repeat(500);
     let events: Vec<_> = (0..9_000).map(|n| said(2, n, &long)).collect();
     room.append(UnixMs(1), &lines(&events)).unwrap();
-    let past = room.past(RoomEpoch(3));
+    let past = room.past(RoomEpoch(3)).0;
     assert_eq!(past.len(), RECENT);
     assert_eq!(past.last(), events.last());
 }
@@ -173,7 +180,7 @@ fn the_oldest_files_go_when_there_is_too_much() {
     assert!(rig.metrics.log_dropped.get() > 1);
     // And when it is opened with less.
     assert_eq!(
-        new.past(RoomEpoch(2)).last().unwrap().stamp.offset,
+        new.past(RoomEpoch(2)).0.last().unwrap().stamp.offset,
         Offset(3_999)
     );
 }
@@ -193,7 +200,7 @@ fn a_room_whose_file_went_begins_another() {
     say(&old, 9_000, &said(1, 1, "two"));
     say(&old, 9_001, &said(1, 2, "three"));
     assert_eq!(names(&old), ["0-9000.jsonl"]);
-    let past = old.past(RoomEpoch(2));
+    let past = old.past(RoomEpoch(2)).0;
     assert_eq!(past, [said(1, 1, "two"), said(1, 2, "three")]);
     let on_disk = [&old, &new].map(bytes_on_disk);
     assert_eq!(
@@ -260,7 +267,7 @@ fn a_full_disk_makes_no_files_and_counts_what_it_took() {
     fs::rename(&aside, &file).unwrap();
     say(&room, 5, &two);
     assert_eq!(names(&room), ["0-1.jsonl"]);
-    assert_eq!(room.past(RoomEpoch(2)), [one.clone(), two.clone()]);
+    assert_eq!(room.past(RoomEpoch(2)).0, [one.clone(), two.clone()]);
     let counted = |rig: &Rig| u64::try_from(rig.metrics.log_bytes.get()).unwrap();
     assert_eq!(counted(&rig), bytes_on_disk(&room));
     // Half a line was written before the disk was full.
@@ -268,7 +275,7 @@ fn a_full_disk_makes_no_files_and_counts_what_it_took() {
     let mut torn = OpenOptions::new().append(true).open(&file).unwrap();
     torn.write_all(b"{\"type\":\"mess").unwrap();
     say(&room, 6, &three);
-    assert_eq!(room.past(RoomEpoch(2)), [one, two, three]);
+    assert_eq!(room.past(RoomEpoch(2)).0, [one, two, three]);
 }
 
 fn bytes_on_disk(room: &RoomRecord) -> u64 {
@@ -288,6 +295,6 @@ fn a_disk_that_takes_nothing_is_an_error_and_the_next_line_is_whole() {
     assert!(room.append(UnixMs(1), "{}\n").is_err());
     fs::remove_file(room.dir()).unwrap();
     say(&room, 2, &said(1, 0, "one"));
-    assert_eq!(room.past(RoomEpoch(2)).len(), 1);
+    assert_eq!(room.past(RoomEpoch(2)).0.len(), 1);
     assert!(Recorder::default().of(&room.room).is_none());
 }

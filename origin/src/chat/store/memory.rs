@@ -33,18 +33,19 @@ impl Memory {
         }
     }
 
-    /// All or none.
+    /// All, or where that is too much only what is none any more.
     pub(super) fn write(
         &mut self,
         room: &ChannelName,
         entries: &[Entry],
     ) -> Result<(), StoreError> {
         let more: usize = entries.iter().map(added).sum();
-        if more > 0 && self.bytes + more > MAX_BYTES {
-            return Err(StoreError::Full);
-        }
+        let full = more > 0 && self.bytes + more > MAX_BYTES;
         let facts = self.rooms.entry(room.clone()).or_default();
         for entry in entries {
+            if full && entry.value.is_some() {
+                continue;
+            }
             let at = (entry.kind.clone(), entry.key.clone());
             let before = match &entry.value {
                 Some(value) => facts.insert(at, value.clone()),
@@ -56,7 +57,7 @@ impl Memory {
         if facts.is_empty() {
             self.rooms.remove(room);
         }
-        Ok(())
+        if full { Err(StoreError::Full) } else { Ok(()) }
     }
 }
 
@@ -123,7 +124,10 @@ mod tests {
         let both = [fact("bob", Some("1")), fact("cat", Some(&value))];
         assert!(memory.write(&room(0), &both).is_err());
         assert_eq!(told(&memory, &room(0)).len(), 1);
-        memory.write(&room(1), &[fact("ann", None)]).unwrap();
+        // What makes way does so even where the rest finds none.
+        let mixed = [fact("ann", None), fact("cat", Some(&value.repeat(3)))];
+        assert!(memory.write(&room(1), &mixed).is_err());
+        assert!(told(&memory, &room(1)).is_empty());
         memory.write(&room(0), &both).unwrap();
         assert_eq!(told(&memory, &room(0)).len(), 3);
     }

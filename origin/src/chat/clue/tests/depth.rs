@@ -652,3 +652,31 @@ fn moderators_see_the_room() {
     rig.later(60);
     assert_eq!(rig.clue.insight(UnixMs(rig.now), None, 10).bans_in_all, 1);
 }
+
+/// Or whoever keeps them would keep them for ever.
+#[test]
+fn time_outs_that_are_over_are_told_to_the_keeper() {
+    let mut rig = Rig::new();
+    let demo = sender("demo");
+    rig.command(&demo, "/timeout ann 10");
+    rig.command(&demo, "/timeout bob 20");
+    rig.command(&demo, "/ban cat");
+    assert_eq!(rig.clue.tick(UnixMs(rig.now)), []);
+    rig.later(10);
+    assert_eq!(
+        rig.clue.tick(UnixMs(rig.now)),
+        [Change::Unban(login("ann"))]
+    );
+    assert_eq!(rig.clue.tick(UnixMs(rig.now)), []);
+    rig.later(10);
+    // With the next thing that is written at all, and before it.
+    let refused = rig.command(&demo, "/unban bob");
+    assert_eq!(
+        (told(&refused), refused.changes),
+        ("bad_unban_no_ban", vec![])
+    );
+    let again = rig.command(&demo, "/timeout bob 20");
+    assert_eq!(again.changes[0], Change::Unban(login("bob")));
+    assert!(matches!(&again.changes[1], Change::Ban(bob, _) if *bob == login("bob")));
+    assert_eq!(again.changes.len(), 2);
+}
