@@ -33,6 +33,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions, Event, ServerAddr, ToServerAddrs,
+    connection::State,
     jetstream::{
         self, kv,
         stream::{self, DiscardPolicy, StorageType},
@@ -189,6 +190,10 @@ pub(super) async fn leave(mut ready: Ready, shutdown: Shutdown) {
 }
 
 impl Bus {
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
     async fn new(url: &BusUrl, replicas: usize, me: Owner) -> Result<Self, BusError> {
         let (missed, may_have) = watch::channel(0u64);
         let missed = Arc::new(missed);

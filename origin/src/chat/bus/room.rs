@@ -164,11 +164,7 @@ impl BusRoom {
 
     /// Runs until nobody holds the room's mailbox.
     pub(in crate::chat) async fn run(mut self) {
-        let found = self.ready.wait_for(Option::is_some).await;
-        let Some(bus) = found.ok().and_then(|found| found.clone()) else {
-            return;
-        };
-        loop {
+        while let Some(bus) = self.bus().await {
             match self.once(&bus).await {
                 Ok(Ended::Unused) => return,
                 Ok(Ended::Moved) => sleep(PAUSE).await,
@@ -180,6 +176,41 @@ impl BusRoom {
                         return;
                     }
                     sleep(FAILED).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the bus is there; `None` where nobody holds the room any more, which
+    /// may come first. Who only looks is told nothing meanwhile.
+    async fn bus(&mut self) -> Option<Arc<Bus>> {
+        let mut ready = self.ready.clone();
+        let mut asked = Vec::with_capacity(AT_ONCE);
+        loop {
+            let found = ready.borrow_and_update().clone();
+            let away = found.is_some();
+            if let Some(bus) = found.filter(|bus| bus.is_connected()) {
+                return Some(bus);
+            }
+            tokio::select! {
+                there = ready.changed(), if !away => there.ok()?,
+                () = sleep(FAILED), if away => {}
+                count = self.asks.recv_many(&mut asked, AT_ONCE) => if count == 0 {
+                    return None;
+                },
+            }
+            for asked in asked.drain(..) {
+                if let Asked::Request {
+                    from,
+                    request,
+                    reply,
+                } = asked
+                {
+                    self.put_by(Wish {
+                        from: Some(from),
+                        request,
+                        reply: ReplyTo::Link(reply),
+                    });
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Origins that share rooms over a real nats-server.
 
+mod away;
 mod keeping;
 
 use std::{
