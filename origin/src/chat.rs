@@ -26,7 +26,10 @@ mod waiting;
 use std::path::PathBuf;
 
 use clap::Args;
-use common::names::{ChannelName, NodeId};
+use common::{
+    link::chat::MAX_ORIGINS,
+    names::{ChannelName, NodeId},
+};
 
 pub use api::{ChatApi, ChatApiConfig};
 pub use bus::BusUrl;
@@ -45,7 +48,7 @@ pub struct ChatConfig {
     #[arg(long, env = "MILLRACE_CHAT_STORE", value_name = "FILE")]
     pub chat_store: Option<PathBuf>,
 
-    /// Node id of an origin that rooms are spread over, this one's included; repeat it for each, alike on all of them. Without it this origin is the home of all rooms
+    /// Node id of an origin that rooms are spread over, this one's included; repeat it for each, alike on all of them, 64 at most. Without it this origin is the home of all rooms
     #[arg(
         long = "chat-origin",
         env = "MILLRACE_CHAT_ORIGIN",
@@ -102,7 +105,26 @@ pub enum Hidden {
     Room(ChannelName),
 }
 
+/// Why the flags of [`ChatConfig`] can't be taken together.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatConfigError {
+    /// Edges would drop the link that says so, each time.
+    #[error(
+        "--chat-origin (MILLRACE_CHAT_ORIGIN) names {0} origins, and rooms are spread over {MAX_ORIGINS} at most"
+    )]
+    TooManyOrigins(usize),
+}
+
 impl ChatConfig {
+    /// # Errors
+    /// [`ChatConfigError`]: what no flag can find wrong by itself.
+    pub fn check(&self) -> Result<(), ChatConfigError> {
+        match self.chat_origins.len() {
+            0..=MAX_ORIGINS => Ok(()),
+            count => Err(ChatConfigError::TooManyOrigins(count)),
+        }
+    }
+
     fn names(&self, room: &ChannelName) -> bool {
         let hides = |hidden: &Hidden| match hidden {
             Hidden::All => true,

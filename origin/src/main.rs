@@ -145,6 +145,7 @@ fn make_certs(args: &CertsArgs) -> anyhow::Result<()> {
 
 #[tokio::main]
 async fn run(serve: Serve, mut inherited: Inherited) -> anyhow::Result<()> {
+    serve.chat.check()?;
     telemetry::init(&serve.log)?;
     let manager = Arc::new(Manager::from_env().context("NOTIFY_SOCKET")?);
     let registry = metrics::registry_of("origin", COMMIT);

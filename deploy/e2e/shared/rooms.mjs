@@ -1,7 +1,7 @@
 // People in one room on two edges, by IRC over TCP: they talk while the origin that
-// decides there is killed, and every reader's view is compared. The script that
-// starts this does the killing: it is told by lines on standard output and answers
-// by files.
+// decides there is killed, others while the next one drains, and every reader's view
+// is compared. The script that starts this does the killing: it is told by lines on
+// standard output and answers by files.
 //
 //   node rooms.mjs IRC-PORT-1 IRC-PORT-2 DIRECTORY
 
@@ -20,6 +20,9 @@ const SPEAKERS = 8;
 const TURNS = 18;
 const PACE_MS = 400;
 const KILL_AT_TURN = 6;
+// While the next owner drains.
+const LATER_SPEAKERS = 4;
+const LATER_TURNS = 16;
 
 function fail(why) {
   console.error(`rooms.mjs: ${why}`);
@@ -77,71 +80,99 @@ async function client(nick, edge) {
   });
 }
 
+/**
+ * People talk, and in mid-traffic the script does `what` to the room's owner. All that
+ * they say is acknowledged, and is at every reader, once, in one order.
+ */
+async function goesOn(what, speakers, turns) {
+  const traffic = speakers.map(async (speaker, n) => {
+    await sleep((n * PACE_MS) / speakers.length);
+    for (let turn = 0; turn < turns; turn += 1) {
+      speaker.say(`${n}.${turn}`);
+      await sleep(PACE_MS);
+    }
+  });
+  await sleep(KILL_AT_TURN * PACE_MS);
+  await ask(what);
+  const goneAt = Date.now();
+  await Promise.all(traffic);
+  for (const speaker of speakers) {
+    await until(`${speaker.nick}: an answer to everything`, () => speaker.acknowledged.length + speaker.notices.length >= turns);
+  }
+
+  const refused = speakers.flatMap((speaker) => speaker.notices);
+  if (refused.length > 0) fail(`refused: ${JSON.stringify(refused[0])}`);
+  const acknowledged = speakers.flatMap((speaker) => speaker.acknowledged.map(({ id }) => id));
+  if (new Set(acknowledged).size !== speakers.length * turns) fail('an answer came twice');
+  const nicks = speakers.map(({ nick }) => nick);
+  const heard = (reader) => reader.said.filter(({ from }) => nicks.includes(from));
+  for (const reader of readers) {
+    await until('all that was acknowledged', () => heard(reader).length >= acknowledged.length);
+    const ids = new Set(heard(reader).map(({ id }) => id));
+    const lost = acknowledged.filter((id) => !ids.has(id));
+    if (lost.length > 0) fail(`${lost.length} acknowledged messages were lost`);
+    if (ids.size !== heard(reader).length) fail('a message came twice');
+  }
+  const [one, other] = readers.map((reader) => reader.said.map(({ id }) => id).join());
+  if (one !== other) fail('the edges disagree on the order');
+  for (const nick of nicks) {
+    const own = readers[0].said.filter(({ from }) => from === nick).map(({ text }) => Number(text.split('.')[1]));
+    if (own.join() !== Array.from({ length: turns }, (_, turn) => turn).join()) fail(`${nick} out of order: ${own}`);
+  }
+  console.log(`ok: ${what}: ${acknowledged.length} messages, each once and in one order at both edges`);
+
+  // By edge: the longest that it acknowledged nothing.
+  for (const edge of [0, 1]) {
+    const times = speakers.filter((_, n) => n % 2 === edge).flatMap((speaker) => speaker.acknowledged.map(({ at }) => at));
+    times.sort((a, b) => a - b);
+    const next = times.find((at) => at > goneAt + 500);
+    const gap = Math.max(...times.slice(1).map((at, n) => at - times[n]));
+    console.log(`ok: ${what}: edge ${edge + 1} went on after ${next - goneAt} ms, silent for ${gap} ms at most`);
+    if (gap > MOVED_MS) fail(`edge ${edge + 1} acknowledged nothing for ${gap} ms`);
+  }
+}
+
+/** Forgets what moderation said so far, so that it can be waited for again. */
+function forget(...whose) {
+  for (const one of whose) Object.assign(one, { notices: [], cleared: [] });
+}
+
+/** A ban that is in force whoever owns the room, until it is lifted. */
+async function ban() {
+  demo.say('/ban eve');
+  for (const reader of readers) await until('the ban', () => reader.cleared.includes('eve'));
+}
+
+async function banHeld(thanks) {
+  eve.say('still here?');
+  await until('the ban is remembered', () => eve.notices.some(({ id }) => id === 'msg_banned'));
+  demo.say('/unban eve');
+  await until('the ban is lifted', () => demo.notices.some(({ id }) => id === 'unban_success'));
+  eve.say(thanks);
+  await until('eve is heard', () => readers.every((reader) => reader.said.some(({ text }) => text === thanks)));
+  forget(demo, eve, ...readers);
+}
+
 // The first edge's first parent is asked for the room before any other.
 const readers = [await client('justinfan1', 0), await client('justinfan2', 1)];
 const demo = await client('demo', 0);
 const eve = await client('eve', 1);
-demo.say('/ban eve');
-for (const reader of readers) await until('the ban', () => reader.cleared.includes('eve'));
+await ban();
 const speakers = [];
 for (let n = 0; n < SPEAKERS; n += 1) speakers.push(await client(`speaker_${n}`, n % 2));
-
-let killedAt = 0;
-const traffic = speakers.map(async (speaker, n) => {
-  await sleep((n * PACE_MS) / SPEAKERS);
-  for (let turn = 0; turn < TURNS; turn += 1) {
-    speaker.say(`${n}.${turn}`);
-    await sleep(PACE_MS);
-  }
-});
-await sleep(KILL_AT_TURN * PACE_MS);
-await ask('kill-owner');
-killedAt = Date.now();
-await Promise.all(traffic);
-for (const speaker of speakers) {
-  await until(`${speaker.nick}: an answer to everything`, () => speaker.acknowledged.length + speaker.notices.length >= TURNS);
-}
-
-// Everything was acknowledged, and is at every reader, once, in one order.
-const refused = speakers.flatMap((speaker) => speaker.notices);
-if (refused.length > 0) fail(`refused: ${JSON.stringify(refused[0])}`);
-const acknowledged = speakers.flatMap((speaker) => speaker.acknowledged.map(({ id }) => id));
-if (new Set(acknowledged).size !== SPEAKERS * TURNS) fail('an answer came twice');
-for (const reader of readers) {
-  await until('all that was acknowledged', () => reader.said.length >= acknowledged.length);
-  const ids = new Set(reader.said.map(({ id }) => id));
-  const lost = acknowledged.filter((id) => !ids.has(id));
-  if (lost.length > 0) fail(`${lost.length} acknowledged messages were lost`);
-  if (ids.size !== reader.said.length) fail('a message came twice');
-}
-const [one, other] = readers.map((reader) => reader.said.map(({ id }) => id).join());
-if (one !== other) fail('the edges disagree on the order');
-for (const { nick } of speakers) {
-  const own = readers[0].said.filter(({ from }) => from === nick).map(({ text }) => Number(text.split('.')[1]));
-  if (own.join() !== Array.from({ length: TURNS }, (_, turn) => turn).join()) fail(`${nick} out of order: ${own}`);
-}
-console.log(`ok: ${acknowledged.length} messages, each once and in one order at both edges`);
-
-// By edge: the longest that it acknowledged nothing.
-for (const edge of [0, 1]) {
-  const times = speakers.filter((_, n) => n % 2 === edge).flatMap((speaker) => speaker.acknowledged.map(({ at }) => at));
-  times.sort((a, b) => a - b);
-  const next = times.find((at) => at > killedAt + 500);
-  const gap = Math.max(...times.slice(1).map((at, n) => at - times[n]));
-  console.log(`ok: edge ${edge + 1} went on ${next - killedAt} ms after the kill, silent for ${gap} ms at most`);
-  if (gap > MOVED_MS) fail(`edge ${edge + 1} acknowledged nothing for ${gap} ms`);
-}
-
+await goesOn('kill-owner', speakers, TURNS);
 // The ban outlived its owner, whichever edge is asked; so does moderation.
-eve.say('still here?');
-await until('the ban is remembered', () => eve.notices.some(({ id }) => id === 'msg_banned'));
-demo.say('/unban eve');
-await until('the ban is lifted', () => demo.notices.some(({ id }) => id === 'unban_success'));
-eve.say('thanks');
-await until('eve is heard', () => readers.every((reader) => reader.said.some(({ text }) => text === 'thanks')));
+await banHeld('thanks');
 await ask('start-owner');
 const late = await client('late', 0);
 late.say('good evening');
 await until('late is heard', () => readers.every((reader) => reader.said.some(({ text }) => text === 'good evening')));
-for (const one of [...readers, ...speakers, demo, eve, late]) one.leave();
+
+// The other way round, and in peace.
+await ban();
+const others = [];
+for (let n = 0; n < LATER_SPEAKERS; n += 1) others.push(await client(`other_${n}`, n % 2));
+await goesOn('drain-owner', others, LATER_TURNS);
+await banHeld('thanks again');
+for (const one of [...readers, ...speakers, ...others, demo, eve, late]) one.leave();
 console.log('ok: bans and unbans outlive their owner, which is welcome back');

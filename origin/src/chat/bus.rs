@@ -20,8 +20,9 @@
 //! a room's log names the record that it follows, so that one owner at a time can
 //! append, whatever it believes: a new one begins by appending. Nobody is told what
 //! is not in the log. Facts are the log's, written after it: who takes a room over
-//! applies the log to the facts.
+//! applies the log to the facts. What is deleted is purged (`facts` says why that is safe).
 
+mod facts;
 mod lease;
 mod log;
 mod record;
@@ -32,6 +33,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions, Event, ServerAddr, ToServerAddrs,
+    connection::State,
     jetstream::{
         self, kv,
         stream::{self, DiscardPolicy, StorageType},
@@ -43,7 +45,7 @@ use common::{
 };
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -61,6 +63,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// What JetStream gets to answer.
 const ANSWER: Duration = Duration::from_secs(1);
+
+/// And what the client gets besides to pass it on: it counts no time in which it holds
+/// things back, as it does for as long as the server is away.
+const PASSED_ON: Duration = Duration::from_secs(2);
 
 /// A silent connection is tested as often.
 const PING: Duration = Duration::from_secs(2);
@@ -114,6 +120,17 @@ impl BusError {
             why: why.to_string(),
         }
     }
+}
+
+/// Does something on the bus that may not take longer than [`PASSED_ON`].
+async fn timely<T, E: fmt::Display>(
+    doing: &'static str,
+    what: impl IntoFuture<Output = Result<T, E>>,
+) -> Result<T, BusError> {
+    let done = timeout(PASSED_ON, what)
+        .await
+        .map_err(BusError::of(doing))?;
+    done.map_err(BusError::of(doing))
 }
 
 /// A connection and what lies behind it.
@@ -173,6 +190,10 @@ pub(super) async fn leave(mut ready: Ready, shutdown: Shutdown) {
 }
 
 impl Bus {
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
     async fn new(url: &BusUrl, replicas: usize, me: Owner) -> Result<Self, BusError> {
         let (missed, may_have) = watch::channel(0u64);
         let missed = Arc::new(missed);

@@ -127,6 +127,24 @@ async fn a_room_of_another_origin_is_not_here() {
     assert_eq!(*port.origins.borrow(), config.chat_origins);
 }
 
+/// What the link carries in one message: edges would refuse more, for ever.
+#[test]
+fn more_origins_than_the_link_can_name_are_refused() {
+    let named = |count: usize| ChatConfig {
+        chat_origins: (0..count)
+            .map(|n| node_id(&format!("origin-{n}")))
+            .collect(),
+        ..ChatConfig::default()
+    };
+    assert!(named(0).check().is_ok() && named(64).check().is_ok());
+    let why = named(65).check().unwrap_err().to_string();
+    assert!(
+        why.contains("--chat-origin") && why.contains("64 at most"),
+        "{why}"
+    );
+    assert!(!why.contains('\n'), "{why}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_room_that_nobody_holds_is_let_go() {
     let port = start(&ChatConfig::default());

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{BusError, ticks};
+use super::{BusError, ticks, timely};
 
 /// How long a node is believed to live after it last said so. With the two looks
 /// that have to agree, a lost node's rooms move within 4 s.
@@ -166,8 +166,8 @@ impl Leases {
         {
             return Ok(self.keeps(found.as_ref(), owner));
         }
-        let value = self.store.get(owner.node.as_str()).await;
-        let value = value.map_err(BusError::of("looking at a lease"))?;
+        let value = self.store.get(owner.node.as_str());
+        let value = timely("looking at a lease", value).await?;
         let found = value.and_then(|value| Holder::parse(&value));
         let holds = self.keeps(found.as_ref(), owner);
         seen.insert(owner.node.clone(), (Instant::now(), found));

@@ -20,7 +20,7 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 use tracing::error;
 
-use super::{ANSWER, BusError, record::Record};
+use super::{ANSWER, BusError, PASSED_ON, record::Record, timely};
 
 const STREAM: &str = "MILLRACE_CHAT";
 
@@ -46,6 +46,16 @@ pub(super) enum AppendError {
     Overtaken,
     #[error(transparent)]
     Bus(#[from] BusError),
+}
+
+/// What was read of a room's log.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// Oldest first, without those that can't be read, as of a later version.
+    pub(super) records: Vec<(Seq, Record)>,
+    /// Where the log ends, whether that record could be read or not: what the next one
+    /// follows.
+    pub(super) last: Seq,
 }
 
 /// See the module's text.
@@ -83,29 +93,28 @@ impl Log {
         after: Seq,
         record: Bytes,
     ) -> Result<Seq, AppendError> {
-        put(&self.context, subject(room), after, None, record).await
+        put(&self.context, subject(room), after, &[], record).await
     }
 
     pub(super) async fn last(&self, room: &ChannelName) -> Result<Option<(Seq, Bytes)>, BusError> {
         let subject = subject(room);
         let found = self.stream.get_last_raw_message_by_subject(&subject);
-        match found.await {
+        let reading = "reading the log's end";
+        let found = timeout(PASSED_ON, found).await;
+        match found.map_err(BusError::of(reading))? {
             Ok(message) => Ok(Some((message.sequence, message.payload))),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(BusError::of("reading the log's end")(error)),
+            Err(error) => Err(BusError::of(reading)(error)),
         }
     }
 
-    /// All records of a room that follow `after`, oldest first.
-    pub(super) async fn read(
-        &self,
-        room: &ChannelName,
-        after: Seq,
-    ) -> Result<Vec<(Seq, Record)>, BusError> {
+    /// All records of a room that follow `after`.
+    pub(super) async fn read(&self, room: &ChannelName, after: Seq) -> Result<Past, BusError> {
         let from = DeliverPolicy::ByStartSequence {
             start_sequence: after + 1,
         };
         let found = read_all(&self.stream, subject(room), from).await?;
+        let last = found.last().map_or(after, |message| message.seq);
         let records = found.into_iter().filter_map(|message| {
             let seq = message.seq;
             Record::decode(message.payload)
@@ -113,7 +122,10 @@ impl Log {
                 .map(|record| (seq, record))
                 .ok()
         });
-        Ok(records.collect())
+        Ok(Past {
+            records: records.collect(),
+            last,
+        })
     }
 }
 
@@ -127,7 +139,7 @@ pub(super) async fn put(
     context: &jetstream::Context,
     subject: String,
     after: Seq,
-    header: Option<(&str, &str)>,
+    also: &[(&str, &str)],
     payload: Bytes,
 ) -> Result<Seq, AppendError> {
     let mut headers = HeaderMap::new();
@@ -135,8 +147,8 @@ pub(super) async fn put(
         NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
         HeaderValue::from(after),
     );
-    if let Some((name, value)) = header {
-        headers.insert(name, value);
+    for (name, value) in also {
+        headers.insert(*name, *value);
     }
     let message = PublishMessage::build().headers(headers).payload(payload);
     let failed = |error: jetstream::context::PublishError| match error.kind() {
@@ -176,14 +188,13 @@ pub(super) async fn read_all(
         num_replicas: 1,
         ..pull::Config::default()
     };
-    let consumer = stream.create_consumer(config).await;
-    let consumer = consumer.map_err(BusError::of(reading))?;
+    let consumer = timely(reading, stream.create_consumer(config)).await?;
     let pending = consumer.cached_info().num_pending;
     let mut left = usize::try_from(pending).unwrap_or(usize::MAX);
     let mut found = Vec::new();
     while left > 0 {
         let batch = consumer.fetch().max_messages(left.min(AT_ONCE)).messages();
-        let mut batch = batch.await.map_err(BusError::of(reading))?;
+        let mut batch = timely(reading, batch).await?;
         let before = found.len();
         // A batch whose end was lost with its connection ends by itself.
         while let Some(message) = timeout(ANSWER, batch.next())
@@ -213,6 +224,7 @@ pub(super) async fn read_all(
         left = left.saturating_sub(got);
     }
     // The server forgets it by itself where this fails.
-    let _ = stream.delete_consumer(&consumer.cached_info().name).await;
+    let name = &consumer.cached_info().name;
+    let _ = timely(reading, stream.delete_consumer(name)).await;
     Ok(found)
 }

@@ -33,10 +33,10 @@ use tracing::{debug, info, warn};
 use super::{
     Bus, BusError, Ready, ask_subject, here_subject,
     lease::Owner,
-    log::Seq,
+    log::{Past, Seq},
     record::Record,
     tenure::{AFTER, Claim, SEQ},
-    ticks, told_subject,
+    ticks, timely, told_subject,
 };
 use crate::chat::{
     clue::Clue,
@@ -164,11 +164,7 @@ impl BusRoom {
 
     /// Runs until nobody holds the room's mailbox.
     pub(in crate::chat) async fn run(mut self) {
-        let found = self.ready.wait_for(Option::is_some).await;
-        let Some(bus) = found.ok().and_then(|found| found.clone()) else {
-            return;
-        };
-        loop {
+        while let Some(bus) = self.bus().await {
             match self.once(&bus).await {
                 Ok(Ended::Unused) => return,
                 Ok(Ended::Moved) => sleep(PAUSE).await,
@@ -180,6 +176,41 @@ impl BusRoom {
                         return;
                     }
                     sleep(FAILED).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the bus is there; `None` where nobody holds the room any more, which
+    /// may come first. Who only looks is told nothing meanwhile.
+    async fn bus(&mut self) -> Option<Arc<Bus>> {
+        let mut ready = self.ready.clone();
+        let mut asked = Vec::with_capacity(AT_ONCE);
+        loop {
+            let found = ready.borrow_and_update().clone();
+            let away = found.is_some();
+            if let Some(bus) = found.filter(|bus| bus.is_connected()) {
+                return Some(bus);
+            }
+            tokio::select! {
+                there = ready.changed(), if !away => there.ok()?,
+                () = sleep(FAILED), if away => {}
+                count = self.asks.recv_many(&mut asked, AT_ONCE) => if count == 0 {
+                    return None;
+                },
+            }
+            for asked in asked.drain(..) {
+                if let Asked::Request {
+                    from,
+                    request,
+                    reply,
+                } = asked
+                {
+                    self.put_by(Wish {
+                        from: Some(from),
+                        request,
+                        reply: ReplyTo::Link(reply),
+                    });
                 }
             }
         }
@@ -219,16 +250,16 @@ impl BusRoom {
             doubted: false,
         };
         // The facts first: what the log says is newer.
-        let known = bus.known_of(&self.name).await?;
+        let known = bus.known_of(&self.name, epoch).await?;
         let settings = known.settings;
         let mut clue = Clue::new(self.name.clone(), epoch, known);
         clue.begin_under(self.policy.borrow_and_update().clone());
         self.feed.set_roles(false, clue.roles());
         self.catch_up(bus).await?;
-        if self.last == 0 {
+        if self.feed.position().0 == RoomEpoch(0) {
             self.feed.stands(epoch, Offset(0), settings);
         }
-        self.ask_all(bus, &mut followed).await;
+        self.ask_all(bus, &mut followed).await?;
         let mut missed = bus.missed.clone();
         missed.mark_unchanged();
         let mut look = ticks(LOOK);
@@ -273,13 +304,17 @@ impl BusRoom {
                             request,
                             reply: ReplyTo::Link(reply),
                         };
-                        self.pass_on(bus, wish, &followed).await;
+                        if self.put_by(wish)
+                            && let Some(wish) = self.waiting.back()
+                        {
+                            self.ask(bus, wish, &followed).await?;
+                        }
                     }
                     Asked::Look {
                         bans_after,
                         most_bans,
                         reply,
-                    } => self.show(bus, bans_after, most_bans, reply),
+                    } => self.show(bus, epoch, bans_after, most_bans, reply),
                 }
             }
             self.release(&mut followed);
@@ -291,6 +326,7 @@ impl BusRoom {
     fn show(
         &mut self,
         bus: &Arc<Bus>,
+        epoch: RoomEpoch,
         bans_after: Option<Login>,
         most_bans: usize,
         reply: oneshot::Sender<Box<Insight>>,
@@ -302,7 +338,7 @@ impl BusRoom {
         let (bus, room) = (bus.clone(), self.name.clone());
         let (now, policy) = ((self.shared.clock)(), self.policy.borrow().clone());
         self.looks.spawn(async move {
-            let mut known = match bus.known_of(&room).await {
+            let mut known = match bus.known_of(&room, epoch).await {
                 Ok(known) => known,
                 Err(why) => {
                     warn!(%room, %why, "the room's facts can't be read");
@@ -340,7 +376,7 @@ impl BusRoom {
         let told = bus
             .client
             .publish_with_headers(subject, headers, pieces.freeze());
-        if let Err(why) = told.await {
+        if let Err(why) = timely("telling who is here", told).await {
             // It is told again.
             debug!(%room, %why, "who is here was not told");
         }
@@ -376,19 +412,21 @@ impl BusRoom {
         let late = followed.asked_at.elapsed() >= AGAIN;
         if late && !(self.waiting.is_empty() && followed.held.is_empty()) {
             self.catch_up(bus).await?;
-            self.ask_all(bus, followed).await;
+            self.ask_all(bus, followed).await?;
         }
         Ok(false)
     }
 
-    async fn ask_all(&mut self, bus: &Bus, followed: &mut Followed) {
+    async fn ask_all(&mut self, bus: &Bus, followed: &mut Followed) -> Result<(), BusError> {
         followed.asked_at = Instant::now();
         for wish in &self.waiting {
-            self.ask(bus, wish, followed).await;
+            self.ask(bus, wish, followed).await?;
         }
+        Ok(())
     }
 
-    async fn pass_on(&mut self, bus: &Bus, wish: Wish, followed: &Followed) {
+    /// Lets a wish wait for its verdict, or refuses it.
+    fn put_by(&mut self, wish: Wish) -> bool {
         // A child whose link was lost asks again by another.
         let same = |other: &Wish| other.request.id == wish.request.id;
         if let Some(at) = self.waiting.iter().position(same) {
@@ -402,22 +440,20 @@ impl BusRoom {
                 );
                 reply.send((wish.request.id, Verdict::Refused(notice)));
             }
-            return;
+            return false;
         }
-        self.ask(bus, &wish, followed).await;
         self.waiting.push_back(wish);
+        true
     }
 
-    async fn ask(&self, bus: &Bus, wish: &Wish, followed: &Followed) {
+    async fn ask(&self, bus: &Bus, wish: &Wish, followed: &Followed) -> Result<(), BusError> {
         let room = self.name.clone();
         let request = wish.request.clone();
         let piece = Message::Chat(Chat::Ask { room, request }).encode();
         let subject = ask_subject(&self.name);
         let inbox = followed.inbox.clone();
         let asked = bus.client.publish_with_reply(subject, inbox, piece);
-        if let Err(why) = asked.await {
-            debug!(room = %self.name, %why, "a wish was not passed on");
-        }
+        timely("passing a wish on", asked).await
     }
 
     /// A verdict: it is told once its event is in the feed.
@@ -475,10 +511,17 @@ impl BusRoom {
     }
 
     async fn catch_up(&mut self, bus: &Bus) -> Result<(), BusError> {
-        for (seq, record) in bus.log.read(&self.name, self.last).await? {
+        let past = bus.log.read(&self.name, self.last).await?;
+        self.apply_all(past);
+        Ok(())
+    }
+
+    /// What can't be read is passed over, and not read again.
+    fn apply_all(&mut self, past: Past) {
+        for (seq, record) in past.records {
             self.apply(seq, record);
         }
-        Ok(())
+        self.last = self.last.max(past.last);
     }
 
     fn apply(&mut self, seq: Seq, record: Record) {
@@ -500,8 +543,7 @@ impl BusRoom {
 }
 
 async fn subscribe(bus: &Bus, subject: String) -> Result<Subscriber, BusError> {
-    let subscribed = bus.client.subscribe(subject).await;
-    subscribed.map_err(BusError::of("subscribing"))
+    timely("subscribing", bus.client.subscribe(subject)).await
 }
 
 /// Messages of CHAT up to the first that is none.

@@ -6,17 +6,14 @@
 //! else appended is none any more, and nothing of what it wanted to write happened.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use async_nats::{
     HeaderMap, HeaderValue,
-    jetstream::{
-        consumer::DeliverPolicy,
-        kv::{Operation, UpdateErrorKind},
-    },
+    jetstream::kv::{Operation, UpdateErrorKind},
 };
 use bytes::Bytes;
 use common::{
@@ -25,19 +22,20 @@ use common::{
     live::UnixMs,
     names::ChannelName,
 };
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
-    BUCKET, Bus, BusError,
+    Bus, BusError,
+    facts::{Wanted, wanted},
     lease::Owner,
-    log::{AppendError, Seq, put, read_all},
+    log::{AppendError, Past, Seq},
     record::Record,
-    told_subject,
+    timely, told_subject,
 };
 use crate::chat::{
     clue::Known,
-    entries::Entry,
     ledger::{Deposed, Written},
 };
 
@@ -57,7 +55,14 @@ const AGAIN: u8 = 3;
 pub(super) const SEQ: &str = "Millrace-Seq";
 pub(super) const AFTER: &str = "Millrace-After";
 
-const OPERATION: &str = "KV-Operation";
+/// What is over and is to be purged: more is left to whoever claims the room next.
+const MOST_DEAD: usize = 16_384;
+
+/// So much of it at once, each second: a room waits for no more.
+const BURIED_AT_ONCE: usize = 32;
+
+/// And so often once nobody reads the room.
+const LAST_BURIALS: usize = 32;
 
 /// What a claim came to.
 #[derive(Debug)]
@@ -71,8 +76,8 @@ pub(super) enum Claim {
 pub(super) struct Claimed {
     pub(super) tenure: Tenure,
     pub(super) known: Known,
-    /// What the log holds, oldest first.
-    pub(super) past: Vec<(Seq, Record)>,
+    /// What the log holds.
+    pub(super) past: Past,
 }
 
 /// See the module's text. What an owner needs to write.
@@ -90,17 +95,13 @@ pub(in crate::chat) struct Tenure {
     revisions: HashMap<String, u64>,
     /// Facts that are in the log and perhaps not in the bucket: those of a claim, or
     /// of one record.
-    unwritten: VecDeque<Entry>,
+    unwritten: Wanted,
+    /// What the bucket holds for nothing, and up to which revision. At most
+    /// [`MOST_DEAD`].
+    dead: VecDeque<(String, Seq)>,
     /// How often the end is to be told.
     tell_end: u8,
     stands: (Offset, Settings),
-}
-
-/// Facts as the bucket holds them, by key.
-#[derive(Debug, Default)]
-struct Facts {
-    values: HashMap<String, String>,
-    revisions: HashMap<String, u64>,
 }
 
 impl Bus {
@@ -114,8 +115,7 @@ impl Bus {
     ) -> Result<Claim, BusError> {
         let key = format!("owner.{room}");
         for _ in 0..TRIES {
-            let found = self.facts.entry(&key).await;
-            let found = found.map_err(BusError::of("looking for an owner"))?;
+            let found = timely("looking for an owner", self.facts.entry(&key)).await?;
             let revision = found.as_ref().map_or(0, |found| found.revision);
             let before = found
                 .filter(|found| found.operation == Operation::Put)
@@ -144,18 +144,22 @@ impl Bus {
         })
     }
 
-    const fn epoch(&self, revision: u64) -> RoomEpoch {
+    pub(super) const fn epoch(&self, revision: u64) -> RoomEpoch {
         RoomEpoch(self.epochs_from.saturating_add(revision))
     }
 
     /// `None` where another one took it meanwhile.
+    ///
+    /// Writes no fact: nobody decides in the room until its new owner listens, and
+    /// that need not wait for facts, which are written before the owner's next record
+    /// and, where nobody says anything, at its first tick.
     async fn take_over(
         self: &Arc<Self>,
         room: &ChannelName,
         revision: u64,
         now: UnixMs,
     ) -> Result<Option<Claimed>, BusError> {
-        let facts = self.facts_of(room).await?;
+        let mut facts = self.facts_of(room).await?;
         let mut past = self.log.read(room, 0).await?;
         let mut tenure = Tenure {
             bus: self.clone(),
@@ -165,116 +169,51 @@ impl Bus {
             last: 0,
             number: 0,
             revisions: HashMap::new(),
-            unwritten: VecDeque::new(),
+            unwritten: Wanted::new(),
+            dead: VecDeque::new(),
             tell_end: AGAIN,
             stands: (Offset(0), Settings::default()),
         };
         let mut tries = 0;
-        let (mut known, late) = loop {
-            let (known, late) = applied(room, &facts, &past);
-            tenure.last = past.last().map_or(0, |(seq, _)| *seq);
+        let (mut known, mut lacking) = loop {
+            let owners = past.records.iter().map(|(_, record)| record.epoch);
+            let owners: Vec<_> = owners.chain([tenure.epoch]).collect();
+            facts.void_under(&owners);
+            let (known, lacking) = facts.under(room, &past);
+            tenure.last = past.last;
             tenure.stands.1 = known.settings;
             // Where nothing was ever appended, the first append is the fence.
             if tenure.last == 0 {
-                break (known, late);
+                break (known, lacking);
             }
             match tenure.begin().await {
-                Ok(()) => break (known, late),
+                Ok(()) => break (known, lacking),
                 Err(AppendError::Overtaken) => {
                     tries += 1;
                     let further = self.log.read(room, tenure.last).await?;
-                    if tries == TRIES || further.iter().any(|(_, r)| r.epoch > tenure.epoch) {
+                    let later = |(_, record): &(Seq, Record)| record.epoch > tenure.epoch;
+                    if tries == TRIES || further.records.iter().any(later) {
                         return Ok(None);
                     }
-                    past.extend(further);
+                    past.records.extend(further.records);
+                    past.last = further.last;
                 }
                 Err(AppendError::Bus(why)) => return Err(why),
             }
         };
+        let over = known.forget_past(now);
+        facts.pass_over(wanted(room, &over), &mut lacking);
+        tenure.unwritten = lacking;
         tenure.revisions = facts.revisions;
-        tenure.unwritten = late.into();
-        tenure.unwritten.extend(known.forget_past(now));
-        tenure.write_facts().await?;
-        let bans = known.bans.len();
-        info!(%room, epoch = tenure.epoch.0, bans, records = past.len(), "this node owns the room");
+        tenure.dead = facts.dead.into_iter().take(MOST_DEAD).collect();
+        let (bans, records) = (known.bans.len(), past.records.len());
+        info!(%room, epoch = tenure.epoch.0, bans, records, "this node owns the room");
         Ok(Some(Claimed {
             tenure,
             known,
             past,
         }))
     }
-
-    async fn facts_of(&self, room: &ChannelName) -> Result<Facts, BusError> {
-        let prefix = format!("$KV.{BUCKET}.");
-        let filter = format!("{prefix}fact.{room}.>");
-        let stored = read_all(&self.facts.stream, filter, DeliverPolicy::LastPerSubject).await?;
-        let mut facts = Facts::default();
-        for message in stored {
-            let Some(key) = message.subject.strip_prefix(&prefix) else {
-                continue;
-            };
-            facts.revisions.insert(key.to_owned(), message.seq);
-            // A deleted one is a message, too.
-            if !message.headers.contains_key(OPERATION)
-                && let Ok(value) = String::from_utf8(message.payload.to_vec())
-            {
-                facts.values.insert(key.to_owned(), value);
-            }
-        }
-        Ok(facts)
-    }
-
-    /// What the facts of a room come to.
-    pub(super) async fn known_of(&self, room: &ChannelName) -> Result<Known, BusError> {
-        let facts = self.facts_of(room).await?;
-        Ok(applied(room, &facts, &[]).0)
-    }
-}
-
-/// Facts with the log applied, and what of it the facts lack.
-fn applied(room: &ChannelName, facts: &Facts, log: &[(Seq, Record)]) -> (Known, Vec<Entry>) {
-    let mut known = Known::default();
-    for (key, value) in &facts.values {
-        if let Some((kind, key)) = fact(room, key) {
-            known.learn(room, kind, &key, Some(value));
-        }
-    }
-    let mut last = BTreeMap::new();
-    for entry in log.iter().flat_map(|(_, record)| &record.entries) {
-        let Entry { kind, key, value } = entry;
-        known.learn(room, kind, key, value.as_deref());
-        last.insert(fact_key(room, kind, key), entry);
-    }
-    let late = last
-        .into_iter()
-        .filter(|(key, entry)| facts.values.get(key) != entry.value.as_ref());
-    (known, late.map(|(_, entry)| entry.clone()).collect())
-}
-
-/// Keys of a bucket take few characters: others are written in hexadecimal.
-fn fact_key(room: &ChannelName, kind: &str, key: &str) -> String {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    if !key.is_empty() && key.bytes().all(plain) {
-        format!("fact.{room}.{kind}.{key}")
-    } else {
-        let hex: String = key.bytes().map(|b| format!("{b:02x}")).collect();
-        format!("fact.{room}.{kind}.={hex}")
-    }
-}
-
-/// Kind and key of a fact.
-fn fact<'a>(room: &ChannelName, key: &'a str) -> Option<(&'a str, String)> {
-    let rest = key.strip_prefix("fact.")?.strip_prefix(room.as_str())?;
-    let (kind, key) = rest.strip_prefix('.')?.split_once('.')?;
-    let Some(hex) = key.strip_prefix('=') else {
-        return Some((kind, key.to_owned()));
-    };
-    let bytes = (0..hex.len()).step_by(2).map(|at| {
-        let digits = hex.get(at..at + 2)?;
-        u8::from_str_radix(digits, 16).ok()
-    });
-    let bytes: Option<Vec<u8>> = bytes.collect();
-    Some((kind, String::from_utf8(bytes?).ok()?))
 }
 
 impl Tenure {
@@ -323,7 +262,7 @@ impl Tenure {
         self.number += 1;
         self.tell_end = AGAIN;
         self.tell(after, bytes).await;
-        self.unwritten = record.entries.into();
+        self.unwritten = wanted(&self.room, &record.entries);
         if let Err(why) = self.write_facts().await {
             // The log has them.
             warn!(room = %self.room, %why, "the room's facts are late");
@@ -366,7 +305,7 @@ impl Tenure {
             .bus
             .client
             .publish_with_headers(subject, headers, bytes);
-        if let Err(why) = told.await {
+        if let Err(why) = timely("telling a record", told).await {
             warn!(room = %self.room, %why, "a record was not told");
         }
     }
@@ -380,7 +319,7 @@ impl Tenure {
     ) {
         let piece = Message::Chat(Chat::Verdict { id, verdict }).encode();
         // It asks again.
-        let _ = self.bus.client.publish(to, piece).await;
+        let _ = timely("answering", self.bus.client.publish(to, piece)).await;
     }
 
     /// A second passed.
@@ -390,78 +329,89 @@ impl Tenure {
             let bytes = self.record(Written::default()).encode(&self.room);
             self.tell(self.last, bytes).await;
         }
-        if let Err(why) = self.write_facts().await {
-            warn!(room = %self.room, %why, "the room's facts are late");
+        match self.write_facts().await {
+            Ok(()) => drop(self.bury().await),
+            Err(why) => warn!(room = %self.room, %why, "the room's facts are late"),
         }
     }
 
     /// Whether the owner's key still names this tenure.
     pub(super) async fn stands(&self) -> Result<bool, BusError> {
-        let found = self.bus.facts.entry(format!("owner.{}", self.room)).await;
-        let found = found.map_err(BusError::of("looking for an owner"))?;
+        let found = self.bus.facts.entry(format!("owner.{}", self.room));
+        let found = timely("looking for an owner", found).await?;
         Ok(found.is_some_and(|found| found.revision == self.revision))
     }
 
-    /// Gives the room up: nobody reads it here.
-    pub(super) async fn release(mut self) {
+    /// Gives the room up, to whoever comes for it.
+    pub(super) async fn release(&mut self) {
         let _ = self.write_facts().await;
         let key = format!("owner.{}", self.room);
-        let facts = &self.bus.facts;
-        let released = facts.delete_expect_revision(&key, Some(self.revision));
-        if released.await.is_err() {
+        let bus = self.bus.clone();
+        let released = bus.write_fact(&key, None, self.revision, self.epoch);
+        let Ok(marker) = released.await else {
             return;
+        };
+        // A stranger can name rooms: nothing of one without a past stays. A claim that
+        // came in between is another revision.
+        let _ = bus.bury(&key, marker).await;
+        let told = bus.client.publish(told_subject(&self.room), Bytes::new());
+        let _ = timely("giving a room up", told).await;
+    }
+
+    /// Leaves nothing in the bucket that is over: nobody may come for the room again.
+    pub(super) async fn bury_all(&mut self) {
+        for _ in 0..LAST_BURIALS {
+            if self.dead.is_empty() || !self.bury().await {
+                return;
+            }
         }
-        // A stranger can name rooms: nothing of one without a past stays.
-        let subject = format!("$KV.{BUCKET}.{key}");
-        let _ = facts.stream.purge().filter(subject).await;
-        let told = self
-            .bus
-            .client
-            .publish(told_subject(&self.room), Bytes::new());
-        let _ = told.await;
     }
 
     /// Brings the bucket up to the log.
     async fn write_facts(&mut self) -> Result<(), BusError> {
-        while let Some(entry) = self.unwritten.front() {
-            let key = fact_key(&self.room, &entry.kind, &entry.key);
-            let known = self.revisions.get(&key).copied().unwrap_or_default();
-            let value = entry.value.as_ref();
-            if known > 0 || value.is_some() {
-                let revision = self.write_fact(&key, value, known).await?;
-                self.revisions.insert(key, revision);
+        while let Some((key, value)) = self.unwritten.first_key_value() {
+            let known = self.revisions.get(key).copied().unwrap_or_default();
+            let revision = self.write_fact(key, value.as_deref(), known).await?;
+            let Some((key, value)) = self.unwritten.pop_first() else {
+                break;
+            };
+            if revision == 0 {
+                self.revisions.remove(&key);
+                continue;
             }
-            self.unwritten.pop_front();
+            if value.is_none() && self.dead.len() < MOST_DEAD {
+                self.dead.push_back((key.clone(), revision));
+            }
+            self.revisions.insert(key, revision);
         }
         Ok(())
     }
 
     /// As an owner does that was held up between its record and its facts.
     #[cfg(test)]
-    pub(super) async fn write_late(&mut self, entries: Vec<Entry>) {
-        self.unwritten = entries.into();
+    pub(super) async fn write_late(&mut self, entries: Vec<crate::chat::entries::Entry>) {
+        self.unwritten = wanted(&self.room, &entries);
         let _ = self.write_facts().await;
     }
 
+    /// The key's new revision; 0 where there is nothing to delete.
     async fn write_fact(
         &self,
         key: &str,
-        value: Option<&String>,
-        mut known: u64,
-    ) -> Result<u64, BusError> {
-        let facts = &self.bus.facts;
-        let payload = value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
-        let header = payload.is_none().then_some((OPERATION, "DEL"));
+        value: Option<&str>,
+        mut known: Seq,
+    ) -> Result<Seq, BusError> {
         for _ in 0..TRIES {
-            let subject = format!("$KV.{BUCKET}.{key}");
-            let payload = payload.clone().unwrap_or_default();
-            match put(&self.bus.context, subject, known, header, payload).await {
+            if known == 0 && value.is_none() {
+                return Ok(0);
+            }
+            match self.bus.write_fact(key, value, known, self.epoch).await {
                 Ok(revision) => return Ok(revision),
-                // An owner of before, late, or the one behind this one. What is read
-                // first can't be of one that comes after the look at the key.
+                // An owner of before, late, or the one behind this one; or a purge. What
+                // is read first can't be of one that comes after the look at the key.
                 Err(AppendError::Overtaken) => {
-                    let found = facts.entry(key).await;
-                    let found = found.map_err(BusError::of("looking at a fact"))?;
+                    let found = self.bus.facts.entry(key);
+                    let found = timely("looking at a fact", found).await?;
                     known = found.map_or(0, |found| found.revision);
                     if !self.stands().await? {
                         return Err(BusError {
@@ -478,66 +428,28 @@ impl Tenure {
             why: "others did, too, each time".to_owned(),
         })
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn room() -> ChannelName {
-        ChannelName::parse("demo").unwrap()
-    }
-
-    fn entry(key: &str, value: Option<&str>) -> Entry {
-        Entry {
-            kind: "role".to_owned(),
-            key: key.to_owned(),
-            value: value.map(ToOwned::to_owned),
+    /// Purges some of what the bucket holds for nothing; `false` where that failed. Any
+    /// owner may, late or not: see [`super::facts`].
+    async fn bury(&mut self) -> bool {
+        let some = self.dead.len().min(BURIED_AT_ONCE);
+        let some: Vec<_> = self.dead.drain(..some).collect();
+        let bus = &self.bus;
+        let burials = some.iter().map(|(key, revision)| bus.bury(key, *revision));
+        let mut all = true;
+        for (burial, (key, revision)) in join_all(burials).await.into_iter().zip(some) {
+            match burial {
+                Ok(()) if self.revisions.get(&key) == Some(&revision) => {
+                    self.revisions.remove(&key);
+                }
+                Ok(()) => {}
+                Err(why) => {
+                    debug!(room = %self.room, key, %why, "a deleted fact is still there");
+                    self.dead.push_back((key, revision));
+                    all = false;
+                }
+            }
         }
-    }
-
-    fn record(entries: Vec<Entry>) -> Record {
-        Record {
-            epoch: RoomEpoch(1),
-            number: 0,
-            entries,
-            events: Vec::new(),
-            verdicts: Vec::new(),
-            next: Offset(0),
-            settings: Settings::default(),
-        }
-    }
-
-    #[test]
-    fn keys_of_any_text_are_found_again() {
-        for key in ["ann", "a_1", "", "Ann", "a.b", "ä b", "=", "*"] {
-            let written = fact_key(&room(), "role", key);
-            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._=".contains(&b);
-            assert!(written.bytes().all(allowed), "{written}");
-            assert_eq!(fact(&room(), &written), Some(("role", key.to_owned())));
-        }
-        assert_eq!(fact(&room(), "fact.other.role.ann"), None);
-        assert_eq!(fact(&room(), "fact.demo.role.=zz"), None);
-    }
-
-    #[test]
-    fn the_log_has_the_last_word_over_the_facts() {
-        let mut facts = Facts::default();
-        for (name, bits) in [("ann", "2"), ("bob", "2"), ("cat", "2")] {
-            let key = fact_key(&room(), "role", name);
-            facts.values.insert(key, bits.to_owned());
-        }
-        let log = [
-            (1, record(vec![entry("ann", None), entry("dog", Some("4"))])),
-            (
-                2,
-                record(vec![entry("bob", Some("2")), entry("dog", Some("8"))]),
-            ),
-        ];
-        let (known, late) = applied(&room(), &facts, &log);
-        let mut names: Vec<_> = known.roles.keys().map(ToString::to_string).collect();
-        names.sort();
-        assert_eq!(names, ["bob", "cat", "dog"]);
-        assert_eq!(late, [entry("ann", None), entry("dog", Some("8"))]);
+        all
     }
 }

@@ -1,5 +1,8 @@
 //! Origins that share rooms over a real nats-server.
 
+mod away;
+mod keeping;
+
 use std::{
     collections::HashSet,
     net::TcpListener,
@@ -531,7 +534,7 @@ async fn an_owner_of_before_changes_nothing() {
         last.known.roles.get(&ann).map(|roles| roles.bits()),
         Some(8)
     );
-    assert_eq!(last.past.len(), 4, "each began or wrote once");
+    assert_eq!(last.past.records.len(), 4, "each began or wrote once");
 }
 
 #[tokio::test]
@@ -561,7 +564,7 @@ async fn a_server_that_was_killed_forgets_nothing() {
 async fn a_room_that_its_owner_closed_is_taken_by_who_reads_it() {
     let nats = Nats::start();
     let old = nats.bus("origin-1").await;
-    let tenure = match old.claim(&room(), UnixMs(1), false).await.unwrap() {
+    let mut tenure = match old.claim(&room(), UnixMs(1), false).await.unwrap() {
         tenure::Claim::Mine(claimed) => claimed.tenure,
         other => panic!("{other:?}"),
     };

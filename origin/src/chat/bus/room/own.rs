@@ -165,13 +165,13 @@ impl BusRoom {
         } = claimed;
         let epoch = tenure.epoch;
         let mut clue = Clue::new(self.name.clone(), epoch, known);
-        let events = past.iter().flat_map(|(_, record)| &record.events);
-        let all = past.len() < MOST_RECORDS;
+        let events = past.records.iter().flat_map(|(_, record)| &record.events);
+        let all = past.records.len() < MOST_RECORDS;
         clue.spoke((self.shared.clock)(), events, all);
-        for (seq, record) in past {
+        for (_, record) in &past.records {
             clue.recollect(&record.events, &record.verdicts);
-            self.apply(seq, record);
         }
+        self.apply_all(past);
         self.feed.stands(epoch, Offset(0), clue.settings());
         let mut desk = Desk {
             shared: self.shared.clone(),
@@ -259,8 +259,11 @@ impl BusRoom {
             }
             Ended::Unused | Ended::HandedOver => {}
         }
-        if let Ledger::Bus(tenure) = desk.ledger {
+        if let Some(tenure) = tenure(&mut desk) {
             tenure.release().await;
+            if matches!(ended, Ended::Unused) {
+                tenure.bury_all().await;
+            }
         }
     }
 }
