@@ -17,8 +17,10 @@ const escape = (text) => text.replace(/[&<>"]/g, (found) => ({ '&': '&amp;', '<'
 
 const LINE = 26;
 const TOP = 46;
-const LEFT = 470;
+// Room for the longest texts of 12 px on either side.
+const LEFT = 520;
 const WIDTH = 420;
+const RIGHT = 330;
 const MOST = 4; // doublings to either side
 const middle = LEFT + WIDTH / 2;
 const at = (ratio) => middle + (Math.max(-MOST, Math.min(MOST, Math.log2(ratio || 1))) / MOST) * (WIDTH / 2);
@@ -26,7 +28,7 @@ const height = TOP + rows.length * LINE + 16;
 
 const out = [];
 out.push(
-  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${LEFT + WIDTH + 150} ${height}" font-family="sans-serif" font-size="12">`,
+  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${LEFT + WIDTH + RIGHT} ${height}" font-family="sans-serif" font-size="12">`,
   '<style>text{fill:#222}.axis{stroke:#bbb}.ours{fill:#2a7a4b}.theirs{fill:#b4552d}@media(prefers-color-scheme:dark){text{fill:#ddd}.axis{stroke:#555}}</style>',
   `<text x="${middle + 8}" y="16">ours is better</text><text x="${middle - 8}" y="16" text-anchor="end">theirs is better</text>`,
 );
