@@ -4,7 +4,7 @@
 //! In: numbered events, before anybody is told of them. Out: JSON lines, one an
 //! event, in `DIR/ROOM/BROADCAST-MS.jsonl`: the broadcast that the channel carried
 //! (0 where it was not live) and when the file began, in Unix milliseconds; another
-//! broadcast begins another file. See [`line`] for what a line holds.
+//! broadcast begins another file. See [`mod@line`] for what a line holds.
 //!
 //! A line is written by one call before its message is told, and not synced: what
 //! was told survives the process (`kill -9`), not the machine. Bounds: one budget

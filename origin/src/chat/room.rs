@@ -25,6 +25,8 @@ impl Room {
             tokio::select! {
                 Ok(()) = self.desk.policy.changed() => drop(self.desk.govern().await),
                 count = self.asks.recv_many(&mut asked, AT_ONCE) => if count == 0 {
+                    // Before anything takes its time: whoever opens the room anew counts.
+                    drop(self.counted);
                     self.desk.abandon().await;
                     return;
                 },
