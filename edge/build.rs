@@ -1,7 +1,7 @@
 //! Turns the web client into a table of assets for `edge::page`.
 //!
 //! In: `web/dist`, which `deploy/web` builds, or `web/fallback` where it was
-//! not built. Out: `OUT_DIR/page_assets.rs` and the gzipped assets beside it.
+//! not built. Out: `OUT_DIR/page_assets.rs` and the assets, plain and gzipped, beside it.
 //! With `MILLRACE_REQUIRE_WEB=1` a missing bundle is an error, so that what is
 //! shipped cannot lack it by accident.
 
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (index, name) in files.iter().enumerate() {
         let path = source.join(name);
         let body = fs::read(&path)?;
-        entry(&mut table, name, &path, &body, &out, index)?;
+        entry(&mut table, name, &body, &out, index)?;
     }
     table.push_str("];\n");
     fs::write(out.join("page_assets.rs"), table)?;
@@ -73,22 +73,22 @@ fn list(root: &Path, dir: &Path, files: &mut Vec<String>) -> Result<(), Box<dyn 
     Ok(())
 }
 
+/// One line of the table. Assets are named by where they are beside it: a path of this
+/// machine in its text would make another program of it elsewhere.
 fn entry(
     table: &mut String,
     name: &str,
-    path: &Path,
     body: &[u8],
     out: &Path,
     index: usize,
 ) -> Result<(), Box<dyn Error>> {
+    let file = format!("asset-{index}");
+    fs::write(out.join(&file), body)?;
     let packed = gzip(body)?;
     let gzip = if body.len() >= GZIP_FROM_BYTES && packed.len() < body.len() {
-        let file = out.join(format!("asset-{index}.gz"));
-        fs::write(&file, &packed)?;
-        format!(
-            "Some(include_bytes!({:?}))",
-            file.to_str().ok_or("OUT_DIR is not UTF-8")?
-        )
+        let file = format!("{file}.gz");
+        fs::write(out.join(&file), &packed)?;
+        format!("Some(include_bytes!({file:?}))")
     } else {
         "None".to_owned()
     };
@@ -101,11 +101,10 @@ fn entry(
     let etag = hash(body);
     writeln!(
         table,
-        "    ({:?}, Asset {{ content_type: {:?}, body: include_bytes!({:?}), gzip: {gzip}, \
+        "    ({:?}, Asset {{ content_type: {:?}, body: include_bytes!({file:?}), gzip: {gzip}, \
          etag: \"\\\"{etag}\\\"\", gzip_etag: \"\\\"{etag}-gzip\\\"\", cache_control: {cache_control:?}, csp: CSP }}),",
         format!("/{name}"),
         content_type(name)?,
-        path.to_str().ok_or("an asset's path is not UTF-8")?,
     )?;
     Ok(())
 }
