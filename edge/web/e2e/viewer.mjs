@@ -171,6 +171,9 @@ try {
   const light = await legible(desk, 'light', texts);
   assert.notEqual(dark, light, 'light and dark differ');
   await keyboard(desk);
+  await phone.fill('#chat-name', 'ann');
+  await phone.click('#chat-join button');
+  await until(phone, 'who has joined types into the chat, not at the player', () => document.activeElement.id === 'chat-text');
 
   leave();
   await notice(phone, 'Interrupted', 'publisher is reconnecting');

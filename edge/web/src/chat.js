@@ -318,10 +318,13 @@ export class Chat {
     this.#list.login = me.login;
     put(byId('chat-rules'), rules(room));
     put(byId('chat-state'), this.#said || STATES[state]);
+    const typedIn = ['chat-write', 'chat-join'].map(byId).find((form) => form.contains(document.activeElement));
     byId('chat-write').hidden = !signedIn;
     byId('chat-join').hidden = signedIn || this.#mode !== 'name';
     byId('chat-sign-in').hidden = signedIn || this.#mode !== 'page';
     byId('chat-elsewhere').hidden = signedIn || this.#mode !== 'token';
+    // Who has just joined goes on typing, and means the chat, not the player's keys.
+    if (typedIn?.hidden) this.focus();
     byId('chat-sign-in-link').href = `/sign-in?to=${encodeURIComponent(location.pathname)}`;
     if (me.login === null) return;
     const name = byId('chat-me');
